@@ -1,0 +1,56 @@
+# Every target does its own set-up; none needs root. Start with `make demo` or `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+STUBS  := fileserver/v1
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help install demo demo-s3 test check soak bench format stubs clean
+
+help: ## what can be made
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	touch $@
+
+install: $(READY) ## a .venv with everything in it
+
+demo: $(READY) ## spray a real table into 8 parts, despray it, compare
+	$(BIN)/python tests/demo.py
+
+demo-s3: $(READY) ## the same through an S3 store that is started and stopped here
+	$(BIN)/python tests/demo.py --s3
+
+test: $(READY) ## every promise once, at the smallest size that can fail
+	REQUIRE_PLANES=memory,posix,s3 $(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadgroup
+
+check: $(READY) ## lint, types, layers, wire, freshness of generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd proto && $(CURDIR)/$(BIN)/buf lint
+	$(BIN)/python -m pytest -q tests/house
+
+soak: $(READY) ## large sizes and crash marathons; takes an hour
+	REQUIRE_PLANES=memory,posix,s3 $(BIN)/python -m pytest -m soak --timeout 3600
+
+bench: $(READY) ## ratios against cp, split, dd, s5cmd and rclone
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m tests.bench
+
+stubs: $(READY) ## regenerate fileserver/v1 from proto/
+	$(BIN)/python proto/generate.py
+
+format: $(READY) ## ruff's formatter and safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,1 @@
+"""The commands of the CLI, split by noun: each parses its words, makes its calls, shows the answer."""

@@ -1,0 +1,260 @@
+"""spray, despray and copy: words in, one transfer out, watched until it has ended."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.commands import options
+from client.commands.reading import write_file
+from client.commands.transfers import follow, has_ended, show_accepted
+from client.errors import Code, Exit, Reason, ServerError
+from client.places import (
+    FormatWords,
+    Problems,
+    check_names,
+    check_places,
+    find_all,
+    read_format,
+    read_natural,
+    read_parts,
+    read_verify,
+)
+from client.session import Session, command
+from client.spool import spool, sweep
+from client.words import FORMATS, LOCAL, Kind, Location, kind_of
+
+if TYPE_CHECKING:
+    from fileserver.v1.transfer_pb2 import Plan, Transfer, TransferSpec
+
+# The backspace keeps typer from joining the lines of a paragraph.
+_EXAMPLES = f"""Examples:
+
+\b
+  cropduster spray flights.csv demo::flights --parts 8
+  cropduster spray lz:in/people.dat hr::people --format fixed:155
+  cropduster spray 'cloud:in/part*.tsv' sales::all --order natural
+  zcat log.gz | cropduster spray - web::log --format csv --quote ''
+  cropduster spray flights.csv demo::flights --parts 8 --dry-run
+
+A SOURCE is a path of this machine, PLANE:KEY, or - for standard input; its last element may hold * and ? (quote
+them, or the shell expands them).
+
+{options.TOKENS}
+"""
+
+
+def enter(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    command(app, "spray", epilog=_EXAMPLES)(spray)
+    command(app, "despray")(despray)
+    command(app, "copy")(copy)
+
+
+def spray(
+    session: Session,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="The files to spray, in this order.", show_default=False)
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The logical file to make, like scope::name.", show_default=False)
+    ],
+    plane: options.Plane = None,
+    parts: options.Parts = None,
+    part_size: options.PartSize = None,
+    record: options.Format = None,
+    separator: options.Separator = None,
+    quote: options.Quote = None,
+    terminator: options.Terminator = None,
+    escape: options.Escape = None,
+    max_record: options.MaxRecord = None,
+    split: options.Split = None,
+    no_split: Annotated[
+        bool, typer.Option("--no-split", help="Deal whole sources to the parts instead of splitting them.")
+    ] = False,
+    order: options.Order = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    no_wait: options.NoWait = False,
+    verify: options.Verify = None,
+) -> Exit | None:
+    """Spray files into parts without ever cutting a record."""
+    problems = Problems()
+    check_names(problems, name=name)
+    check_places("SOURCE", sources, problems)
+    typed = FormatWords(record, separator, quote, terminator, escape, max_record, split)
+    chosen = read_format(typed, sources, problems)
+    if chosen is None and record is None and not no_split:
+        problems.say("--format", f"the sources do not tell their format by their names: name it, there is {FORMATS}")
+    if "-" in sources:
+        _check_stream(sources, problems, dry_run=dry_run, no_wait=no_wait)
+    number, size = read_parts(parts, part_size, problems)
+    natural = read_natural(order, problems)
+    read = read_verify(verify, problems)
+    problems.check()
+
+    def spec(places: Sequence[Location]) -> TransferSpec:
+        from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
+
+        return specs.spray(
+            places,
+            name,
+            plane=plane or "",
+            parts=number,
+            part_size=size,
+            record=chosen,
+            natural=natural,
+            no_split=no_split,
+            overwrite=overwrite,
+            verify_read=read,
+        )
+
+    if "-" in sources:
+        return _spray_stream(session, spec)
+    return _run(session, spec(find_all(session, sources)), dry_run=dry_run, no_wait=no_wait)
+
+
+def _check_stream(sources: Sequence[str], problems: Problems, *, dry_run: bool, no_wait: bool) -> None:
+    """What does not go together with standard input."""
+    if len(sources) > 1:
+        problems.say("SOURCE", "standard input (-) can only be the one and only source")
+    if dry_run:
+        problems.say("--dry-run", "standard input can be read only once: spray a file to see the plan")
+    if no_wait:
+        problems.say("--no-wait", "standard input is kept for the transfer by this command, which has to wait for it")
+
+
+def _spray_stream(session: Session, spec: Callable[[Sequence[Location]], TransferSpec]) -> Exit | None:
+    """Spray standard input, by way of a file in the state directory that goes when the transfer has ended."""
+    folder = session.state / "spool"
+    sweep(folder, lambda transfer: has_ended(session, transfer))
+    request = uuid.uuid4().hex
+    with spool(sys.stdin.buffer, folder, request) as spooled:
+        transfer = _create(session, spec([Location(LOCAL, str(spooled.path))]), request)
+        spooled.keep_for(transfer.name)
+        return follow(session, transfer.name, spooled.remove)
+
+
+def despray(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The logical file to read.", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="The file to write: a path of this machine, PLANE:KEY, or - for standard output.",
+            show_default=False,
+        ),
+    ],
+    overwrite: options.Overwrite = False,
+    verify: options.Verify = None,
+    dry_run: options.DryRun = False,
+    no_wait: options.NoWait = False,
+) -> Exit | None:
+    """Write a logical file back into one file, byte for byte."""
+    problems = Problems()
+    check_names(problems, name=name)
+    read = read_verify(verify, problems)
+    if target == "-":
+        unused = {"--overwrite": overwrite, "--verify": verify, "--dry-run": dry_run, "--no-wait": no_wait}
+        for option, given in unused.items():
+            if given:
+                problems.say(option, "it says nothing about standard output: leave it out")
+    else:
+        _check_target(target, problems)
+    problems.check()
+    if target == "-":
+        return write_file(session, name)
+
+    from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
+
+    [place] = find_all(session, [target])
+    spec = specs.despray(name, place, overwrite=overwrite, verify_read=read)
+    return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
+
+
+def _check_target(target: str, problems: Problems) -> None:
+    check_places("TARGET", [target], problems)
+    folder = kind_of(target) is Kind.LOCAL and Path(target).is_dir()
+    if target.endswith("/") or folder:
+        problems.say("TARGET", f"'{target}' is a folder: name the file to write in it")
+
+
+def copy(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The logical file to copy.", show_default=False)],
+    new_name: Annotated[str, typer.Argument(metavar="NEWNAME", help="The logical file to make.", show_default=False)],
+    plane: Annotated[
+        str | None, typer.Option(metavar="PLANE", help="Write the new parts to this plane instead of the old one.")
+    ] = None,
+    parts: options.Parts = None,
+    part_size: options.PartSize = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    no_wait: options.NoWait = False,
+    verify: options.Verify = None,
+) -> Exit | None:
+    """Copy a logical file, also into another number of parts."""
+    problems = Problems()
+    check_names(problems, name=name, newname=new_name)
+    number, size = read_parts(parts, part_size, problems)
+    read = read_verify(verify, problems)
+    problems.check()
+
+    from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
+
+    spec = specs.copy(
+        name, new_name, plane=plane or "", parts=number, part_size=size, overwrite=overwrite, verify_read=read
+    )
+    return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
+
+
+def _run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) -> Exit | None:
+    """Plan the transfer, or have it accepted and wait for it if asked to."""
+    if dry_run:
+        _show_plan(session, session.client.plan_transfer(spec))
+        return None
+    transfer = _create(session, spec, uuid.uuid4().hex)
+    if not no_wait:
+        return follow(session, transfer.name)
+    show_accepted(session, transfer)
+    return None
+
+
+def _create(session: Session, spec: TransferSpec, request: str) -> Transfer:
+    """Have a transfer accepted."""
+    try:
+        return session.client.create_transfer(spec, request)
+    except KeyboardInterrupt:
+        msg = "interrupted before the server answered: 'cropduster transfers list' shows whether it was accepted"
+        raise ServerError(Reason.CANCELLED, Code.CANCELLED, msg) from None
+
+
+def _show_plan(session: Session, plan: Plan) -> None:
+    from client import phrases, shapes  # noqa: PLC0415  # loaded with the client already
+
+    show = session.show
+    if show.as_json:
+        show.object(shapes.plan(plan))
+        return
+    if len(plan.sources) > 1:
+        rows = ((str(n), f"{s.plane}:{s.key}", f"{s.size:,}") for n, s in enumerate(plan.sources, start=1))
+        show.table((">order", "source", ">bytes"), rows)
+        show.line("")
+    show.table(
+        (">part", ">bytes", "route", "why", ">extents", "key"),
+        ((str(p.number), f"{p.size:,}", p.route, p.why, str(len(p.extents)), p.key) for p in plan.parts),
+    )
+    parts = phrases.count(len(plan.parts), "part")
+    total = phrases.size(sum(p.size for p in plan.parts))
+    show.line(
+        f"{parts}, {total}: {phrases.size(plan.bytes_native)} copied natively, "
+        f"{phrases.size(plan.bytes_through_us)} through this machine; record starts: {plan.split or 'none'}"
+    )
+    for warning in plan.warnings:
+        show.note(f"warning: {warning}")

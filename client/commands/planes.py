@@ -1,0 +1,114 @@
+"""planes list, show, check, objects: the storage that the server is configured for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.errors import Code, Reason, ServerError
+from client.session import Session, command
+from client.words import split_plane
+
+if TYPE_CHECKING:
+    from fileserver.v1.plane_pb2 import CheckPlaneResponse, Object
+
+_NAME = Annotated[str, typer.Argument(metavar="PLANE", help="The plane.", show_default=False)]
+
+
+def enter(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    command(app, "list")(list_planes)
+    command(app, "show")(show)
+    command(app, "check")(check)
+    command(app, "objects")(objects)
+
+
+def list_planes(session: Session) -> None:
+    """List the configured planes; the default one is marked."""
+    from client import shapes  # noqa: PLC0415  # protobuf, not for help
+
+    answer = session.client.list_planes()
+    session.show.listing(
+        "planes",
+        answer.planes,
+        lambda plane: shapes.plane(plane, answer.default_plane),
+        ("name", "type", "category", ">parts", "location"),
+        lambda plane: (
+            f"{plane.name} (default)" if plane.name == answer.default_plane else plane.name,
+            plane.type,
+            plane.category,
+            str(plane.default_parts),
+            plane.location,
+        ),
+    )
+
+
+def show(session: Session, name: _NAME) -> None:
+    """Show one plane and its limits."""
+    from client import phrases, shapes  # noqa: PLC0415  # protobuf, not for help
+
+    plane = session.client.get_plane(name)
+    if session.show.as_json:
+        session.show.object(shapes.plane(plane, session.client.list_planes().default_plane))
+        return
+    session.show.facts(
+        [
+            ("name", plane.name),
+            ("type", plane.type),
+            ("category", plane.category),
+            ("location", plane.location),
+            ("parts by default", str(plane.default_parts)),
+            ("requests at once", str(plane.requests)),
+            ("rate limit", phrases.rate(plane.bytes_per_second) if plane.bytes_per_second else "none"),
+            ("stored checksums", ", ".join(plane.checksums) or "none"),
+            ("native copies", "yes" if plane.native_copy else "no"),
+        ]
+    )
+
+
+def check(session: Session, name: _NAME) -> None:
+    """Try a plane with small objects that are removed again."""
+    from client import shapes  # noqa: PLC0415  # protobuf, not for help
+
+    answer = session.client.check_plane(name)
+    if session.show.as_json:
+        session.show.object(shapes.check(name, answer))
+    else:
+        rows = (("ok" if r.ok else "FAILED", r.check, r.detail) for r in answer.results)
+        session.show.table(("", "check", ""), rows)
+    if not answer.ok:
+        raise check_failure(name, answer)
+
+
+def check_failure(name: str, answer: CheckPlaneResponse) -> ServerError:
+    """The error of a plane that does not do what it must."""
+    failed = ", ".join(result.check for result in answer.results if not result.ok)
+    msg = f"the plane '{name}' does not work as it must ({failed}): see what it answered, and its configuration"
+    return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, msg, {"plane": name})
+
+
+def objects(
+    session: Session,
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLANE[:PREFIX]", help="The plane, and what keys must begin with if not all.", show_default=False
+        ),
+    ],
+) -> None:
+    """List the objects of a plane in order of their keys."""
+    from client import shapes  # noqa: PLC0415  # protobuf, not for help
+
+    where = split_plane(place)
+
+    def cells(found: Object) -> tuple[str, ...]:
+        return f"{found.size:,}", found.modify_time.ToJsonString()[:19] + "Z", found.key
+
+    session.show.listing(
+        "objects",
+        session.client.list_objects(where.plane, where.key),
+        shapes.stored_object,
+        (">bytes", "modified", "key"),
+        cells,
+    )

@@ -1,0 +1,201 @@
+"""transfers list, show, watch, cancel, pause, resume; and how every command waits for a transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.commands import options
+from client.errors import Code, Exit, Reason, ServerError, from_failure
+from client.session import Session, command
+
+if TYPE_CHECKING:
+    from fileserver.v1.transfer_pb2 import Transfer
+
+_ID = Annotated[
+    str, typer.Argument(metavar="TRANSFER", help="The transfer, as its id or transfers/id.", show_default=False)
+]
+
+
+def enter(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    command(app, "list")(list_transfers)
+    command(app, "show")(show)
+    command(app, "watch")(watch)
+    command(app, "cancel")(cancel)
+    command(app, "pause")(pause)
+    command(app, "resume")(resume)
+
+
+def list_transfers(
+    session: Session,
+    active: Annotated[bool, typer.Option("--active", help="List only transfers that have not ended.")] = False,
+) -> None:
+    """List the transfers of the last 30 days, newest first."""
+    from client import phrases, shapes  # noqa: PLC0415  # protobuf, not for help
+
+    def cells(transfer: Transfer) -> tuple[str, ...]:
+        return (
+            transfer.name.removeprefix("transfers/"),
+            phrases.verb(transfer),
+            phrases.state(transfer.state),
+            phrases.size(transfer.progress.bytes_done),
+            transfer.create_time.ToJsonString()[:19] + "Z",
+            phrases.target(transfer),
+        )
+
+    headers = ("id", "verb", "state", ">done", "created", "target")
+    session.show.listing(
+        "transfers", session.client.list_transfers(active_only=active), shapes.transfer, headers, cells
+    )
+
+
+def show(session: Session, name: _ID) -> None:
+    """Show one transfer, what it proved or why it failed."""
+    _show(session, session.client.get_transfer(name))
+
+
+def watch(session: Session, name: _ID) -> Exit | None:
+    """Watch a transfer until it has ended, and end as it did."""
+    return follow(session, name, each=True)
+
+
+def cancel(session: Session, name: _ID, no_wait: options.NoWait = False) -> None:
+    """Stop a transfer for good and remove what it wrote."""
+    last = session.client.cancel_transfer(name)
+    if not no_wait:
+        with session.show.progress() as update:
+            for last in session.client.watch_transfer(last.name):  # noqa: B020  # the name is read once, before
+                update(last)
+    _show_state(session, last)
+
+
+def pause(session: Session, name: _ID) -> None:
+    """Let a transfer stand still; what is stored stays."""
+    _show_state(session, session.client.pause_transfer(name))
+
+
+def resume(session: Session, name: _ID) -> None:
+    """Let a paused transfer go on where it stopped."""
+    _show_state(session, session.client.resume_transfer(name))
+
+
+def _show_state(session: Session, transfer: Transfer) -> None:
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    if session.show.as_json:
+        _show(session, transfer)
+    else:
+        session.show.line(f"{transfer.name}: {phrases.state(transfer.state)}")
+
+
+def _show(session: Session, transfer: Transfer) -> None:
+    from client import phrases, shapes  # noqa: PLC0415  # protobuf, not for help
+
+    if session.show.as_json:
+        session.show.object(shapes.transfer(transfer))
+        return
+    progress = transfer.progress
+    facts = [
+        ("name", transfer.name),
+        ("verb", phrases.verb(transfer)),
+        ("target", phrases.target(transfer)),
+        ("state", phrases.state(transfer.state)),
+        ("bytes", f"{progress.bytes_done:,} of {progress.bytes_total:,}"),
+        ("parts", f"{progress.parts_done:,} of {progress.parts_total:,}"),
+        ("through this machine", phrases.size(progress.bytes_through_us)),
+        ("copied natively", phrases.size(progress.bytes_native)),
+        ("read for checksums", phrases.size(progress.bytes_checked)),
+        ("created", transfer.create_time.ToJsonString()),
+    ]
+    if transfer.HasField("end_time"):
+        facts.append(("ended", transfer.end_time.ToJsonString()))
+    if transfer.HasField("outcome"):
+        facts += [("result", phrases.summary(transfer)), ("crc64nvme", transfer.outcome.crc64nvme)]
+    if transfer.HasField("error"):
+        facts.append(("error", f"{transfer.error.reason}: {transfer.error.message}"))
+    facts += [("warning", warning) for warning in transfer.warnings]
+    session.show.facts(facts)
+
+
+def show_accepted(session: Session, transfer: Transfer) -> None:
+    """A transfer that nobody waits for."""
+    if session.show.as_json:
+        _show(session, transfer)
+        return
+    session.show.line(f"{transfer.name} is accepted and goes on by itself")
+    session.show.note(_ways_on(session, transfer.name))
+
+
+def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None, *, each: bool = False) -> Exit | None:
+    """Wait for a transfer and tell how it ended; Ctrl-C detaches and leaves it running.
+
+    Args:
+        session: the running command.
+        name: of the transfer.
+        ended: called once the transfer has ended, however it did.
+        each: with `--json`, print every state on the way, not only the last.
+
+    Raises:
+        ServerError: the error that is stored in the transfer, or CANCELLED.
+    """
+    last: Transfer | None = None
+    try:
+        with session.show.progress() as update:
+            for transfer in session.client.watch_transfer(name):
+                if last is not None and each and session.show.as_json:
+                    _show(session, last)
+                last = transfer
+                update(transfer)
+    except KeyboardInterrupt:
+        return _detach(session, last.name if last else name)
+    assert last is not None, "a watch ends with a transfer that has ended"
+    ended()
+    _finish(session, last)
+    return None
+
+
+def _finish(session: Session, transfer: Transfer) -> None:
+    """The last line of a transfer, or its error."""
+    from client import phrases  # noqa: PLC0415  # loaded with the client already
+
+    if session.show.as_json:
+        _show(session, transfer)
+    for warning in transfer.warnings:
+        session.show.note(f"warning: {warning}")
+    if transfer.HasField("error"):
+        raise from_failure(transfer.error, transfer.name)
+    if phrases.state(transfer.state) == "CANCELLED":
+        msg = f"{transfer.name} was cancelled, and nothing that it wrote is left"
+        raise ServerError(Reason.CANCELLED, Code.CANCELLED, msg, {"transfer": transfer.name})
+    if not session.show.as_json:
+        session.show.line(phrases.summary(transfer))
+
+
+def _detach(session: Session, name: str) -> Exit:
+    msg = f"\n{name} goes on without you\n{_ways_on(session, name)}"
+    if session.show.as_json:
+        session.show.error(ServerError("DETACHED", Code.CANCELLED, msg.strip(), {"transfer": name}))
+    session.show.note(msg)
+    return Exit.CANCELLED
+
+
+def _ways_on(session: Session, name: str) -> str:
+    number = name.removeprefix("transfers/")
+    same = session.settings.as_options()
+    ways = (("watch it:  ", "watch"), ("cancel it: ", "cancel"))
+    return "\n".join(f"  {what}cropduster transfers {verb} {number}{same}" for what, verb in ways)
+
+
+def has_ended(session: Session, name: str) -> bool:
+    """Whether a transfer has ended, or is not even known any more."""
+    from client.api import ENDED  # noqa: PLC0415  # gRPC, not for help
+
+    try:
+        return session.client.get_transfer(name).state in ENDED
+    except ServerError as error:
+        if error.reason == Reason.TRANSFER_NOT_FOUND:
+            return True
+        raise

@@ -1,0 +1,105 @@
+"""Facts in words for people: sizes, counts, and the last line of a transfer. Pure."""
+
+from __future__ import annotations
+
+from fileserver.v1 import transfer_pb2 as wire
+
+_UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
+
+
+def clean(text: str) -> str:
+    """The text without anything that a terminal would obey; lines stay lines."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 part`, `8 parts`, `1,000 parts`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def size(number: float) -> str:
+    """Bytes in decimal units with three digits: `999 bytes`, `31.0 MB`, `1.05 GB`."""
+    if number < 1000:
+        return count(round(number), "byte")
+    value, unit = number, ""
+    for unit in _UNITS:  # noqa: B007  # the last unit is used after the loop
+        value /= 1000
+        if value < 999.5:
+            break
+    return f"{value:.{_decimals(value, 3)}f} {unit}"
+
+
+def rate(number: float) -> str:
+    """Bytes a second in decimal units with two digits: `77 MB/s`, `1.2 GB/s`."""
+    value, unit = number, "B"
+    for larger in _UNITS:
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.{_decimals(value, 2)}f} {unit}/s"
+
+
+def _decimals(value: float, digits: int) -> int:
+    """How many decimals give so many digits, once the value is rounded to them."""
+    before = 1
+    while value >= 10**before - 0.5 * 10 ** -(max(digits - before, 0)):
+        before += 1
+    return max(digits - before, 0)
+
+
+def seconds(number: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    if number < 9.95:
+        return f"{number:.1f} s"
+    whole = round(number)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def state(value: wire.Transfer.State.ValueType) -> str:
+    """`SUCCEEDED` of STATE_SUCCEEDED; a state of a newer server is its number."""
+    try:
+        return wire.Transfer.State.Name(value).removeprefix("STATE_")
+    except ValueError:
+        return str(value)
+
+
+def verb(transfer: wire.Transfer) -> str:
+    """`spray`, `despray` or `copy`; empty for a verb of a newer server."""
+    return transfer.spec.WhichOneof("verb") or ""
+
+
+def target(transfer: wire.Transfer) -> str:
+    """What the transfer writes: a logical name, or plane:key."""
+    spec = transfer.spec
+    match spec.WhichOneof("verb"):
+        case "spray":
+            return spec.spray.file
+        case "copy":
+            return spec.copy.new_file
+        case "despray":
+            return location(spec.despray.target)
+        case _:
+            return ""
+
+
+def location(place: wire.Location) -> str:
+    """`plane:key`, or the bare path on this machine."""
+    return place.key if place.plane == "local" else f"{place.plane}:{place.key}"
+
+
+def summary(transfer: wire.Transfer) -> str:
+    """The last line of a transfer that succeeded: what, how fast, by which way, and what it proves."""
+    outcome = transfer.outcome
+    what = "1 file" if verb(transfer) == "despray" else count(transfer.progress.parts_total, "part")
+    speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
+    route = f"; {outcome.route}" if outcome.route else ""
+    return f"{what}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{route}; evidence: {outcome.evidence}"

@@ -1,0 +1,188 @@
+"""One run of one command: the options that every command takes, the connection it may need, and how it ends.
+
+A command is a function of a `Session` and its own words. gRPC is loaded when a command first asks for the client,
+so that help and refused words cost nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import typer
+
+from client.errors import Code, Exit, Reason, ServerError
+from client.quick import QuickCommand
+
+if TYPE_CHECKING:
+    from client.api import Client
+    from client.show import Show
+
+_Server: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="CROPDUSTER_SERVER",
+        help="Use this running server on this machine instead of an embedded one.",
+    ),
+]
+_State: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="CROPDUSTER_STATE",
+        help="Keep the embedded server's catalogue and jobs in this directory.",
+    ),
+]
+_Config: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="CROPDUSTER_CONFIG",
+        help="Configure the embedded server from this file.",
+    ),
+]
+_AsJson: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object, errors as one on stderr.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of the options that every command takes; None where not given."""
+
+    server: str | None = None
+    state: str | None = None
+    config: str | None = None
+    as_json: bool = False
+
+    def as_options(self) -> str:
+        """The options that lead another command to the same server, with a space before each."""
+        named = (("--server", self.server), ("--state", self.state), ("--config", self.config))
+        return "".join(f" {option} {shlex.quote(value)}" for option, value in named if value)
+
+
+class Session:
+    """What a command works with.
+
+    Args:
+        settings: the options that every command takes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def show(self) -> Show:
+        """Where results go."""
+        return make_show(as_json=self.settings.as_json)
+
+    @cached_property
+    def client(self) -> Client:
+        """The client of the server that the settings name, else of the embedded one."""
+        # gRPC and the stubs cost 0.15 s, which help and refused words need not pay.
+        from importlib.metadata import version  # noqa: PLC0415
+
+        from client.api import Client  # noqa: PLC0415
+        from client.connection import Connection, Embedded, Loopback, Route  # noqa: PLC0415
+        from client.embedded import EmbeddedServer, find_config  # noqa: PLC0415
+
+        route: Route
+        if self.settings.server:
+            route = Loopback(self.settings.server)
+        else:
+            config = find_config(self.settings.config)
+            route = Embedded(EmbeddedServer(self.state, config, version("cropduster"), os.environ))
+        return Client(Connection(route), told=self.show.note)
+
+    @cached_property
+    def state(self) -> Path:
+        """The state directory of the embedded server; also where stdin is spooled."""
+        from client.embedded import state_directory  # noqa: PLC0415  # loads modules that help need not pay for
+
+        return state_directory(self.settings.state)
+
+    def close(self) -> None:
+        """Release the connection, if one was made."""
+        if "client" in self.__dict__:
+            self.client.close()
+
+
+def make_show(*, as_json: bool) -> Show:
+    """Where results go; loaded late, because it knows the messages of the wire."""
+    from client.show import Show  # noqa: PLC0415  # protobuf costs 0.05 s
+
+    return Show(as_json=as_json)
+
+
+def command(
+    app: typer.Typer, name: str, epilog: str | None = None
+) -> Callable[[Callable[..., Exit | None]], Callable[..., int]]:
+    """Enter a function as a command, with `--server`, `--state`, `--config` and `--json` added to its options.
+
+    The function's first parameter is the session. What it returns, or the error it raises, becomes the exit code.
+    """
+
+    def enter(function: Callable[..., Exit | None]) -> Callable[..., int]:
+        @wraps(function)
+        def run(server: str | None, state: str | None, config: str | None, as_json: bool, **words: object) -> int:
+            session = Session(Settings(server, state, config, as_json))
+            return _run(session, lambda: function(session, **words))
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        parameters = [*own, *_SHARED]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]  # PEP 362
+        app.command(name, cls=QuickCommand, epilog=epilog)(run)
+        return run
+
+    return enter
+
+
+_SHARED: Final[Sequence[inspect.Parameter]] = tuple(
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    for name, default, annotation in (
+        ("server", None, _Server),
+        ("state", None, _State),
+        ("config", None, _Config),
+        ("as_json", False, _AsJson),
+    )
+)
+
+
+def _run(session: Session, work: Callable[[], Exit | None]) -> int:
+    """The exit code of a command, after its errors have been shown."""
+    try:
+        ended = work() or Exit.OK
+        sys.stdout.flush()
+    except ServerError as error:
+        session.show.error(error)
+        return error.exit
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except OSError as error:
+        session.show.error(local_failure(error))
+        return Exit.REFUSED
+    except (KeyboardInterrupt, typer.Abort):
+        session.show.error(ServerError(Reason.CANCELLED, Code.CANCELLED, "interrupted"))
+        return Exit.CANCELLED
+    else:
+        return ended
+    finally:
+        session.close()
+
+
+def local_failure(error: OSError) -> ServerError:
+    """The error of a file of this machine that the CLI itself could not read or write."""
+    where = f"{error.filename}: " if error.filename else "reading or writing failed: "
+    facts = {"path": str(error.filename)} if error.filename else {}
+    return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, f"{where}{error.strerror or error}", facts)

@@ -1,0 +1,289 @@
+"""Messages of the wire as JSON: sizes are numbers, checksums lower-case hex, times RFC 3339, what is unset null.
+
+protobuf's own converter writes int64 as text and leaves out what is zero, so the shapes are written out here: they
+are the contract of `--json`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from client import phrases
+from client.errors import ServerError
+from fileserver.v1 import file_pb2, plane_pb2
+from fileserver.v1 import transfer_pb2 as wire
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+_SPLITS = {wire.Csv.SPLIT_EXACT: "exact", wire.Csv.SPLIT_TERMINATOR: "terminator"}
+
+
+def failure(error: ServerError) -> dict[str, JSON]:
+    """The one object on stderr."""
+    shape: dict[str, JSON] = {
+        "reason": error.reason,
+        "message": error.message,
+        "metadata": dict[str, JSON](error.metadata),
+    }
+    if error.violations:
+        shape["violations"] = dict[str, JSON](error.violations)
+    return {"error": shape}
+
+
+def transfer(message: wire.Transfer) -> dict[str, JSON]:
+    """A transfer; `outcome` is null until it has succeeded, `error` unless it has failed."""
+    return {
+        "name": message.name,
+        "id": message.name.removeprefix("transfers/"),
+        "verb": phrases.verb(message),
+        "state": phrases.state(message.state),
+        "spec": spec(message.spec),
+        "progress": progress(message.progress),
+        "outcome": outcome(message.outcome) if message.HasField("outcome") else None,
+        "error": stored_failure(message.error) if message.HasField("error") else None,
+        "warnings": list[JSON](message.warnings),
+        "create_time": _time(message.create_time),
+        "update_time": _time(message.update_time),
+        "end_time": _time(message.end_time),
+    }
+
+
+def spec(message: wire.TransferSpec) -> dict[str, JSON]:
+    """What was asked, without what the verb has no use for."""
+    asked: dict[str, JSON]
+    match message.WhichOneof("verb"):
+        case "spray":
+            spray = message.spray
+            asked = {
+                "sources": [location(s) for s in spray.sources],
+                "file": spray.file,
+                "plane": spray.plane,
+                "parts": spray.parts,
+                "part_size": spray.part_size,
+                "format": format_name(spray.format),
+                "format_options": format_options(spray.format),
+                "order": "natural" if spray.order == wire.Spray.ORDER_NATURAL else "bytes",
+                "no_split": spray.no_split,
+            }
+        case "despray":
+            asked = {"file": message.despray.file, "target": location(message.despray.target)}
+        case "copy":
+            copy = message.copy
+            asked = {
+                "file": copy.file,
+                "new_file": copy.new_file,
+                "plane": copy.plane,
+                "parts": copy.parts,
+                "part_size": copy.part_size,
+            }
+        case _:
+            asked = {}
+    return {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
+
+
+def progress(message: wire.Progress) -> dict[str, JSON]:
+    """How far a transfer is; bytes, bytes a second, seconds."""
+    return {
+        "bytes_total": message.bytes_total,
+        "bytes_done": message.bytes_done,
+        "bytes_through_us": message.bytes_through_us,
+        "bytes_native": message.bytes_native,
+        "bytes_checked": message.bytes_checked,
+        "parts_total": message.parts_total,
+        "parts_done": message.parts_done,
+        "rate": message.rate,
+        "eta": message.eta,
+    }
+
+
+def outcome(message: wire.Outcome) -> dict[str, JSON]:
+    """What a finished transfer proved."""
+    return {
+        "size": message.size,
+        "evidence": message.evidence,
+        "route": message.route,
+        "seconds": message.seconds,
+        "crc64nvme": message.crc64nvme.lower(),
+        "file": message.file,
+    }
+
+
+def stored_failure(message: wire.Failure) -> dict[str, JSON]:
+    """The error that is stored in a transfer."""
+    return {"reason": message.reason, "message": message.message, "metadata": dict[str, JSON](message.metadata)}
+
+
+def location(message: wire.Location) -> dict[str, JSON]:
+    """Where an object is."""
+    return {"plane": message.plane, "key": message.key}
+
+
+def format_name(message: wire.Format) -> str | None:
+    """The format as the CLI takes it: `fixed:155`, `csv`; None where nobody knows."""
+    match message.WhichOneof("kind"):
+        case "fixed":
+            return f"fixed:{message.fixed.record_size}"
+        case "csv":
+            return "csv"
+        case _:
+            return None
+
+
+def format_options(message: wire.Format) -> dict[str, JSON]:
+    """The options of a format with its defaults filled in; bytes that are no UTF-8 are written in hex."""
+    if message.WhichOneof("kind") != "csv":
+        return {}
+    csv = message.csv
+    quotes = [] if csv.no_quote else list(csv.quotes) or [b'"']
+    return {
+        "separator": _tokens(list(csv.separators) or [b","]),
+        "terminator": _tokens(list(csv.terminators) or [b"\n", b"\r\n"]),
+        "quote": _tokens(quotes),
+        "escape": _tokens(list(csv.escapes)),
+        "max_record": csv.max_record or 131072,
+        "split": _SPLITS.get(csv.split, "deduce"),
+    }
+
+
+def _tokens(tokens: Sequence[bytes]) -> list[JSON]:
+    return [token.decode("utf-8", "backslashreplace") for token in tokens]
+
+
+def plan(message: wire.Plan) -> dict[str, JSON]:
+    """What a transfer would do, part by part."""
+    return {
+        "parts": [
+            {
+                "number": part.number,
+                "size": part.size,
+                "route": part.route,
+                "why": part.why,
+                "key": part.key,
+                "extents": [_extent(extent) for extent in part.extents],
+            }
+            for part in message.parts
+        ],
+        "sources": [source(s) for s in message.sources],
+        "bytes_through_us": message.bytes_through_us,
+        "bytes_native": message.bytes_native,
+        "split": message.split,
+        "warnings": list[JSON](message.warnings),
+    }
+
+
+def _extent(message: wire.PlannedExtent) -> JSON:
+    if not message.plane:
+        return {"literal": base64.b64encode(message.literal).decode("ascii")}
+    return {"plane": message.plane, "key": message.key, "start": message.start, "end": message.end}
+
+
+def source(message: wire.Source) -> dict[str, JSON]:
+    """A source object and the version that it was pinned to."""
+    return {"plane": message.plane, "key": message.key, "size": message.size, "version": message.version}
+
+
+def file(message: file_pb2.LogicalFile, *, parts: bool = True) -> dict[str, JSON]:
+    """A logical file; listings leave out its parts and sources."""
+    shape: dict[str, JSON] = {
+        "name": message.name,
+        "size": message.size,
+        "format": format_name(message.format),
+        "format_options": format_options(message.format),
+        "evidence": message.evidence,
+        "crc64nvme": message.crc64nvme.lower(),
+        "part_count": message.part_count,
+        "transfer": message.transfer,
+        "create_time": _time(message.create_time),
+        "expire_time": _time(message.expire_time),
+    }
+    if parts:
+        shape["parts"] = [part(p) for p in message.parts]
+        shape["sources"] = [source(s) for s in message.sources]
+    return shape
+
+
+def part(message: file_pb2.Part) -> dict[str, JSON]:
+    """One part; `uri` only where it was asked for."""
+    shape: dict[str, JSON] = {
+        "number": message.number,
+        "plane": message.plane,
+        "key": message.key,
+        "size": message.size,
+        "owned": message.owned,
+        "checksum": {kind: value.lower() for kind, value in sorted(message.checksum.items())},
+    }
+    if message.uri:
+        shape["uri"] = message.uri
+    return shape
+
+
+def deletion(message: file_pb2.DeleteFileResponse, *, dry_run: bool) -> dict[str, JSON]:
+    """Which parts were, or would be, deleted."""
+    return {
+        "dry_run": dry_run,
+        "deleted": [part(p) for p in message.deleted],
+        "kept": [part(p) for p in message.kept],
+    }
+
+
+def verdicts(name: str, message: file_pb2.VerifyFileResponse) -> dict[str, JSON]:
+    """What a verification found."""
+    return {
+        "name": name,
+        "ok": message.ok,
+        "bytes_read": message.bytes_read,
+        "parts": [{"number": p.number, "key": p.key, "verdict": p.verdict, "detail": p.detail} for p in message.parts],
+    }
+
+
+def rebuilt(message: file_pb2.RebuildFilesResponse, *, dry_run: bool) -> dict[str, JSON]:
+    """What a rebuild restored."""
+    return {
+        "dry_run": dry_run,
+        "restored": list[JSON](message.restored),
+        "present": list[JSON](message.present),
+        "skipped": list[JSON](message.skipped),
+    }
+
+
+def plane(message: plane_pb2.Plane, default: str = "") -> dict[str, JSON]:
+    """A plane as seen from outside."""
+    return {
+        "name": message.name,
+        "type": message.type,
+        "category": message.category,
+        "location": message.location,
+        "default": message.name == default,
+        "default_parts": message.default_parts,
+        "requests": message.requests,
+        "bytes_per_second": message.bytes_per_second,
+        "checksums": list[JSON](message.checksums),
+        "native_copy": message.native_copy,
+    }
+
+
+def check(name: str, message: plane_pb2.CheckPlaneResponse) -> dict[str, JSON]:
+    """What was tried on a plane."""
+    return {
+        "plane": name,
+        "ok": message.ok,
+        "results": [{"check": r.check, "ok": r.ok, "detail": r.detail} for r in message.results],
+    }
+
+
+def stored_object(message: plane_pb2.Object) -> dict[str, JSON]:
+    """An object of a plane."""
+    return {
+        "key": message.key,
+        "size": message.size,
+        "modify_time": _time(message.modify_time),
+        "version": message.version,
+    }
+
+
+def _time(message: Timestamp) -> str | None:
+    return message.ToJsonString() if message.seconds or message.nanos else None

@@ -1,0 +1,166 @@
+"""What a person or a program sees of an answer: tables, a progress bar, or JSON, and errors on stderr.
+
+Everything that came from elsewhere (names, keys, messages) is cleaned of what a terminal would obey.
+"""
+
+# ruff: noqa: T201  # this is the module that prints
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from client import phrases, shapes
+from client.errors import ServerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from fileserver.v1.transfer_pb2 import Transfer
+
+_Item = TypeVar("_Item")
+_BATCH: Final = 1000
+"""Rows of a listing whose columns are aligned together; more are not held in memory."""
+
+_UNBOUND: Final = 100_000  # columns, where no terminal wraps lines
+
+
+class Show:
+    """Where results and notes go: stdout for results, stderr for everything else.
+
+    Args:
+        as_json: results as JSON instead of tables; no notes and no bar then.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._noted = ""
+
+    def object(self, shape: shapes.JSON) -> None:
+        """One result as one line of JSON."""
+        print(json.dumps(shape), flush=True)
+
+    def line(self, text: str) -> None:
+        """One result for people."""
+        print(phrases.clean(text), flush=True)
+
+    def note(self, text: str) -> None:
+        """Something that a person should know; the same twice in a row is said once."""
+        if not self.as_json and text != self._noted:
+            self._noted = text
+            print(phrases.clean(text), file=sys.stderr, flush=True)
+
+    def error(self, error: ServerError) -> None:
+        """A failure: one JSON object, or the message with every wrong field below it."""
+        if self.as_json:
+            print(json.dumps(shapes.failure(error)), file=sys.stderr, flush=True)
+            return
+        print(phrases.clean(f"error: {error.message}"), file=sys.stderr)
+        for field, text in error.violations.items():
+            if error.message not in {text, f"{field}: {text}"}:
+                print(phrases.clean(f"  {field}: {text}"), file=sys.stderr)
+        sys.stderr.flush()
+
+    def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values, one pair a line."""
+        self.table(("", ""), pairs)
+
+    def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Rows below headers, aligned; no headers if they are empty. A header that begins with `>` is for numbers."""
+        from rich.table import Table  # noqa: PLC0415  # only commands that print tables pay for it
+        from rich.text import Text  # noqa: PLC0415
+
+        console = _console()
+        remaining = iter(rows)
+        named = any(headers)
+        first = True
+        while (batch := list(islice(remaining, _BATCH))) or first:
+            table = Table(box=None, pad_edge=False, show_header=named and first, header_style="bold")
+            for header in headers:
+                right = header.startswith(">")
+                table.add_column(header.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+            for row in batch:
+                table.add_row(*(Text(phrases.clean(cell)) for cell in row))
+            with console.capture() as drawn:
+                console.print(table)
+            print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+            first = False
+        sys.stdout.flush()
+
+    def listing(
+        self,
+        key: str,
+        items: Iterable[_Item],
+        shape: Callable[[_Item], shapes.JSON],
+        headers: Sequence[str],
+        cells: Callable[[_Item], Sequence[str]],
+    ) -> None:
+        """Many results: one JSON object with a list under `key`, or a table; neither holds all of them at once."""
+        if not self.as_json:
+            self.table(headers, map(cells, items))
+            return
+        # The first item comes before the first byte: a call that fails at once leaves stdout empty.
+        rest = iter(items)
+        begun = [json.dumps(shape(item)) for item in islice(rest, 1)]
+        print(f"{{{json.dumps(key)}: [{''.join(begun)}", end="")
+        for item in rest:
+            print(f", {json.dumps(shape(item))}", end="")
+        print("]}", flush=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[Transfer], None]]:
+        """A function that shows how far a transfer is: a bar on a terminal, else nothing."""
+        if self.as_json or not sys.stderr.isatty():
+            yield _ignore
+            return
+        bar = _Bar()
+        with bar.display:
+            yield bar.update
+
+
+class _Bar:
+    """State, bar, bytes, rate and time left of one transfer; rate and time as the server measures them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415  # only on a terminal
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+        self.display: Progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[far]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: TaskID = self.display.add_task("waiting", total=None, far="")
+
+    def update(self, transfer: Transfer) -> None:
+        progress = transfer.progress
+        far = ""
+        if progress.bytes_total:
+            far = f"{phrases.size(progress.bytes_done)} of {phrases.size(progress.bytes_total)}"
+        if progress.rate > 0:
+            far += f", {phrases.rate(progress.rate)}"
+        if progress.eta > 0:
+            far += f", {phrases.seconds(progress.eta)} left"
+        self.display.update(
+            self._task,
+            description=phrases.state(transfer.state).lower(),
+            total=progress.bytes_total or None,
+            completed=progress.bytes_done,
+            far=far,
+        )
+
+
+def _ignore(_: Transfer) -> None:
+    """Nobody looks at a bar."""
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415  # only commands that print tables pay for it
+
+    return Console() if sys.stdout.isatty() else Console(width=_UNBOUND)

@@ -1,0 +1,73 @@
+"""Who may call: whoever can read the server's cookie is the server's own user. TLS and tokens come later."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fileserver.calls import HEALTH, Call
+from fileserver.configured import LOCAL
+from fileserver.errors import CallerDenied, CallerUnknown
+
+METADATA_KEY: Final = "cropduster-cookie"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes the call in progress."""
+
+    local: bool
+    """Proved to be the server's own user, on this machine."""
+
+
+_caller: ContextVar[Caller] = ContextVar("caller", default=Caller(local=False))
+
+
+def caller() -> Caller:
+    """Who makes the call in progress; a stranger outside of calls."""
+    return _caller.get()
+
+
+def allow(plane: str) -> None:
+    """Let the call in progress use a plane.
+
+    Raises:
+        CallerDenied: the plane is `local` and the caller is not the server's own user.
+    """
+    if plane == LOCAL and not caller().local:
+        msg = "that server cannot see files of this machine: use `cropduster push`, or name a plane"
+        raise CallerDenied(msg, plane=plane)
+
+
+class Cookies:
+    """Asks every call but health checks for the cookie."""
+
+    def __init__(self, cookie: str, path: Path) -> None:
+        self._cookie = cookie.encode()
+        self._path = path
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Know the caller of this call.
+
+        Raises:
+            CallerUnknown: no cookie or a wrong one; the fact `cookie` is the path of the file with the right one.
+        """
+        if not call.method.startswith(HEALTH):
+            if not self._matches(call):
+                msg = f"this file server answers its own user only: send the content of {self._path} as {METADATA_KEY}"
+                raise CallerUnknown(msg, cookie=str(self._path))
+            _caller.set(Caller(local=True))
+        yield
+
+    def _matches(self, call: Call) -> bool:
+        for key, value in call.context.invocation_metadata() or ():
+            if key == METADATA_KEY:
+                presented = value if isinstance(value, bytes) else value.encode()
+                return hmac.compare_digest(presented, self._cookie)
+        return False

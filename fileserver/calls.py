@@ -1,0 +1,166 @@
+"""What surrounds every call: one way to wrap a method of any kind, and the count of calls in progress.
+
+An interceptor here is an async context manager around the call. A generator method is turned into a writing one on
+the way, so that a cancelled call ends inside the context manager and not whenever its generator is collected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import grpc
+from grpc import aio
+
+from planes.errors import Unavailable
+
+HEALTH: Final = "/grpc.health."
+"""Methods that begin so are asked by machines: they need no cookie and keep no server awake."""
+
+# The types are generic for type checkers alone.
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as an interceptor sees it."""
+
+    method: str
+    """As on the wire: `/fileserver.v1.DataService/Read`."""
+    streams: bool
+    """It answers with a stream."""
+    context: Context
+
+
+Around = Callable[[Call], AbstractAsyncContextManager[None]]
+
+
+class Interceptor(aio.ServerInterceptor):
+    """Puts an async context manager around every call of a server."""
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """The method that was asked for, wrapped; None (which gRPC answers itself) for an unknown one."""
+        handler: Handler | None = await continuation(handler_call_details)
+        return wrap(handler, handler_call_details.method, self._around) if handler else handler  # type: ignore[return-value]  # the stubs leave None out
+
+
+def wrap(handler: Handler, method: str, around: Around) -> Handler:
+    """The same method of the same kind within `around`."""
+    streams = bool(handler.response_streaming)
+    behaviour = next(
+        b for b in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream) if b
+    )
+
+    async def answering(request: Any, context: Context) -> Any:
+        async with around(Call(method, streams, context)):
+            return await behaviour(request, context)
+
+    async def generating(request: Any, context: Context) -> None:
+        async with around(Call(method, streams, context)), aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                await send(context, response)
+
+    kinds: dict[tuple[bool, bool], Callable[..., Handler]] = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }
+    return kinds[bool(handler.request_streaming), streams](
+        generating if inspect.isasyncgenfunction(behaviour) else answering,
+        handler.request_deserializer,
+        handler.response_serializer,
+    )
+
+
+async def send(context: Context, response: object) -> None:
+    """Write one answer of a stream, whole even if the call is cancelled meanwhile by us.
+
+    gRPC forgets to end a call whose last write was broken off: the caller would wait for ever.
+    """
+    sending = asyncio.ensure_future(context.write(response))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending])
+        if not sending.cancelled():
+            sending.exception()  # the call was cancelled by its caller: nobody wants to know
+        raise
+
+
+class Calls:
+    """Counts the calls in progress, and ends them when the server drains."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self._last = time.monotonic()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._cut: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the last call ended; 0 while there is one."""
+        return 0.0 if self.active else time.monotonic() - self._last
+
+    def touch(self) -> None:
+        """Begin to count idle seconds anew."""
+        self._last = time.monotonic()
+
+    def drain(self) -> None:
+        """Refuse new calls and end all streams; calls with one answer may finish."""
+        self._draining = True
+        self._cut |= self._streams
+        for task in self._streams:
+            task.cancel()
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Count this call; health checks don't count.
+
+        Raises:
+            Unavailable: the server drains; another replica, or the next server, takes the call.
+        """
+        if call.method.startswith(HEALTH):
+            yield
+            return
+        if self._draining:
+            raise _leaving()
+        task = asyncio.current_task()
+        assert task is not None
+        self.active += 1
+        if call.streams:
+            self._streams.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task not in self._cut:
+                raise
+            task.uncancel()
+            raise _leaving() from None
+        finally:
+            self._streams.discard(task)
+            self._cut.discard(task)
+            self.active -= 1
+            self.touch()
+
+
+def _leaving() -> Unavailable:
+    return Unavailable(
+        "this file server is shutting down: call again, another replica or the next server answers",
+        retry_after=0.5,
+        server="draining",
+    )

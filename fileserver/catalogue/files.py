@@ -1,0 +1,234 @@
+"""Logical files: publish, look up, rename, forget. Statements on a connection; the store makes the transactions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from fileserver.catalogue import tables as t
+from fileserver.catalogue.names import normalise
+from fileserver.catalogue.store import Store
+from fileserver.errors import FileNotFound
+from planes import checksum
+from planes.errors import AlreadyExists
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """One object of a logical file; `checksums` by kind, `version` as its plane pins it ("" if unknown)."""
+
+    number: int
+    plane: str
+    key: str
+    size: int
+    version: str
+    checksums: dict[str, int]
+    owned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalFile:
+    """An entry of the catalogue without its parts."""
+
+    name: str
+    generation: str
+    size: int
+    format: dict[str, Any] | None
+    evidence: str
+    crc64nvme: int | None
+    part_count: int
+    transfer: str
+    created: float
+    expires: float | None = None
+
+
+def get(c: sa.Connection, name: str) -> LogicalFile:
+    """The file of a name; raises FileNotFound."""
+    row = c.execute(sa.select(t.files).where(t.files.c.name == normalise(name))).first()
+    if row is None:
+        msg = f"no logical file is called {normalise(name)}; see `cropduster files list`"
+        raise FileNotFound(msg, file=normalise(name))
+    return _file(row)
+
+
+def taken(c: sa.Connection, name: str) -> bool:
+    """Whether a logical file has this normalised name."""
+    return c.execute(sa.select(t.files.c.name).where(t.files.c.name == name)).first() is not None
+
+
+def listing(c: sa.Connection, mask: str, after: str, limit: int) -> list[LogicalFile]:
+    """Files whose name matches a mask of `*` and `?` and is greater than `after`, in order of names."""
+    like = mask.strip().lower() or "*"
+    for special in ("\\", "%", "_"):
+        like = like.replace(special, "\\" + special)
+    like = like.replace("*", "%").replace("?", "_")
+    query = sa.select(t.files).where(t.files.c.name.like(like, escape="\\"), t.files.c.name > after)
+    return [_file(row) for row in c.execute(query.order_by(t.files.c.name).limit(limit))]
+
+
+def parts(c: sa.Connection, generation: str, after: int = 0, limit: int = PAGE) -> list[FilePart]:
+    """One page of a file's parts in order."""
+    p = t.file_parts.c
+    query = sa.select(t.file_parts).where(p.generation == generation, p.number > after).order_by(p.number).limit(limit)
+    return [
+        FilePart(r.number, r.plane, r.key, r.size, r.version, _checksums(r.checksums), r.owned)
+        for r in c.execute(query)
+    ]
+
+
+def publish(c: sa.Connection, file: LogicalFile, *, overwrite: bool, retire_at: float) -> None:
+    """Make a file visible whose parts are already entered; what had the name before is retired.
+
+    May run twice for one generation.
+
+    Raises:
+        AlreadyExists: another generation has the name and `overwrite` is not set.
+    """
+    old = c.execute(sa.select(t.files.c.generation).where(t.files.c.name == file.name)).scalar()
+    if old == file.generation:
+        return
+    if old is not None:
+        if not overwrite:
+            msg = f"the logical file {file.name} exists; --overwrite replaces it"
+            raise AlreadyExists(msg, file=file.name)
+        c.execute(t.files.delete().where(t.files.c.name == file.name))
+        retire(c, old, retire_at)
+    c.execute(
+        t.files.insert().values(
+            name=file.name,
+            generation=file.generation,
+            size=file.size,
+            format=file.format,
+            evidence=file.evidence,
+            crc64nvme=None if file.crc64nvme is None else checksum.to_hex(file.crc64nvme),
+            part_count=file.part_count,
+            transfer=file.transfer,
+            created=file.created,
+            expires=file.expires,
+        )
+    )
+
+
+def enter_parts(c: sa.Connection, generation: str, rows: Iterable[FilePart]) -> None:
+    """Enter parts of a generation that is not published yet; entering a part again replaces it."""
+    values: list[dict[str, Any]] = [
+        {
+            "generation": generation,
+            "number": p.number,
+            "plane": p.plane,
+            "key": p.key,
+            "size": p.size,
+            "version": p.version,
+            "checksums": {kind: checksum.to_hex(v, kind) for kind, v in p.checksums.items()},
+            "owned": p.owned,
+        }
+        for p in rows
+    ]
+    if values:
+        f = t.file_parts.c
+        numbers = [v["number"] for v in values]
+        c.execute(t.file_parts.delete().where(f.generation == generation, f.number.between(min(numbers), max(numbers))))
+        c.execute(t.file_parts.insert(), values)
+
+
+def rename(c: sa.Connection, name: str, new_name: str) -> LogicalFile:
+    """Give a file another name; raises FileNotFound, AlreadyExists."""
+    old, new = get(c, name), normalise(new_name)
+    if new != old.name:
+        if taken(c, new):
+            msg = f"the logical file {new} exists; delete it first, or choose another name"
+            raise AlreadyExists(msg, file=new)
+        c.execute(t.files.update().where(t.files.c.name == old.name).values(name=new))
+    return get(c, new)
+
+
+def drop(c: sa.Connection, name: str, retire_at: float) -> LogicalFile:
+    """Take a file out of the catalogue and retire the parts that we own; raises FileNotFound."""
+    file = get(c, name)
+    c.execute(t.files.delete().where(t.files.c.name == file.name))
+    retire(c, file.generation, retire_at)
+    return file
+
+
+def retire(c: sa.Connection, generation: str, not_before: float) -> None:
+    """Move the owned parts of a generation to the garbage and forget its rows."""
+    p = t.file_parts.c
+    owned = sa.select(p.plane, p.key, sa.literal(not_before)).where(p.generation == generation, p.owned)
+    c.execute(t.garbage.insert().prefix_with("OR REPLACE").from_select(["plane", "key", "not_before"], owned))
+    c.execute(t.file_parts.delete().where(p.generation == generation))
+
+
+def due(c: sa.Connection, now: float, limit: int = PAGE) -> list[tuple[str, str]]:
+    """(plane, key) of garbage that may be deleted: its time has come and no running transfer reads it."""
+    g, s = t.garbage.c, t.sources.c
+    running = (
+        sa.select(s.transfer)
+        .join(t.transfers, t.transfers.c.id == s.transfer)
+        .where(s.plane == g.plane, s.key == g.key, t.transfers.c.ended.is_(None))
+    )
+    query = sa.select(g.plane, g.key).where(g.not_before <= now, ~running.exists())
+    return [(row.plane, row.key) for row in c.execute(query.order_by(g.not_before).limit(limit))]
+
+
+def forget_garbage(c: sa.Connection, rows: Sequence[tuple[str, str]]) -> None:
+    """Objects that are deleted now."""
+    for plane, key in rows:
+        c.execute(t.garbage.delete().where(t.garbage.c.plane == plane, t.garbage.c.key == key))
+
+
+class Catalogue:
+    """The catalogue as services read it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def get(self, name: str) -> LogicalFile:
+        """The file of a name; raises FileNotFound."""
+        return await self.store.read(lambda c: get(c, name))
+
+    async def parts(self, generation: str, after: int = 0) -> list[FilePart]:
+        """One page of a file's parts in order."""
+        return await self.store.read(lambda c: parts(c, generation, after))
+
+    async def all_parts(self, generation: str) -> list[FilePart]:
+        """All parts of a file in order."""
+        found: list[FilePart] = []
+        while page := await self.parts(generation, found[-1].number if found else 0):
+            found += page
+        return found
+
+
+def now() -> float:
+    """Seconds since 1970 (UTC)."""
+    return time.time()
+
+
+def pages(rows: Sequence[Any], size: int = PAGE) -> Iterator[Sequence[Any]]:
+    """Consecutive runs of at most `size`."""
+    return (rows[i : i + size] for i in range(0, len(rows), size))
+
+
+def _checksums(stored: dict[str, str]) -> dict[str, int]:
+    return {kind: checksum.from_hex(text) for kind, text in stored.items()}
+
+
+def _file(row: Any) -> LogicalFile:
+    crc = None if row.crc64nvme is None else checksum.from_hex(row.crc64nvme)
+    return LogicalFile(
+        row.name,
+        row.generation,
+        row.size,
+        row.format,
+        row.evidence,
+        crc,
+        row.part_count,
+        row.transfer,
+        row.created,
+        row.expires,
+    )

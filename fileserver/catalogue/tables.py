@@ -1,0 +1,140 @@
+"""The tables: what the file server knows for good. Columns and keys only; no statement is made here.
+
+Times are seconds since 1970 (UTC). JSON columns hold values that are read and written whole. `transfer` is the id of
+a transfer, and of the generation of files that it wrote.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+files = Table(
+    "files",
+    metadata,
+    Column("name", String(512), primary_key=True),
+    Column("generation", String(64), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("format", JSON),
+    Column("evidence", String(16), nullable=False),
+    Column("crc64nvme", String(16)),
+    Column("part_count", Integer, nullable=False),
+    Column("transfer", String(64), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+)
+"""Logical files; `generation` names their parts and sources, so that a rename moves one row."""
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("generation", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("plane", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("checksums", JSON, nullable=False),
+    Column("owned", Boolean, nullable=False),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("plane", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("checksums", JSON, nullable=False),
+    Index("sources_by_object", "plane", "key"),
+)
+"""Pinned source objects of a transfer, kept as long as the transfer or a file that it made."""
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("request_id", String(128), nullable=False, unique=True),
+    Column("spec", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("wish", String(8), nullable=False, server_default=""),
+    Column("run", Integer, nullable=False, server_default="1"),
+    Column("plan", JSON),
+    Column("progress", JSON, nullable=False),
+    Column("error", JSON),
+    Column("outcome", JSON),
+    Column("warnings", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Column("ended", Float),
+    Index("transfers_by_age", "created", "id"),
+)
+"""One row a transfer; `wish` is what was asked of it while it runs: "", "cancel" or "pause"."""
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("transfer", String(64), nullable=False),
+)
+"""Names and objects that a running transfer will write."""
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("pieces", JSON, nullable=False),
+    Column("token", Text),
+    Column("crc64nvme", String(16)),
+    Column("compared", Boolean, nullable=False, server_default="0"),
+    Column("version", Text, nullable=False, server_default=""),
+    Column("done", Boolean, nullable=False, server_default="0"),
+    Index("parts_by_state", "transfer", "done"),
+)
+"""The manifest of a transfer and the receipts of its parts; `done` is committed.
+
+`token` is the upload of the part: null is not begun, "" needs none (one request writes the part).
+"""
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("crc64nvme", String(16)),
+    Column("etag", Text, nullable=False),
+    Column("compared", Boolean, nullable=False),
+    Column("quotes", BigInteger),
+)
+"""Receipts of stored steps: what is here is not sent again."""
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_part", Integer, nullable=False),
+    Column("last_part", Integer, nullable=False),
+    Column("first_step", Integer, nullable=False),
+    Column("last_step", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("done", Boolean, nullable=False),
+)
+"""Runs of whole small parts, or (one part, first_step … last_step) of a large one."""
+
+garbage = Table(
+    "garbage",
+    metadata,
+    Column("plane", String(64), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("not_before", Float, nullable=False),
+)
+"""Objects that we own and nobody needs any more."""

@@ -1,0 +1,301 @@
+"""The configuration: one YAML file, read once, checked whole; every mistake is told at once, by the path of its key.
+
+Searched at the flag, `CROPDUSTER_CONFIG`, the user's and the system's config folder; never in the working directory,
+where a stranger's file could wait. Without a file there is one posix plane `data` in the state directory. Secrets are
+named by reference (`planes.settings.Secret`), so the text itself may be hashed and shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+import os
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import platformdirs
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fileserver import state
+from fileserver.errors import InvalidSpec
+from planes.errors import Error
+from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
+from planes.settings import PlaneSettings
+
+SYSTEM: Final = Path("/etc/cropduster/config.yaml")
+DEFAULT_PARTS: Final = 4
+"""Parts of a spray on the plane of the embedded default."""
+
+_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_UNIT: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAMED: Final = re.compile(rb"""env:\s*["']?([A-Za-z_][A-Za-z0-9_]*)""")
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        msg = 'a duration is a number and its unit, like "90s", "30m", "1h" or "7d"'
+        raise ValueError(msg)
+    return timedelta(seconds=float(found[1]) * _UNIT[found[2]])
+
+
+def _loopback(value: object) -> object:
+    """An address that nobody outside of this machine can reach, or the absolute path of a unix socket."""
+    if not isinstance(value, str) or value.startswith("/"):
+        return value
+    host, separator, port = value.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        msg = f'{value} is no address: write HOST:PORT like "127.0.0.1:7300", or the absolute path of a unix socket'
+        raise ValueError(msg)
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        reachable = bare != "localhost" and not ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        reachable = True
+    if reachable:
+        msg = f"{value} is not a loopback address: until TLS and tokens are configured, only this machine may call"
+        raise ValueError(msg)
+    return value
+
+
+Address = Annotated[str, BeforeValidator(_loopback)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Listen(_Section):
+    """Where the server answers, beside the socket of its state directory."""
+
+    internal: Address | None = Field(default=None, description="HOST:PORT (loopback) or the path of a unix socket.")
+    external: Address | None = Field(default=None, description="The same for callers from outside; closed if unset.")
+
+
+class State(_Section):
+    """What the server keeps."""
+
+    directory: Path | None = Field(default=None, description="On a local disk; the user's data folder if unset.")
+
+
+class Log(_Section):
+    """What the server tells."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+    file: Path | None = Field(default=None, description="Appended to; standard error if unset.")
+
+
+class _Document(_Section):
+    planes: object = None
+    default_plane: str | None = None
+    listen: Listen = Listen()
+    state: State = State()
+    log: Log = Log()
+    retire_after: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(hours=1)
+
+
+class Config(_Document):
+    """A checked configuration, with every default filled in."""
+
+    planes: Mapping[str, PlaneSettings]
+    default_plane: str | None = Field(default=None, description="The plane of a spray that names none.")
+    source: Path | None = Field(default=None, description="The file it was read from.")
+    text: bytes = Field(default=b"", repr=False)
+    state_directory: Path
+    """The flag's, the environment's, the file's or the default one; a real path."""
+
+    builtin_plane: bool = False
+    """No plane was configured: there is one in the state directory."""
+
+
+def find(flag: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The config file: the flag, else `CROPDUSTER_CONFIG`, else the user's, else the system's, else none."""
+    named = flag or environ.get("CROPDUSTER_CONFIG")
+    if named:
+        return Path(named).absolute()
+    places = (Path(platformdirs.user_config_dir("cropduster")) / "config.yaml", SYSTEM)
+    return next((place for place in places if place.is_file()), None)
+
+
+def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None = None) -> Config:
+    """Read and check the configuration.
+
+    Args:
+        path: the flag `--config`, if it was given.
+        environ: the environment of this process.
+        state_flag: the flag `--state`, if it was given.
+
+    Raises:
+        InvalidSpec: the file can't be read or something in it is wrong; `violations` has the path of every such key.
+    """
+    source = find(path, environ)
+    text = _read(source) if source else b""
+    document = _parse(text, source)
+    violations: dict[str, str] = {}
+    try:
+        rest = _Document.model_validate(document)
+    except ValidationError as error:
+        rest = _Document()
+        violations.update(_violations(error, _Document))
+    directory = state.locate(state_flag, environ, rest.state.directory)
+    offered = document.get("planes")
+    builtin = offered is None
+    if builtin:
+        offered = {"data": {"type": "posix", "path": str(directory / "data"), "default_parts": DEFAULT_PARTS}}
+    planes = _planes(offered, violations)
+    named = document.get("default_plane")
+    default = _default_plane(named if isinstance(named, str) else None, planes, violations)
+    if violations:
+        lines = "".join(f"\n  {key}: {what}" for key, what in violations.items())
+        msg = f"the configuration {source or '(built in)'} can't be used:{lines}"
+        raise InvalidSpec(msg, violations, path=str(source or ""))
+    return Config(
+        planes=planes,
+        default_plane=default,
+        source=source,
+        text=text,
+        state_directory=directory,
+        builtin_plane=builtin,
+        listen=rest.listen,
+        state=rest.state,
+        log=rest.log,
+        retire_after=rest.retire_after,
+    )
+
+
+def check_address(field: str, address: str) -> str:
+    """The address, if only this machine can reach it; raises InvalidSpec."""
+    try:
+        _loopback(address)
+    except ValueError as error:
+        raise InvalidSpec(f"{field}: {error}", {field: str(error)}) from None
+    return address
+
+
+def digest(config: Config, environ: Mapping[str, str]) -> str:
+    """16 hex digits over the text of the file and the values of the environment variables that it names.
+
+    The client computes the same (`client.embedded.digest`) to see that another configuration is in force.
+    """
+    whole = hashlib.sha256(config.text)
+    for name in dict.fromkeys(found.decode() for found in _NAMED.findall(config.text)):
+        whole.update(os.fsencode(f"\0{name}={environ.get(name, '')}"))
+    return whole.hexdigest()[:16]
+
+
+def _read(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        msg = f"the configuration {source} can't be read ({error.strerror}): check --config and CROPDUSTER_CONFIG"
+        raise InvalidSpec(msg, {"config": msg}, path=str(source)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its trap that the last of two equal keys wins in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                problem = f"the key {key} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: bytes, source: Path | None) -> dict[str, Any]:
+    try:
+        document = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader with one more check
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
+        msg = f"the configuration {source} is no YAML: {error.problem} at {where}"
+        raise InvalidSpec(msg, {where: str(error.problem)}, path=str(source)) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        msg = f"the configuration {source} is no YAML: it holds characters that no text has"
+        raise InvalidSpec(msg, {"config": msg}, path=str(source)) from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        msg = f"the configuration {source} must be a mapping with keys like planes and listen"
+        raise InvalidSpec(msg, {"config": msg}, path=str(source))
+    return {str(key): value for key, value in document.items()}
+
+
+def _planes(offered: object, violations: dict[str, str]) -> dict[str, PlaneSettings]:
+    planes: dict[str, PlaneSettings] = {}
+    if not isinstance(offered, dict) or not offered:
+        violations["planes"] = "name at least one plane, or leave the key out for one in the state directory"
+        return planes
+    for key, settings in offered.items():
+        name = str(key)
+        try:
+            planes[name] = parse_settings(name, settings)
+        except SettingsInvalid as error:
+            violations.update((problem.path, problem.message) for problem in error.problems)
+            violations.update(_unknown(settings, f"planes.{name}"))
+        except Error as error:
+            violations[f"planes.{name}"] = error.message
+    return planes
+
+
+def _unknown(settings: object, path: str) -> Iterator[tuple[str, str]]:
+    """The keys of a plane that its type doesn't know, each with the known one that is nearest."""
+    if not isinstance(settings, dict) or settings.get("type") not in PROVIDERS:
+        return
+    model: type[BaseModel] = provider(settings["type"]).settings
+    for place, keys in ((), settings), (("limits",), settings.get("limits")):
+        known = list(_keys(model, place))
+        for key in keys if isinstance(keys, dict) else ():
+            if key not in known:
+                yield ".".join((path, *place, str(key))), _not_known(str(key), known)
+
+
+def _default_plane(asked: str | None, planes: Mapping[str, PlaneSettings], violations: dict[str, str]) -> str | None:
+    if asked is not None:
+        if asked not in planes and f"planes.{asked}" not in violations:
+            violations["default_plane"] = f"no plane is called {asked}{_nearest(asked, planes)}"
+        return asked
+    if "data" in planes:
+        return "data"
+    return next((name for name, settings in planes.items() if settings.category == "data"), None)
+
+
+def _not_known(key: str, known: Iterable[str]) -> str:
+    known = list(known)
+    return "unknown key" + (_nearest(key, known) or f"; known here: {', '.join(known)}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _violations(error: ValidationError, model: type[BaseModel]) -> dict[str, str]:
+    """The path of each wrong key and what is wrong with it; never the value, which may be a secret."""
+    found: dict[str, str] = {}
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        path = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            found[path] = _not_known(str(item["loc"][-1]), _keys(model, item["loc"][:-1]))
+        else:
+            found[path] = item["msg"].removeprefix("Value error, ")
+    return found
+
+
+def _keys(model: type[BaseModel] | None, loc: tuple[int | str, ...]) -> Iterator[str]:
+    """The keys that a model knows at a place within it."""
+    for step in loc:
+        kind = model.model_fields[str(step)].annotation if model and str(step) in model.model_fields else None
+        model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    yield from model.model_fields if model else ()

@@ -1,0 +1,53 @@
+"""The configured planes by name, each opened when it is first used (an SDK that nobody needs is never loaded)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fileserver.errors import PlaneNotFound
+from planes.opening import open_plane
+from planes.plane import Plane
+from planes.settings import PlaneSettings
+
+LOCAL = "local"
+"""The plane of the caller's own machine: root `/`, for callers who proved to be the server's own user."""
+
+
+class Configured:
+    """The planes of a configuration, and `local`."""
+
+    def __init__(self, settings: Mapping[str, PlaneSettings], default: str) -> None:
+        self._settings = settings
+        self._open: dict[str, Plane] = {}
+        self.default = default
+        """The plane of a spray that names none."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names in order of the configuration, without `local`."""
+        return list(self._settings)
+
+    def settings(self, name: str) -> PlaneSettings:
+        """The configuration of a plane; raises PlaneNotFound."""
+        if name not in self._settings:
+            known = ", ".join(self._settings)
+            msg = f"no plane is called {name}; the configuration has {known}"
+            raise PlaneNotFound(msg, plane=name, planes=known)
+        return self._settings[name]
+
+    def plane(self, name: str) -> Plane:
+        """The plane of a name; raises PlaneNotFound, and Refused where its configuration cannot work."""
+        if name not in self._open:
+            if name == LOCAL:
+                from planes.posix import PosixPlane  # noqa: PLC0415 - with the planes, when first used
+
+                self._open[name] = PosixPlane.local()
+            else:
+                self._open[name] = open_plane(name, self.settings(name))
+        return self._open[name]
+
+    async def aclose(self) -> None:
+        """Release the threads and connections of all planes."""
+        for plane in self._open.values():
+            await plane.aclose()
+        self._open.clear()

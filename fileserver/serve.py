@@ -1,0 +1,129 @@
+"""A file server process from its configuration to its end: what is built in which order, and taken down again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+
+from fileserver import config as configuration
+from fileserver import log, state
+from fileserver.catalogue.files import Catalogue
+from fileserver.catalogue.store import Store
+from fileserver.catalogue.writes import Writes
+from fileserver.config import Config
+from fileserver.configured import Configured
+from fileserver.server import GRACE, Jobs, Server, Service, first
+from fileserver.services.data import DataServicer
+from fileserver.services.plane import PlaneServicer
+from fileserver.v1 import file_pb2_grpc, part_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
+
+DEFAULT_LISTEN: Final = "127.0.0.1:7300"
+_SWEEP: Final = 3600.0  # seconds between two looks for abandoned writes
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def run(config: Config, *, embedded: bool = False, listen: str | None = None, idle_exit: float | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or idleness, and end in good order.
+
+    Args:
+        config: what to serve.
+        embedded: for one user's command line: on the socket of the state directory alone.
+        listen: the internal address, instead of the configured one.
+        idle_exit: end after so many seconds without call and without unfinished transfer; None is never.
+
+    Raises:
+        InvalidSpec: the state directory or an address can't be used.
+        ServerBusy: another server holds the state directory.
+    """
+    directory = config.state_directory
+    state.prepare(directory)
+    log.configure(config.log.level, config.log.format, config.log.file)
+    with state.hold(directory, version("cropduster"), configuration.digest(config, os.environ)):
+        asyncio.run(_serve(config, embedded=embedded, listen=listen, idle_exit=idle_exit))
+
+
+async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exit: float | None) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with AsyncExitStack() as closing:
+        services, jobs = _rooms(config, closing)
+        server = Server(
+            services,
+            jobs,
+            cookie=state.cookie(config.state_directory),
+            cookie_path=config.state_directory / "cookie",
+            internal=_internal(config, embedded=embedded, listen=listen),
+            external=[target(config.listen.external)] if config.listen.external and not embedded else [],
+        )
+        closing.push_async_callback(server.stop, GRACE)
+        bound = await server.start()
+        _log.info("serving", addresses=bound, state=str(config.state_directory), pid=os.getpid())
+        if not embedded:
+            print(f"cropduster serve: listening on {' and '.join(bound)}", flush=True)  # noqa: T201  # for people
+        waits = [stopped.wait()] + ([server.idle(idle_exit)] if idle_exit is not None else [])
+        await first(*waits)
+        _log.info("draining", reason="asked to" if stopped.is_set() else "idle")
+
+
+def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs]:
+    """Everything below the listeners; closed in reverse order."""
+    # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
+    from fileserver.services.file import FileServicer  # noqa: PLC0415
+    from fileserver.services.part import PartServicer  # noqa: PLC0415
+    from fileserver.services.transfer import TransferServicer  # noqa: PLC0415
+    from fileserver.transfer.custody import Custody  # noqa: PLC0415
+    from fileserver.transfer.jobs import Jobs as Transfers  # noqa: PLC0415
+
+    if config.builtin_plane:
+        (config.state_directory / "data").mkdir(exist_ok=True)
+    store = Store(config.state_directory)
+    closing.callback(store.close)
+    planes = Configured(config.planes, config.default_plane or "")
+    closing.push_async_callback(planes.aclose)
+    catalogue = Catalogue(store)
+    retire_after = config.retire_after.total_seconds()
+    jobs = Transfers(store, planes, retire_after=retire_after)
+    custody = Custody(store, planes, retire_after=retire_after)
+    data = DataServicer(planes, catalogue, Writes(store))
+    sweeper = asyncio.create_task(_sweep(data))
+    closing.callback(sweeper.cancel)
+    transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
+    plane = PlaneServicer(planes)
+    services = [
+        Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
+        Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
+        Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, plane)),
+        Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
+        Service("DataService", data.add_to, external=False),
+    ]
+    return services, jobs
+
+
+def _internal(config: Config, *, embedded: bool, listen: str | None) -> list[str]:
+    """The socket of the state directory, where the user's command line looks, and for `serve` one address more."""
+    own = f"unix:{state.socket_path(config.state_directory, os.environ)}"
+    return [own] if embedded else [own, target(listen or config.listen.internal or DEFAULT_LISTEN)]
+
+
+def target(address: str) -> str:
+    """An address of the configuration as gRPC writes it."""
+    return f"unix:{address}" if address.startswith("/") else address
+
+
+async def _sweep(service: DataServicer) -> None:
+    while True:
+        try:
+            await service.sweep()
+        except Exception:  # noqa: BLE001  # whatever fails now is tried again in an hour; the server lives on
+            _log.exception("sweep of abandoned writes failed")
+        await asyncio.sleep(_SWEEP)

@@ -1,0 +1,206 @@
+"""The server: listeners, what surrounds a call, health, and an end in good order. Knows no verb.
+
+Up: everything that a call may need, then the listeners, then health says SERVING. Down: health says NOT_SERVING, new
+calls are sent elsewhere, streams end, transfers stop at their next step, planes and store close. The state directory
+is held from before the first to after the last of this (`fileserver.state.hold`), by whoever runs a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import grpc
+import structlog
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from fileserver.auth import Cookies
+from fileserver.calls import Calls, Interceptor
+from fileserver.errors import InvalidSpec
+from fileserver.status import ErrorInterceptor
+from planes.plane import MIB
+
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 4 * MIB),
+    ("grpc.max_send_message_length", 4 * MIB),
+    ("grpc.http2.lookahead_bytes", 16 * MIB),
+    ("grpc.so_reuseport", 0),  # a second server on one port is a mistake that must be told
+)
+GRACE: Final = 10.0
+"""Seconds that transfers and calls have to stop in good order."""
+PACKAGE: Final = "fileserver.v1."
+REFLECTION: Final = "grpc.reflection.v1alpha.ServerReflection"
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Jobs(Protocol):
+    """The transfers, as far as a server starts and stops them."""
+
+    async def start(self) -> None:
+        """Begin to work, also on what an earlier process left."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop at the next step; what is unfinished goes on at the next start."""
+        ...
+
+    def unfinished(self) -> int:
+        """Transfers that have not ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service and how it is registered."""
+
+    name: str
+    """Without its package: `DataService`."""
+    add_to: Callable[[aio.Server], object]
+    external: bool = True
+    """Also offered to callers from outside."""
+
+
+class Server:
+    """One file server process.
+
+    Args:
+        services: what it offers.
+        jobs: what it works on.
+        cookie: what callers must present.
+        cookie_path: where they find it.
+        internal: addresses for the server's own kind and user: `unix:/path` or `host:port`.
+        external: addresses for everybody else.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        jobs: Jobs,
+        *,
+        cookie: str,
+        cookie_path: Path,
+        internal: Sequence[str],
+        external: Sequence[str] = (),
+    ) -> None:
+        self.calls = Calls()
+        self._services = services
+        self._jobs = jobs
+        self._cookies = Cookies(cookie, cookie_path)
+        self._health = health.aio.HealthServicer()
+        self._addresses = {True: tuple(internal), False: tuple(external)}
+        self._listeners: list[aio.Server] = []
+        self._working = False
+
+    async def start(self) -> list[str]:
+        """Open the listeners and begin to work; the addresses, with the port that the kernel chose for port 0.
+
+        Raises:
+            InvalidSpec: an address can't be listened on.
+        """
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        bound: list[str] = []
+        for internal, addresses in self._addresses.items():
+            if addresses:
+                offered = [s for s in self._services if internal or s.external]
+                listener = self._listener(offered, reflect=internal)
+                bound += [_bind(listener, address) for address in addresses]
+                self._listeners.append(listener)
+        for listener in self._listeners:
+            await listener.start()
+        await self._jobs.start()
+        self._working = True
+        for name in ("", *(PACKAGE + s.name for s in self._services)):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return bound
+
+    def _listener(self, services: Sequence[Service], *, reflect: bool) -> aio.Server:
+        around = (self.calls.around, self._cookies.around)
+        interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in around)]
+        listener = aio.server(interceptors=interceptors, options=OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
+        for service in services:
+            service.add_to(listener)
+        if reflect:
+            names = [PACKAGE + s.name for s in services] + [health.SERVICE_NAME, REFLECTION]
+            listener.add_generic_rpc_handlers((_Reflection(names),))
+        return listener
+
+    async def idle(self, seconds: float) -> None:
+        """Return once nobody has called and no transfer has been unfinished for so many seconds."""
+        while True:
+            left = seconds - self.calls.idle
+            if left > 0:
+                await asyncio.sleep(max(left, 0.05))
+            elif self._jobs.unfinished():
+                self.calls.touch()
+            else:
+                return
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """End in good order; the listeners' sockets are gone on return."""
+        await self._health.enter_graceful_shutdown()
+        self.calls.drain()
+        if self._working:
+            with suppress(TimeoutError):  # a step that hangs is done again at the next start
+                await asyncio.wait_for(self._jobs.stop(), grace)
+        for listener in self._listeners:
+            await listener.stop(grace)
+        self._listeners.clear()
+
+
+def _bind(listener: aio.Server, address: str) -> str:
+    try:
+        port = listener.add_insecure_port(address)
+    except RuntimeError as error:
+        msg = f"can't listen on {address}: it is in use, or this user may not; name another with --listen"
+        raise InvalidSpec(msg, {"listen": msg}, address=address) from error
+    if address.startswith("unix:"):
+        with suppress(OSError):
+            Path(address.removeprefix("unix:")).chmod(0o600)
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+class _Reflection(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for type checkers alone
+    """Server reflection, loaded at the first question: most servers are never asked."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._handlers: Mapping[str, Any] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The method that answers, or None if the call is about something else."""
+        method = f"/{REFLECTION}/ServerReflectionInfo"
+        if handler_call_details.method != method:
+            return None
+        if method not in self._handlers:
+            from grpc_reflection.v1alpha import reflection, reflection_pb2  # noqa: PLC0415 - see above
+
+            answers = reflection.aio.ReflectionServicer(self._names)
+            self._handlers = {
+                method: grpc.stream_stream_rpc_method_handler(
+                    answers.ServerReflectionInfo,
+                    reflection_pb2.ServerReflectionRequest.FromString,
+                    reflection_pb2.ServerReflectionResponse.SerializeToString,
+                )
+            }
+        return self._handlers[method]
+
+
+async def first(*waits: Awaitable[object]) -> None:
+    """Return when one of them does; the others are cancelled."""
+    tasks = [asyncio.ensure_future(w) for w in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,72 @@
+"""PartService: validate, call, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fileserver.errors import InvalidSpec
+from fileserver.services.shapes import format_of
+from fileserver.services.transfer import id_of
+from fileserver.transfer.jobs import Jobs
+from fileserver.transfer.live import Live
+from fileserver.transfer.manifest import Source
+from fileserver.v1 import part_pb2 as pb
+from fileserver.v1.part_pb2_grpc import PartServiceServicer
+
+_EVERY = 1.0  # seconds between two messages of progress
+
+
+class PartServicer(PartServiceServicer):
+    """Work on parts, on the wire. Pull and Push do the same here: which server does it was the caller's choice."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    async def Partition(self, request: pb.PartitionRequest, context: Any) -> pb.PartitionResponse:
+        """Finds split points."""
+        wrong: dict[str, str] = {}
+        form = format_of(request.format, "format", wrong)
+        if form is None or wrong:
+            wrong.setdefault("format", "say how records are told apart")
+            raise InvalidSpec("; ".join(wrong.values()), wrong)
+        sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in request.sources]
+        points = await self._jobs.planner.partition(sources, form, list(request.targets))
+        return pb.PartitionResponse(points=points.points, bytes_read=points.bytes_read, split=points.split)
+
+    async def Pull(self, request: pb.PullRequest, context: Any) -> AsyncIterator[pb.PullResponse]:
+        """Moves a segment by fetching."""
+        async for progress in self._fill(request.segment):
+            yield pb.PullResponse(progress=progress)
+
+    async def Push(self, request: pb.PushRequest, context: Any) -> AsyncIterator[pb.PushResponse]:
+        """Moves a segment by sending."""
+        async for progress in self._fill(request.segment):
+            yield pb.PushResponse(progress=progress)
+
+    async def _fill(self, segment: pb.Segment) -> AsyncIterator[pb.SegmentProgress]:
+        transfer = id_of(segment.transfer)
+        live = Live((await self._jobs.get(transfer))[0].progress)
+        live.done = live.through_us = live.native = live.checked = 0
+        live.total = 0
+        work = asyncio.create_task(self._jobs.stages.fill(transfer, segment.number, live))
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=_EVERY)
+                yield _progress(live, done=False)
+            work.result()
+            yield _progress(live, done=True)
+        finally:
+            work.cancel()
+            await asyncio.wait({work})
+
+
+def _progress(live: Live, *, done: bool) -> pb.SegmentProgress:
+    return pb.SegmentProgress(
+        bytes_done=live.done,
+        bytes_through_us=live.through_us,
+        bytes_native=live.native,
+        bytes_checked=live.checked,
+        done=done,
+    )

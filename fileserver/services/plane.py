@@ -1,0 +1,104 @@
+"""PlaneService: the configured planes as seen from outside. Never shows a secret or where one is found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from fileserver.auth import allow
+from fileserver.calls import Context
+from fileserver.configured import Configured
+from fileserver.errors import InvalidSpec
+from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from planes.plane import Info
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PAGE = 100
+LARGEST_PAGE = 1000
+
+
+class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
+    """Planes on the wire.
+
+    Args:
+        planes: the configured planes.
+    """
+
+    def __init__(self, planes: Configured) -> None:
+        self._planes = planes
+
+    async def ListPlanes(  # noqa: N802  # the name on the wire
+        self, _request: plane_pb2.ListPlanesRequest, _context: Context
+    ) -> plane_pb2.ListPlanesResponse:
+        """All planes in order of the configuration."""
+        return plane_pb2.ListPlanesResponse(
+            planes=[self._describe(name) for name in self._planes.names], default_plane=self._planes.default
+        )
+
+    async def GetPlane(  # noqa: N802  # the name on the wire
+        self, request: plane_pb2.GetPlaneRequest, _context: Context
+    ) -> plane_pb2.GetPlaneResponse:
+        """One plane; raises PlaneNotFound."""
+        return plane_pb2.GetPlaneResponse(plane=self._describe(request.name))
+
+    async def CheckPlane(  # noqa: N802  # the name on the wire
+        self, request: plane_pb2.CheckPlaneRequest, _context: Context
+    ) -> plane_pb2.CheckPlaneResponse:
+        """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises."""
+        from planes.check import check  # noqa: PLC0415 - asked for by hand, now and then
+
+        self._planes.settings(request.name)
+        results = [
+            plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail)
+            async for r in check(self._planes.plane(request.name))
+        ]
+        return plane_pb2.CheckPlaneResponse(results=results, ok=all(r.ok for r in results))
+
+    async def ListObjects(  # noqa: N802  # the name on the wire
+        self, request: plane_pb2.ListObjectsRequest, _context: Context
+    ) -> plane_pb2.ListObjectsResponse:
+        """One page of objects; the token of the next page is the last key of this one.
+
+        Raises:
+            InvalidSpec, PlaneNotFound, CallerDenied
+        """
+        if not 0 <= request.page_size <= LARGEST_PAGE:
+            what = f"is 0 (which means {PAGE}) to {LARGEST_PAGE}"
+            msg = f"page_size {what}"
+            raise InvalidSpec(msg, {"page_size": what})
+        allow(request.plane)
+        size = request.page_size or PAGE
+        plane = self._planes.plane(request.plane)
+        found: list[Info] = []
+        listing: AsyncIterator[Info] = plane.list(request.prefix, request.page_token)
+        async for info in listing:
+            if len(found) == size:
+                break
+            found.append(info)
+        else:
+            return plane_pb2.ListObjectsResponse(objects=map(_object, found))
+        return plane_pb2.ListObjectsResponse(objects=map(_object, found), next_page_token=found[-1].key)
+
+    def _describe(self, name: str) -> plane_pb2.Plane:
+        settings = self._planes.settings(name)
+        plane = self._planes.plane(name)
+        return plane_pb2.Plane(
+            name=name,
+            type=settings.type,
+            category=settings.category,
+            location=settings.location,
+            default_parts=settings.default_parts,
+            requests=settings.limits.requests,
+            bytes_per_second=settings.limits.bytes_per_second,
+            checksums=sorted(plane.capabilities.checksums),
+            native_copy=True,
+        )
+
+
+def _object(info: Info) -> plane_pb2.Object:
+    written = Timestamp()
+    written.FromDatetime(info.modified)
+    return plane_pb2.Object(key=info.key, size=info.size, modify_time=written, version=info.version)

@@ -1,0 +1,142 @@
+"""The bytes of an object or of a logical file in order: pinned, in slices, one slice read ahead. Knows no message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from fileserver.catalogue.files import FilePart, LogicalFile
+from planes.errors import Changed, OutOfRange
+from planes.plane import MIB, Extent, Plane
+
+SLICE: Final = 8 * MIB
+"""Bytes of one read of a plane; a stream holds two of them."""
+
+
+class Planes(Protocol):
+    """The configured planes, as `fileserver.configured.Configured` has them."""
+
+    def plane(self, name: str) -> Plane:
+        """The plane of a name; raises PlaneNotFound."""
+        ...
+
+
+class Files(Protocol):
+    """Logical files, as `fileserver.catalogue.files.Catalogue` has them."""
+
+    async def get(self, name: str) -> LogicalFile:
+        """The file of a name; raises FileNotFound."""
+        ...
+
+    async def parts(self, generation: str, after: int = 0) -> list[FilePart]:
+        """One page of a file's parts in order, beginning after number `after`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A pinned extent and the plane that holds it."""
+
+    plane: Plane
+    extent: Extent
+
+
+async def object_runs(plane: Plane, key: str, version: str, offset: int, length: int) -> AsyncIterator[Run]:
+    """Bytes [offset, offset + length) of one object; length 0 is to the end, and none reach past it.
+
+    Raises:
+        OutOfRange: the object ends before `offset`.
+        Changed: it is another version than the one asked for.
+    """
+    info = await plane.stat(key)
+    if version and info.version != version:
+        msg = f"{plane.name}:{key} is not the version that was asked for: it changed since"
+        raise Changed(msg, plane=plane.name, key=key)
+    start, end = _range(f"{plane.name}:{key}", info.size, offset, length)
+    if start < end:
+        yield Run(plane, Extent(key, info.version, start, end))
+
+
+async def file_runs(files: Files, planes: Planes, name: str, offset: int, length: int) -> AsyncIterator[Run]:
+    """The same of a logical file, whose parts follow each other; parts are looked up a page at a time.
+
+    Raises:
+        Changed: a part is not what the catalogue says.
+    """
+    file = await files.get(name)
+    start, end = _range(file.name, file.size, offset, length)
+    position, number = 0, 0
+    while start < end and (page := await files.parts(file.generation, number)):
+        for part in page:
+            first, last = max(start, position) - position, min(end, position + part.size) - position
+            if first < last:
+                plane = planes.plane(part.plane)
+                yield Run(plane, Extent(part.key, await _pin(plane, part, file.name), first, last))
+            position += part.size
+        number = page[-1].number
+        if position >= end:
+            return
+
+
+async def slices(runs: AsyncIterator[Run]) -> AsyncIterator[memoryview]:
+    """The bytes of all runs in order, each slice valid until the next is asked for.
+
+    While the caller has one slice, the next is read into the other of two buffers.
+    """
+    buffers = (bytearray(SLICE), bytearray(SLICE))
+    ahead: asyncio.Task[memoryview] | None = None
+    turn = 0
+    try:
+        async for run in _cut(runs):
+            coming = asyncio.create_task(_fill(run, memoryview(buffers[turn])))
+            ready, ahead, turn = ahead, coming, 1 - turn
+            if ready:
+                try:
+                    yield await ready
+                finally:
+                    await _end(ready)
+        if ahead:
+            yield await ahead
+    finally:
+        if ahead:
+            await _end(ahead)
+
+
+async def _end(task: asyncio.Task[memoryview]) -> None:
+    """Wait until a read has let go of its buffer; what it raises has been told, or nobody is there to be told."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+
+
+async def _fill(run: Run, buffer: memoryview) -> memoryview:
+    view = buffer[: run.extent.size]
+    await run.plane.read(run.extent, view)
+    return view
+
+
+async def _cut(runs: AsyncIterator[Run]) -> AsyncIterator[Run]:
+    async for run in runs:
+        e = run.extent
+        for start in range(e.start, e.end, SLICE):
+            yield Run(run.plane, Extent(e.key, e.version, start, min(start + SLICE, e.end)))
+
+
+async def _pin(plane: Plane, part: FilePart, name: str) -> str:
+    if part.version:
+        return part.version
+    info = await plane.stat(part.key)
+    if info.size != part.size:
+        msg = f"part {part.number} of {name} has {info.size} bytes and not the {part.size} of the catalogue"
+        raise Changed(msg, plane=part.plane, key=part.key, part=str(part.number), file=name)
+    return info.version
+
+
+def _range(name: str, size: int, offset: int, length: int) -> tuple[int, int]:
+    if offset > size:
+        msg = f"{name} has {size} bytes and none at offset {offset}"
+        raise OutOfRange(msg, name=name, size=str(size), offset=str(offset))
+    return offset, min(size, offset + length) if length else size

@@ -1,0 +1,319 @@
+"""The wire's messages from our values and back; the one place where both are known. Validates, decides nothing."""
+
+from __future__ import annotations
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from fileserver.auth import allow
+from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.names import normalise
+from fileserver.configured import LOCAL
+from fileserver.errors import InvalidSpec, from_record
+from fileserver.formats import csv, fixed
+from fileserver.formats.csv import Csv
+from fileserver.formats.fixed import Fixed
+from fileserver.status import code
+from fileserver.transfer.execute import copies
+from fileserver.transfer.ledger import Record
+from fileserver.transfer.manifest import Extent, Source
+from fileserver.transfer.plan import at_once, steps_of
+from fileserver.transfer.planning import Drawing
+from fileserver.transfer.spec import (
+    Copy,
+    Despray,
+    Format,
+    Location,
+    Spec,
+    Spray,
+    Verb,
+    format_from_json,
+    spec_from_json,
+)
+from fileserver.v1 import file_pb2, transfer_pb2
+from planes import checksum
+from planes.errors import Error
+
+_SPLITS = {"deduce": 1, "exact": 2, "terminator": 3}
+
+
+def moment(seconds: float | None) -> Timestamp | None:
+    """A time for the wire."""
+    if seconds is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(seconds * 1e9))
+    return stamp
+
+
+# --- what was asked ---------------------------------------------------------------------------------------------
+
+
+def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
+    """A validated spec.
+
+    Raises:
+        InvalidSpec: with every violation at once.
+        CallerDenied: it names the plane `local` and the caller is not the server's own user.
+    """
+    wrong: dict[str, str] = {}
+    kind = message.WhichOneof("verb")
+    if kind == "spray":
+        verb: Verb = _spray(message.spray, wrong)
+    elif kind == "despray":
+        target = location_of(message.despray.target, "spec.despray.target", wrong)
+        verb = Despray(_name(message.despray.file, "spec.despray.file", wrong), target)
+    elif kind == "copy":
+        verb = _copy(message.copy, wrong)
+    else:
+        msg = "the spec names no verb: spray, despray or copy"
+        raise InvalidSpec(msg, {"spec": msg})
+    if wrong:
+        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+    return Spec(verb, message.overwrite, message.verify_read)
+
+
+def _spray(message: transfer_pb2.Spray, wrong: dict[str, str]) -> Spray:
+    where = "spec.spray"
+    if not message.sources:
+        wrong[f"{where}.sources"] = "nothing to spray: name at least one source"
+    _counts(message.parts, message.part_size, where, wrong)
+    return Spray(
+        tuple(location_of(s, f"{where}.sources[{i}]", wrong) for i, s in enumerate(message.sources)),
+        _name(message.file, f"{where}.file", wrong),
+        message.plane,
+        message.parts,
+        message.part_size,
+        format_of(message.format, f"{where}.format", wrong),
+        message.order == transfer_pb2.Spray.ORDER_NATURAL,
+        message.no_split,
+    )
+
+
+def _copy(message: transfer_pb2.Copy, wrong: dict[str, str]) -> Copy:
+    where = "spec.copy"
+    _counts(message.parts, message.part_size, where, wrong)
+    old, new = _name(message.file, f"{where}.file", wrong), _name(message.new_file, f"{where}.new_file", wrong)
+    return Copy(old, new, message.plane, message.parts, message.part_size)
+
+
+def _counts(parts: int, part_size: int, where: str, wrong: dict[str, str]) -> None:
+    if parts < 0:
+        wrong[f"{where}.parts"] = f"{parts} parts cannot be made; ask for 1 or more"
+    if part_size < 0:
+        wrong[f"{where}.part_size"] = f"a part cannot have {part_size} bytes; ask for 1 or more"
+    if parts and part_size:
+        wrong[f"{where}.parts"] = "give a number of parts or a part size, not both"
+
+
+def _name(name: str, where: str, wrong: dict[str, str]) -> str:
+    try:
+        return normalise(name)
+    except InvalidSpec as error:
+        wrong[where] = error.message
+        return ""
+
+
+def location_of(message: transfer_pb2.Location, where: str, wrong: dict[str, str]) -> Location:
+    """A location; what is wrong with it is added to `wrong`."""
+    if not message.plane or not message.key:
+        wrong[where] = "a location needs a plane and a key"
+    allow(message.plane)
+    return Location(message.plane, message.key)
+
+
+def format_of(message: transfer_pb2.Format, where: str, wrong: dict[str, str]) -> Format | None:
+    """A format, or None where none is given; what is wrong with it is added to `wrong`."""
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        return None
+    form: Format
+    if kind == "fixed":
+        form = Fixed(message.fixed.record_size)
+        problems = fixed.problems(form)
+    else:
+        m, usual = message.csv, Csv()
+        form = Csv(
+            tuple(m.separators) or usual.separators,
+            tuple(m.terminators) or usual.terminators,
+            () if m.no_quote else tuple(m.quotes) or usual.quotes,
+            tuple(m.escapes),
+            m.max_record or usual.max_record,
+            {number: name for name, number in _SPLITS.items()}.get(m.split, usual.split),
+        )
+        problems = csv.problems(form)
+    wrong |= {f"{where}.{kind}.{field}": what for field, what in problems.items()}
+    return form
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------
+
+
+def format_message(form: Format | None) -> transfer_pb2.Format | None:
+    """A format for the wire."""
+    if form is None:
+        return None
+    if isinstance(form, Fixed):
+        return transfer_pb2.Format(fixed=transfer_pb2.Fixed(record_size=form.record_size))
+    return transfer_pb2.Format(
+        csv=transfer_pb2.Csv(
+            separators=form.separators,
+            terminators=form.terminators,
+            quotes=form.quotes,
+            escapes=form.escapes,
+            no_quote=not form.quotes,
+            max_record=form.max_record,
+            split=transfer_pb2.Csv.Split.ValueType(_SPLITS[form.split]),
+        )
+    )
+
+
+def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
+    """A spec for the wire."""
+    verb = spec.verb
+    message = transfer_pb2.TransferSpec(overwrite=spec.overwrite, verify_read=spec.verify_read)
+    if isinstance(verb, Spray):
+        order = transfer_pb2.Spray.ORDER_NATURAL if verb.natural_order else transfer_pb2.Spray.ORDER_UNSPECIFIED
+        message.spray.CopyFrom(
+            transfer_pb2.Spray(
+                sources=[transfer_pb2.Location(plane=s.plane, key=s.key) for s in verb.sources],
+                file=verb.file,
+                plane=verb.plane,
+                parts=verb.parts,
+                part_size=verb.part_size,
+                format=format_message(verb.format),
+                order=order,
+                no_split=verb.no_split,
+            )
+        )
+    elif isinstance(verb, Despray):
+        target = transfer_pb2.Location(plane=verb.target.plane, key=verb.target.key)
+        message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target))
+    else:
+        message.copy.CopyFrom(
+            transfer_pb2.Copy(
+                file=verb.file, new_file=verb.new_file, plane=verb.plane, parts=verb.parts, part_size=verb.part_size
+            )
+        )
+    return message
+
+
+def transfer_message(record: Record, rate: float = 0.0) -> transfer_pb2.Transfer:
+    """A transfer for the wire."""
+    p = record.progress
+    left = max(0, p.bytes_total - p.bytes_done)
+    message = transfer_pb2.Transfer(
+        name=f"transfers/{record.id}",
+        spec=spec_message(spec_from_json(record.spec)),
+        state=transfer_pb2.Transfer.State.Value(f"STATE_{record.state}"),
+        progress=transfer_pb2.Progress(
+            bytes_total=p.bytes_total,
+            bytes_done=p.bytes_done,
+            bytes_through_us=p.bytes_through_us,
+            bytes_native=p.bytes_native,
+            bytes_checked=p.bytes_checked,
+            parts_total=p.parts_total,
+            parts_done=p.parts_done,
+            rate=rate,
+            eta=left / rate if rate > 0 else 0.0,
+        ),
+        create_time=moment(record.created),
+        update_time=moment(record.updated),
+        end_time=moment(record.ended),
+        warnings=record.warnings,
+    )
+    if record.state == "FAILED" and record.error is not None:
+        message.error.CopyFrom(_failure(from_record(record.error)))
+    if record.outcome is not None:
+        o = record.outcome
+        crc = "" if o["crc64nvme"] is None else checksum.to_hex(o["crc64nvme"])
+        message.outcome.CopyFrom(transfer_pb2.Outcome(**{**o, "crc64nvme": crc}))
+    return message
+
+
+def _failure(error: Error) -> transfer_pb2.Failure:
+    number = code(error).value[0]
+    return transfer_pb2.Failure(code=number, reason=error.reason, message=error.message, metadata=error.facts)
+
+
+def plan_message(drawing: Drawing) -> transfer_pb2.Plan:
+    """A dry run for the wire: the parts with their extents and routes, and what would travel."""
+    plan, through, native_bytes = drawing.plan, drawing.plan.windows, 0
+    message = transfer_pb2.Plan(
+        sources=map(source_message, drawing.sources), warnings=drawing.warnings, split=plan.split
+    )
+
+    for part in drawing.parts():
+        steps = steps_of(part, plan.limits, copies(plan))
+        whole = at_once(part, steps, plan.limits, lambda plane: plan.native.get(plane) == "") == "copy"
+        copied = part.size if whole else sum(s.size for s in steps if s.native)
+        put = part.size - copied
+        through += sum(p.size for s in steps if not s.native and not whole for p in s.pieces if p.extent)
+        native_bytes += copied
+        route = "native" if copied and not put else "mixed" if copied else "put"
+        planned = message.parts.add(number=part.number, size=part.size, route=route, key=_shown(plan.plane, part.key))
+        planned.why = _why(route, plan.native, plan.limits.min_step)
+        for piece in part.pieces:
+            if isinstance(piece, Extent):
+                planned.extents.add(
+                    plane=piece.plane, key=_shown(piece.plane, piece.key), start=piece.start, end=piece.end
+                )
+            else:
+                planned.extents.add(literal=piece.data)
+    message.bytes_through_us, message.bytes_native = through, native_bytes
+    return message
+
+
+def _why(route: str, native: dict[str, str], least: int) -> str:
+    if route == "native":
+        return "the target's provider copies it"
+    refused = [why for why in native.values() if why]
+    if refused:
+        return refused[0]
+    return f"pieces too small for a copy of their own (below {least} bytes) are read and put"
+
+
+def source_message(source: Source) -> transfer_pb2.Source:
+    """A pinned source for the wire."""
+    key = _shown(source.plane, source.key)
+    return transfer_pb2.Source(plane=source.plane, key=key, size=source.size, version=source.version)
+
+
+def _shown(plane: str, key: str) -> str:
+    """A key as callers write it: local ones are absolute paths."""
+    return f"/{key}" if plane == LOCAL else key
+
+
+def file_message(
+    file: LogicalFile,
+    parts: list[FilePart] | None = None,
+    sources: list[Source] | None = None,
+    uris: dict[int, str] | None = None,
+) -> file_pb2.LogicalFile:
+    """A logical file for the wire."""
+    return file_pb2.LogicalFile(
+        name=file.name,
+        size=file.size,
+        format=format_message(format_from_json(file.format)),
+        evidence=file.evidence,
+        crc64nvme="" if file.crc64nvme is None else checksum.to_hex(file.crc64nvme),
+        parts=[part_message(p, (uris or {}).get(p.number, "")) for p in parts or []],
+        part_count=file.part_count,
+        sources=map(source_message, sources or []),
+        transfer=f"transfers/{file.transfer}" if file.transfer else "",
+        create_time=moment(file.created),
+        expire_time=moment(file.expires),
+    )
+
+
+def part_message(part: FilePart, uri: str = "") -> file_pb2.Part:
+    """A part of a logical file for the wire."""
+    values = {kind: checksum.to_hex(value, kind) for kind, value in part.checksums.items()}
+    return file_pb2.Part(
+        number=part.number,
+        plane=part.plane,
+        key=part.key,
+        size=part.size,
+        owned=part.owned,
+        checksum=values,
+        uri=uri,
+    )

@@ -1,0 +1,246 @@
+"""One segment → bytes in place: the one executor of all verbs. Finds no split point, commits no upload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+import sqlalchemy as sa
+
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.formats.csv import Csv
+from fileserver.formats.records import count_quotes
+from fileserver.transfer import ledger
+from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.ledger import PartRow, Plan, Segment, StoredStep
+from fileserver.transfer.live import Live
+from fileserver.transfer.manifest import Extent
+from fileserver.transfer.plan import at_once, steps_of
+from fileserver.transfer.spec import format_from_json
+from planes import checksum
+from planes.errors import Refused, Unsupported
+from planes.pack import Step
+from planes.plane import Extent as PlaneExtent
+from planes.plane import Plane, StepReceipt, Ticket, Upload
+
+WIDTH: Final = 8
+"""Steps of a segment in flight; the plane's own limits may allow fewer."""
+
+_FLUSH: Final = 0.25  # seconds until a receipt is recorded at the latest
+
+
+class RouteRefused(Exception):
+    """The target's provider will not copy from a source plane itself; the bytes have to travel."""
+
+    def __init__(self, plane: str, why: str) -> None:
+        super().__init__(why)
+        self.plane = plane
+        self.why = why
+
+
+def copies(plan: Plan) -> Callable[[Extent], bool]:
+    """Which extents the target copies itself under this plan."""
+    return lambda e: plan.native.get(e.plane) == "" and e.of > plan.limits.min_copy_source
+
+
+def upload_id(transfer: str, part: int) -> str:
+    """The name of the one attempt at a part."""
+    return f"{transfer}-{part}"
+
+
+class Executor:
+    """Moves segments on this file server."""
+
+    def __init__(self, planes: Configured, store: Store, buffers: Buffers) -> None:
+        self._planes = planes
+        self._store = store
+        self._buffers = buffers
+
+    async def fill(self, transfer: str, number: int, live: Live) -> None:
+        """Store every missing step of a segment and record the receipts; nothing to do if it is done.
+
+        Raises:
+            RouteRefused: the provider will not copy by itself; the manifest has to be packed anew.
+            Error: what the planes raise, the first of several.
+        """
+        segment, done = await self._store.read(lambda c: ledger.segment(c, transfer, number))
+        if done:
+            return
+        record = await self._store.read(lambda c: ledger.get(c, transfer))
+        rows = await self._store.read(lambda c: ledger.parts(c, transfer, segment.first_part, segment.last_part))
+        assert record.plan is not None
+        work = _Filling(self, transfer, record.plan, live)
+        receipts = asyncio.create_task(work.record_regularly())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in rows:
+                    await self._begin(group, work, segment, row)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            receipts.cancel()
+            await asyncio.wait({receipts})
+            await asyncio.shield(work.record())
+        await self._store.write(lambda c: ledger.segment_done(c, transfer, number))
+
+    async def _begin(self, group: asyncio.TaskGroup, work: _Filling, segment: Segment, row: PartRow) -> None:
+        if row.done:
+            return
+        steps = steps_of(row.part, work.plan.limits, copies(work.plan))
+        if row.token == "":
+            group.create_task(work.write_at_once(row, steps[0]))
+            return
+        assert row.token is not None
+        last = segment.last_step or len(steps)
+        first = max(segment.first_step, 1)
+        have = await self._store.read(lambda c: ledger.steps(c, work.transfer, row.part.number, first, last))
+        stored = {s.receipt.number for s in have}
+        upload = work.target.resume(row.token)
+        for step in steps[first - 1 : last]:
+            if step.number not in stored:
+                group.create_task(work.store(row.part.number, upload, step))
+
+    def plane(self, name: str) -> Plane:
+        """A configured plane."""
+        return self._planes.plane(name)
+
+    @property
+    def buffers(self) -> Buffers:
+        """The memory for payload."""
+        return self._buffers
+
+    @property
+    def receipts(self) -> Store:
+        """Where receipts are recorded."""
+        return self._store
+
+
+class _Filling:
+    """The work on one segment: its steps side by side, its receipts on their way to the store."""
+
+    def __init__(self, executor: Executor, transfer: str, plan: Plan, live: Live) -> None:
+        self.transfer = transfer
+        self.plan = plan
+        self.target = executor.plane(plan.plane)
+        self._executor = executor
+        self._live = live
+        self._gate = asyncio.Semaphore(WIDTH)
+        self._tickets: dict[tuple[str, str], Ticket] = {}
+        self._unrecorded: list[StoredStep] = []
+        self._ended: list[tuple[int, StepReceipt]] = []
+        form = format_from_json(plan.format)
+        self._counted = form if plan.split == "deduce" and isinstance(form, Csv) and form.quotes else None
+
+    async def store(self, part: int, upload: Upload, step: Step) -> None:
+        """One step of an upload."""
+        async with self._gate:
+            if step.native:
+                receipt, quotes = await self._copy(upload, step), None
+            else:
+                receipt, quotes = await self._put(upload, step)
+        if receipt.size != step.size:
+            receipt = StepReceipt(step.number, step.size, receipt.crc64nvme, receipt.etag, receipt.compared)
+        self._count(step, receipt, native=step.native)
+        self._unrecorded.append(StoredStep(part, receipt, quotes))
+
+    async def write_at_once(self, row: PartRow, step: Step) -> None:
+        """A small part that one put writes whole."""
+        number, key = row.part.number, row.part.key
+        name, replace = upload_id(self.transfer, number), self.plan.overwrite
+        way = at_once(row.part, [step], self.plan.limits, lambda plane: self.plan.native.get(plane) == "")
+        async with self._gate:
+            if way == "copy":
+                (extent,) = row.part.pieces
+                assert isinstance(extent, Extent)
+                ticket = await self._ticket(extent.plane, extent.on_plane)
+                receipt = await _by_route(extent.plane, self.target.copy(key, ticket, upload_id=name, replace=replace))
+            else:
+                async with self._executor.buffers.take(step.size) as buffer:
+                    await self._read(step, buffer)
+                    receipt = await self.target.put(key, buffer, upload_id=name, replace=replace)
+        self._count(step, receipt, native=way == "copy")
+        self._live.parts_done += 1
+        self._ended.append((number, receipt))
+
+    async def _copy(self, upload: Upload, step: Step) -> StepReceipt:
+        piece = step.pieces[0]
+        assert piece.extent is not None
+        ticket = await self._ticket(piece.source, piece.extent)
+        extent = piece.extent
+        return await _by_route(piece.source, upload.copy(step.number, step.offset, ticket, extent.start, extent.end))
+
+    async def _put(self, upload: Upload, step: Step) -> tuple[StepReceipt, int | None]:
+        async with self._executor.buffers.take(step.size) as buffer:
+            crc = await self._read(step, buffer)
+            receipt = await upload.put(step.number, step.offset, buffer, crc)
+            return receipt, count_quotes(self._counted, buffer) if self._counted else None
+
+    async def _read(self, step: Step, buffer: memoryview) -> int:
+        at = 0
+        for piece in step.pieces:
+            view = buffer[at : at + piece.size]
+            if piece.extent is None:
+                view[:] = piece.literal
+            else:
+                await self._executor.plane(piece.source).read(piece.extent, view)
+                self._live.through_us += piece.size
+            at += piece.size
+        return checksum.compute(buffer)
+
+    async def _ticket(self, source: str, extent: PlaneExtent) -> Ticket:
+        known = self._tickets.get((source, extent.key))
+        if known is None:
+            plane = self._executor.plane(source)
+            info = await plane.stat(extent.key)
+            fresh = plane.copy_ticket(info)
+            if fresh is None:
+                raise RouteRefused(source, f"{source} gives no ticket for its objects")
+            # The pin is the plan's, not today's: a source that changed since is refused by the copy itself.
+            known = Ticket(fresh.kind, fresh.scope, fresh.location, extent.version, fresh.size)
+            self._tickets[source, extent.key] = known
+        return known
+
+    def _count(self, step: Step, receipt: StepReceipt, *, native: bool) -> None:
+        self._live.done += step.size
+        self._live.checked += receipt.bytes_checked
+        if native:
+            self._live.native += step.size
+        self._live.touch()
+
+    async def record_regularly(self) -> None:
+        """Record receipts soon, many at a time."""
+        while True:
+            await asyncio.sleep(_FLUSH)
+            await asyncio.shield(self.record())
+
+    async def record(self) -> None:
+        """Record the receipts that are not recorded yet."""
+        stored, self._unrecorded = self._unrecorded, []
+        ended, self._ended = self._ended, []
+        if stored or ended:
+            await self._executor.receipts.write(lambda c: self._enter(c, stored, ended))
+
+    def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
+        ledger.add_steps(c, self.transfer, stored)
+        for number, receipt in ended:
+            ledger.part_done(c, self.transfer, number, crc=receipt.crc64nvme, compared=receipt.compared, version="")
+
+
+async def _by_route(plane: str, copy: Coroutine[None, None, StepReceipt]) -> StepReceipt:
+    """A provider's copy; its refusal closes the route from that plane."""
+    try:
+        return await copy
+    except (Refused, Unsupported) as error:
+        if type(error) not in {Refused, Unsupported}:  # a full disk refuses the bytes, not the route
+            raise
+        raise RouteRefused(plane, error.message) from error
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first leaf: the others are its echoes or would say the same."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner

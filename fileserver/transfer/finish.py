@@ -1,0 +1,341 @@
+"""From stored steps to a proved, visible result, or to nothing at all: commit, settle, publish, clean up.
+
+The evidence of a part is `compared` when what its writer reported equals a value that did not come from this write:
+every step's own comparison, the stored value of a source that is wholly in it, the stored values of all sources
+composed, or (verify_read) both ends read again. Else it is `pinned`, and its first and last 4 KiB are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fileserver.catalogue import files
+from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.names import MANIFEST, folder
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.errors import FormatMismatch
+from fileserver.transfer import ledger
+from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.execute import copies, upload_id
+from fileserver.transfer.ledger import PartRow, Plan, Record
+from fileserver.transfer.live import Live
+from fileserver.transfer.manifest import Literal, Source
+from fileserver.transfer.plan import steps_of
+from planes import checksum
+from planes.errors import Corrupt, Error
+from planes.plane import KIB, MIB, Plane
+from planes.plane import Extent as PlaneExtent
+
+AT_ONCE: Final = 16
+_LEFT: Final = 3  # objects that could not be removed, after which clean-up gives up
+_SAMPLE: Final = 4 * KIB
+_READ: Final = 8 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What settling found of a whole transfer."""
+
+    evidence: str
+    crc64nvme: int | None
+
+
+class Finisher:
+    """The end of a transfer on this file server."""
+
+    def __init__(self, planes: Configured, store: Store, buffers: Buffers) -> None:
+        self._planes = planes
+        self._store = store
+        self._buffers = buffers
+
+    # --- commit -------------------------------------------------------------------------------------------------
+
+    async def commit(self, transfer: str, plan: Plan, live: Live) -> None:
+        """Commit every part that is not committed yet; each commit is recorded before the next page."""
+        async for page in self._pages(transfer):
+            gate = asyncio.Semaphore(AT_ONCE)
+
+            async def one(row: PartRow, gate: asyncio.Semaphore = gate) -> None:
+                async with gate:
+                    await self._commit_part(transfer, plan, row)
+                    live.parts_done += 1
+                    live.touch()
+
+            await all_of(one(row) for row in page if not row.done)
+
+    async def _commit_part(self, transfer: str, plan: Plan, row: PartRow) -> None:
+        part = row.part
+        stored = await self._store.read(lambda c: ledger.steps(c, transfer, part.number))
+        expected = [s.size for s in steps_of(part, plan.limits, copies(plan))]
+        if [s.receipt.size for s in stored] != expected:
+            msg = f"part {part.number} lacks steps: {len(stored)} of {len(expected)} are recorded"
+            raise Corrupt(msg, part=str(part.number))
+        if all(s.quotes is not None for s in stored) and sum(s.quotes or 0 for s in stored) % 2:
+            msg = (
+                f"part {part.number} ({part.key}) holds an odd number of quotes, so a record was cut or the quotes do"
+                " not stand only around fields; try --split exact"
+            )
+            raise FormatMismatch(msg, part=str(part.number), key=part.key)
+        crc: int | None = 0
+        for s in stored:
+            known = crc is not None and s.receipt.crc64nvme is not None
+            crc = checksum.combine(crc or 0, s.receipt.crc64nvme or 0, s.receipt.size) if known else None
+        compared = all(s.receipt.compared for s in stored)
+        upload = self._planes.plane(plan.plane).resume(row.token or "")
+        info = await upload.commit([s.receipt for s in stored], part.size, crc)
+        await self._store.write(
+            lambda c: ledger.part_done(c, transfer, part.number, crc=crc, compared=compared, version=info.version)
+        )
+
+    # --- evidence -----------------------------------------------------------------------------------------------
+
+    async def settle(self, transfer: str, plan: Plan, live: Live, *, verify_read: bool) -> Proof:
+        """Compare what was written with every value that did not come from the write.
+
+        Raises:
+            Corrupt: two values differ that must be equal.
+        """
+        known = await self._source_values(transfer)
+        written: int | None = 0
+        expected: int | None = 0
+        all_compared = True
+        async for page in self._pages(transfer):
+            for row in page:
+                value, whole = self._expected(row, known)
+                expected = _join(expected, value)
+                written = _join(written, (row.crc64nvme, row.part.size))
+                if whole and row.crc64nvme is not None and value[0] is not None:
+                    _same(row.crc64nvme, value[0], f"part {row.part.number} ({row.part.key})")
+                    await self._mark(transfer, row)
+                elif not row.compared:
+                    all_compared = False
+        if written is not None and expected is not None:
+            _same(written, expected, "the whole")
+            return Proof("compared", written)
+        if not all_compared or verify_read:
+            all_compared = await self._look(transfer, plan, live, read=verify_read)
+        return Proof("compared" if all_compared else "pinned", written)
+
+    async def _source_values(self, transfer: str) -> dict[tuple[str, str], Source]:
+        found: dict[tuple[str, str], Source] = {}
+        after = 0
+        while page := await self._store.read(lambda c, after=after: ledger.sources(c, transfer, after)):  # type: ignore[misc]
+            found |= {(s.plane, s.key): s for s in page}
+            after += len(page)
+        return found
+
+    @staticmethod
+    def _expected(row: PartRow, known: dict[tuple[str, str], Source]) -> tuple[tuple[int | None, int], bool]:
+        """((checksum, size) that the sources' values say by the end of this part, whether it is the part's own)."""
+        total: int | None = 0
+        size = 0
+        whole = True
+        for piece in row.part.pieces:
+            if isinstance(piece, Literal):
+                total, size = _join(total, (checksum.compute(piece.data), piece.size)), size + piece.size
+                continue
+            source = known[piece.plane, piece.key]
+            whole = whole and piece.whole
+            if piece.end == piece.of:  # the value of a source counts once, where the source ends
+                total, size = _join(total, (source.checksums.get("crc64nvme"), source.size)), size + source.size
+        return (total, size), whole
+
+    async def _mark(self, transfer: str, row: PartRow) -> None:
+        if not row.compared:
+            number = row.part.number
+            await self._store.write(lambda c: ledger.part_compared(c, transfer, number, number))
+
+    async def _look(self, transfer: str, plan: Plan, live: Live, *, read: bool) -> bool:
+        """Compare first and last 4 KiB of the parts without comparison, or (read) all of every part."""
+        target = self._planes.plane(plan.plane)
+        async for page in self._pages(transfer):
+            for row in page:
+                if read:
+                    await self._compare(target, row, [(0, row.part.size)], live)
+                    await self._mark(transfer, row)
+                elif not row.compared:
+                    size = row.part.size
+                    ends = [(0, min(size, _SAMPLE)), (max(0, size - _SAMPLE), size)]
+                    await self._compare(target, row, ends, live)
+        return read
+
+    async def _compare(self, target: Plane, row: PartRow, ranges: Sequence[tuple[int, int]], live: Live) -> None:
+        info = await target.stat(row.part.key)
+        what = f"part {row.part.number} ({row.part.key})"
+        if info.size != row.part.size:
+            msg = f"{what} has {info.size} bytes instead of {row.part.size}"
+            raise Corrupt(msg, key=row.part.key)
+        for start, end in ranges:
+            mine, theirs = 0, 0
+            for low in range(start, end, _READ):
+                high = min(low + _READ, end)
+                async with self._buffers.take(2 * (high - low)) as both:
+                    here, there = both[: high - low], both[high - low :]
+                    await target.read(PlaneExtent(row.part.key, info.version, low, high), here)
+                    await self._read_source(row, low, there)
+                    mine, theirs = checksum.compute(here, mine), checksum.compute(there, theirs)
+                live.checked += 2 * (high - low)
+            _same(mine, theirs, f"{what} between bytes {start} and {end}")
+
+    async def _read_source(self, row: PartRow, start: int, into: memoryview) -> None:
+        """Bytes of the part from `start` on, from where they came."""
+        at, end = 0, start + len(into)
+        for piece in row.part.pieces:
+            low, high = max(start, at), min(end, at + piece.size)
+            if low < high:
+                view = into[low - start : high - start]
+                if isinstance(piece, Literal):
+                    view[:] = piece.data[low - at : high - at]
+                else:
+                    begin = piece.start - at
+                    extent = PlaneExtent(piece.key, piece.version, begin + low, begin + high)
+                    await self._planes.plane(piece.plane).read(extent, view)
+            at += piece.size
+
+    # --- publish ------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, record: Record, proof: Proof, outcome: dict[str, Any], now: float, retire_at: float
+    ) -> None:
+        """Make the logical file visible, whole, and end the transfer, in one transaction; may run twice."""
+        plan = record.plan
+        assert plan is not None
+        if plan.file:
+            await self._enter(record.id, plan)
+            await self._write_manifest(record, plan, proof)
+        file = LogicalFile(
+            plan.file,
+            record.id,
+            plan.size,
+            plan.format,
+            proof.evidence,
+            proof.crc64nvme,
+            plan.parts,
+            record.id,
+            now,
+        )
+
+        def work(c: Any) -> None:
+            if plan.file:
+                files.publish(c, file, overwrite=plan.overwrite, retire_at=retire_at)
+            ledger.end(c, record.id, now, "SUCCEEDED", outcome=outcome)
+
+        await self._store.write(work, durable=True)
+
+    async def _enter(self, transfer: str, plan: Plan) -> None:
+        async for page in self._pages(transfer):
+            rows = [_file_part(plan, row) for row in page]
+            await self._store.write(lambda c, rows=rows: files.enter_parts(c, transfer, rows))  # type: ignore[misc]
+
+    async def _write_manifest(self, record: Record, plan: Plan, proof: Proof) -> None:
+        """What readers that do not ask us, and `files rebuild`, need to know; written last."""
+        content: dict[str, Any] = {
+            "cropduster": 1,
+            "name": plan.file,
+            "generation": record.id,
+            "created": record.created,
+            "size": plan.size,
+            "format": plan.format,
+            "evidence": proof.evidence,
+            "crc64nvme": None if proof.crc64nvme is None else checksum.to_hex(proof.crc64nvme),
+            "parts": [],
+            "sources": [
+                {"plane": s.plane, "key": s.key, "size": s.size, "version": s.version}
+                for s in (await self._source_values(record.id)).values()
+            ],
+        }
+        async for page in self._pages(record.id):
+            content["parts"] += [
+                {
+                    "number": p.number,
+                    "key": p.key,
+                    "size": p.size,
+                    "checksum": {kind: checksum.to_hex(v, kind) for kind, v in p.checksums.items()},
+                }
+                for p in (_file_part(plan, row) for row in page)
+            ]
+        key = f"{folder(plan.file, record.id)}/{MANIFEST}"
+        data = json.dumps(content, indent=1).encode()
+        await self._planes.plane(plan.plane).put(
+            key, data, upload_id=upload_id(record.id, 0), replace=True, content_type="application/json"
+        )
+
+    # --- clean up -----------------------------------------------------------------------------------------------
+
+    async def clean(self, record: Record) -> list[str]:
+        """Remove everything that a transfer has written; returns a sentence for what could not be removed."""
+        plan = record.plan
+        left: list[str] = []
+        if plan is None or not plan.opened:
+            return left
+        plane = self._planes.plane(plan.plane)
+
+        async def remove(key: str, number: int, token: str | None, *, ours: bool) -> None:
+            if len(left) >= _LEFT:  # the plane itself is gone: asking it once more for each part helps nobody
+                return
+            try:
+                if token:
+                    await plane.resume(token).abort()
+                else:
+                    await plane.discard(key, upload_id(record.id, number))
+                if ours:
+                    await plane.delete(key)
+            except Error as error:
+                left.append(f"{plan.plane}:{key} could not be removed: {error.message}")
+
+        if plan.file:
+            await remove(f"{folder(plan.file, record.id)}/{MANIFEST}", 0, None, ours=True)
+        async for page in self._pages(record.id):
+            gate = asyncio.Semaphore(AT_ONCE)
+
+            async def one(row: PartRow, gate: asyncio.Semaphore = gate) -> None:
+                async with gate:
+                    await remove(row.part.key, row.part.number, row.token, ours=bool(plan.file) or row.done)
+
+            await all_of(one(row) for row in page)
+        return left
+
+    async def _pages(self, transfer: str) -> AsyncIterator[list[PartRow]]:
+        first = 1
+        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first)):  # type: ignore[misc]
+            yield page
+            first = page[-1].part.number + 1
+
+
+async def all_of(work: Any) -> None:
+    """Run all; the first failure cancels the rest and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as failed:
+        inner: BaseException = failed
+        while isinstance(inner, BaseExceptionGroup):
+            inner = inner.exceptions[0]
+        raise inner from None
+
+
+def _join(total: int | None, piece: tuple[int | None, int]) -> int | None:
+    value, size = piece
+    if size == 0:
+        return total
+    return None if total is None or value is None else checksum.combine(total, value, size)
+
+
+def _same(one: int, other: int, what: str) -> None:
+    if one != other:
+        msg = (
+            f"{what}: CRC64NVME is {checksum.to_hex(one)} as written, {checksum.to_hex(other)} as the source says;"
+            " the transfer is undone"
+        )
+        raise Corrupt(msg, written=checksum.to_hex(one), source=checksum.to_hex(other))
+
+
+def _file_part(plan: Plan, row: PartRow) -> FilePart:
+    values = {} if row.crc64nvme is None else {"crc64nvme": row.crc64nvme}
+    return FilePart(row.part.number, plan.plane, row.part.key, row.part.size, row.version, values, owned=True)

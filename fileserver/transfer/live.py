@@ -1,0 +1,123 @@
+"""What a running transfer shares with those who watch and stop it; gone with the process, never the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Final, TypeVar
+
+from fileserver.errors import Cancelled
+from fileserver.transfer.ledger import Progress
+
+T = TypeVar("T")
+
+_SPAN: Final = 10.0  # seconds that a rate looks back
+_LEAST: Final = 0.2  # seconds without which a rate says nothing
+
+
+class Paused(Exception):
+    """The transfer stops at the next step and can go on from there."""
+
+
+class Live:
+    """Counters, rate and the stop flag of one transfer in this process.
+
+    Counters only grow while the process lives; what is stored is never less than what was stored before.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.total = progress.bytes_total
+        self.parts_total = progress.parts_total
+        self.done = progress.bytes_done
+        self.through_us = progress.bytes_through_us
+        self.native = progress.bytes_native
+        self.checked = progress.bytes_checked
+        self.parts_done = progress.parts_done
+        self.wish = ""
+        """Why to stop: "", "cancel", "pause" or "drain"."""
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._halt = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._marks: deque[tuple[float, int]] = deque([(monotonic(), self.done)])
+
+    @property
+    def progress(self) -> Progress:
+        """The counters now."""
+        done = min(self.done, self.total) if self.total else self.done
+        return Progress(self.total, done, self.through_us, self.native, self.checked, self.parts_total, self.parts_done)
+
+    def rate(self) -> float:
+        """Bytes a second over the last ten seconds; 0.0 while unknown."""
+        now = monotonic()
+        self._marks.append((now, self.done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _SPAN:
+            self._marks.popleft()
+        then, before = self._marks[0]
+        return (self.done - before) / (now - then) if now - then > _LEAST else 0.0
+
+    def ask(self, wish: str) -> None:
+        """Ask the transfer to stop; "" lets it go on."""
+        self.wish = wish
+        if wish:
+            self._halt.set()
+        else:
+            self._halt.clear()
+        self.touch()
+
+    def begin(self) -> None:
+        """A stage is at work."""
+        self._busy += 1
+        self._idle.clear()
+
+    def finish(self) -> None:
+        """A stage has stopped working."""
+        self._busy = max(0, self._busy - 1)
+        if not self._busy:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no stage is at work."""
+        await self._idle.wait()
+
+    def touch(self) -> None:
+        """Wake those who watch."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def change(self, seconds: float) -> None:
+        """Wait for a change, or for `seconds`."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def check(self) -> None:
+        """Stop here if that was asked; raises Cancelled, Paused."""
+        if self.wish == "cancel":
+            msg = "the transfer was cancelled"
+            raise Cancelled(msg)
+        if self.wish:
+            raise Paused
+
+    async def until_stopped(self, work: Coroutine[None, None, T]) -> T:
+        """Run `work`, or cancel it, wait for its end and raise, as soon as a stop is asked."""
+        task = asyncio.ensure_future(work)
+        halt = asyncio.ensure_future(self._halt.wait())
+        try:
+            await asyncio.wait({task, halt}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            if not task.cancelled():
+                return task.result()
+            self.check()
+            raise asyncio.CancelledError
+        finally:
+            halt.cancel()
+            if not task.done():  # this coroutine itself is being cancelled
+                task.cancel()
+                await asyncio.wait({task})

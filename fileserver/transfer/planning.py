@@ -1,0 +1,279 @@
+"""From a spec to a manifest: look at the sources, find split points, decide the route. Writes nothing.
+
+The same drawing serves a transfer and `--dry-run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from fileserver.catalogue import files
+from fileserver.catalogue.files import Catalogue, FilePart
+from fileserver.catalogue.names import normalise, part_key
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.errors import InvalidSpec
+from fileserver.formats.csv import Csv
+from fileserver.transfer import partition, plan, survey
+from fileserver.transfer.ledger import Plan
+from fileserver.transfer.manifest import Part, Source
+from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, format_from_json, format_to_json
+from planes.errors import AlreadyExists, NotFound
+from planes.plane import Extent, Info
+
+MOST_PARTS: Final = 100_000
+
+HEADERS: Final = "a header line stays where it is: only the part that holds the start of a source has it"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A manifest that nobody has stored yet; `parts` can be walked once more for every call."""
+
+    sources: Sequence[Source]
+    plan: Plan
+    parts: Callable[[], Iterator[Part]]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the parts go: a logical file of a plane, or one object."""
+
+    plane: str
+    file: str
+    key: Callable[[int, int], str]
+
+
+class Planner:
+    """Draws the manifests of all verbs."""
+
+    def __init__(self, planes: Configured, store: Store) -> None:
+        self._planes = planes
+        self._catalogue = Catalogue(store)
+
+    async def draw(self, spec: Spec, transfer: str) -> Drawing:
+        """The manifest of a spec; raises whatever is wrong with the sources, the data or the target."""
+        verb = spec.verb
+        if isinstance(verb, Spray):
+            return await self._spray(verb, spec, transfer)
+        if isinstance(verb, Despray):
+            return await self._despray(verb, spec)
+        return await self._copy(verb, spec, transfer)
+
+    async def _spray(self, verb: Spray, spec: Spec, transfer: str) -> Drawing:
+        plane = verb.plane or self._planes.default
+        target = self._file_target(verb.file, plane, transfer)
+        sources = await survey.pin(self._planes, verb.sources, natural=verb.natural_order)
+        endings, notes = await self._endings(sources, verb.format)
+        stream = plan.Stream(sources, endings)
+        count = self._count(stream.size, verb.parts, verb.part_size, plane)
+        if verb.no_split:
+            return self._drawn(
+                spec,
+                target,
+                sources,
+                lambda: plan.deal(stream, count, lambda n: target.key(n, count)),
+                count,
+                split="none",
+                form=verb.format,
+                added=sum(map(len, endings)),
+                warnings=notes,
+            )
+        if verb.format is None:
+            msg = "no format: add --format fixed:<record size> or --format csv, or deal whole files with --no-split"
+            raise InvalidSpec(msg, {"spec.spray.format": msg})
+        if isinstance(verb.format, Csv) and (count > 1 or len(sources) > 1):
+            notes = (*notes, HEADERS)
+        return await self._split(spec, target, stream, verb.format, count, notes)
+
+    async def _despray(self, verb: Despray, spec: Spec) -> Drawing:
+        file = await self._catalogue.get(verb.file)
+        sources = await survey.pin_parts(self._planes, await self._catalogue.all_parts(file.generation))
+        key = survey.key_of(verb.target)
+        await self._check_object(verb.target.plane, key, sources, overwrite=spec.overwrite)
+        target = _Target(verb.target.plane, "", lambda _number, _count: key)
+        return self._drawn(spec, target, sources, lambda: iter([plan.join(sources, key)]), 1, split="none")
+
+    async def _copy(self, verb: Copy, spec: Spec, transfer: str) -> Drawing:
+        file = await self._catalogue.get(verb.file)
+        parts = await self._catalogue.all_parts(file.generation)
+        plane = verb.plane or self._usual_plane(parts)
+        target = self._file_target(verb.new_file, plane, transfer)
+        sources = await survey.pin_parts(self._planes, parts)
+        stream = plan.Stream(sources, [b""] * len(sources))
+        form = format_from_json(file.format)
+        if not verb.parts and not verb.part_size:
+            count = len(sources)
+            return self._drawn(
+                spec,
+                target,
+                sources,
+                lambda: plan.deal(stream, count, lambda n: target.key(n, count)),
+                count,
+                split="none",
+                form=form,
+            )
+        if form is None:
+            msg = f"{file.name} has no format, so its records cannot be told apart; copy it without --parts"
+            raise InvalidSpec(msg, {"spec.copy.parts": msg}, file=file.name)
+        count = self._count(stream.size, verb.parts, verb.part_size, plane)
+        return await self._split(spec, target, stream, form, count, ())
+
+    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> partition.Points:
+        """Split points of pinned sources."""
+        return await partition.partition(sources, form, targets, self._reader(sources))
+
+    # --- pieces of the above ------------------------------------------------------------------------------------
+
+    async def _split(
+        self, spec: Spec, target: _Target, stream: plan.Stream, form: Format, count: int, notes: tuple[str, ...]
+    ) -> Drawing:
+        points = await self.partition(stream.sources, form, partition.targets(stream.size, count))
+        return self._drawn(
+            spec,
+            target,
+            stream.sources,
+            lambda: plan.split(stream, points.points, lambda n: target.key(n, count)),
+            count,
+            split=points.split,
+            form=form,
+            windows=points.bytes_read,
+            added=sum(map(len, stream.endings)),
+            warnings=(*notes, *points.warnings),
+        )
+
+    def _drawn(
+        self,
+        spec: Spec,
+        target: _Target,
+        sources: Sequence[Source],
+        parts: Callable[[], Iterator[Part]],
+        count: int,
+        *,
+        split: str,
+        form: Format | None = None,
+        windows: int = 0,
+        added: int = 0,
+        warnings: tuple[str, ...] = (),
+    ) -> Drawing:
+        size = sum(s.size for s in sources) + added
+        made = Plan(
+            plane=target.plane,
+            file=target.file,
+            format=format_to_json(form),
+            split=split,
+            size=size,
+            parts=count,
+            limits=self._planes.plane(target.plane).limits,
+            native=self._native(target.plane, sources),
+            overwrite=spec.overwrite,
+            windows=windows,
+        )
+        return Drawing(sources, made, parts, warnings)
+
+    def _native(self, target: str, sources: Sequence[Source]) -> dict[str, str]:
+        """For each source plane why the target cannot copy by itself, "" where it can."""
+        found: dict[str, str] = {}
+        into = self._planes.plane(target)
+        for s in sources:
+            if s.plane not in found:
+                info = Info(s.key, s.size, s.version, datetime.now(UTC))
+                ticket = self._planes.plane(s.plane).copy_ticket(info)
+                can = ticket is not None and into.accepts(ticket)
+                found[s.plane] = "" if can else f"{target} cannot fetch from {s.plane} by itself"
+        return found
+
+    def _reader(self, sources: Sequence[Source]) -> partition.Read:
+        async def read(index: int, start: int, end: int) -> bytes:
+            source = sources[index]
+            buffer = bytearray(end - start)
+            extent = Extent(source.key, source.version, start, end)
+            await self._planes.plane(source.plane).read(extent, memoryview(buffer))
+            return bytes(buffer)
+
+        return read
+
+    async def _endings(self, sources: Sequence[Source], form: Format | None) -> tuple[list[bytes], tuple[str, ...]]:
+        """A terminator for every source that lacks one and is not the last that holds anything."""
+        endings = [b""] * len(sources)
+        notes: list[str] = []
+        filled = [i for i, s in enumerate(sources) if s.size]
+        if not isinstance(form, Csv):
+            return endings, ()
+        read = self._reader(sources)
+        for i in filled[:-1]:
+            source = sources[i]
+
+            async def window(start: int, end: int, i: int = i) -> bytes:
+                return await read(i, start, end)
+
+            if not await partition.last_terminated(source, form, window):
+                endings[i] = form.terminators[0]
+                notes.append(f"{source.plane}:{source.key} ends without a terminator; {endings[i]!r} is added after it")
+        return endings, tuple(notes)
+
+    async def _check_object(self, plane: str, key: str, sources: Sequence[Source], *, overwrite: bool) -> None:
+        """Refuse a target that exists, or that is one of the sources under any name."""
+        try:
+            info = await self._planes.plane(plane).stat(key)
+        except NotFound:
+            return
+        into = self._planes.plane(plane)
+        ticket = into.copy_ticket(info)
+        for s in sources:
+            same = s.plane == plane and s.key == key
+            if not same and ticket is not None and s.version == info.version and s.size == info.size:
+                other = self._planes.plane(s.plane).copy_ticket(replace(info, key=s.key))
+                same = other is not None and (other.kind, other.scope) == (ticket.kind, ticket.scope)
+                same = same and (ticket.kind == "posix" or other is None or other.location == ticket.location)
+            if same:
+                msg = f"{plane}:{key} is a part of the file itself; choose another target"
+                raise InvalidSpec(msg, {"spec.despray.target": msg}, plane=plane, key=key)
+        if not overwrite:
+            msg = f"{plane}:{key} exists; --overwrite replaces it"
+            raise AlreadyExists(msg, plane=plane, key=key)
+
+    def _file_target(self, name: str, plane: str, transfer: str) -> _Target:
+        file = normalise(name)
+        self._planes.settings(plane)
+        return _Target(plane, file, lambda number, count: part_key(file, transfer, number, count))
+
+    def _usual_plane(self, parts: Sequence[FilePart]) -> str:
+        return parts[0].plane if parts and parts[0].plane in self._planes.names else self._planes.default
+
+    def _count(self, size: int, parts: int, part_size: int, plane: str) -> int:
+        count = parts or (max(1, -(-size // part_size)) if part_size else self._planes.settings(plane).default_parts)
+        if count > MOST_PARTS:
+            msg = f"{count} parts are more than the {MOST_PARTS} that a file may have; choose larger parts"
+            raise InvalidSpec(msg, {"spec.parts": msg})
+        return count
+
+
+async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
+    """What a call can be told at once: unknown planes and files, a name that is taken. Returns the target to reserve.
+
+    Raises:
+        InvalidSpec, PlaneNotFound, FileNotFound, AlreadyExists: as they say.
+    """
+    catalogue, verb = Catalogue(store), spec.verb
+    if isinstance(verb, Despray):
+        await catalogue.get(verb.file)
+        planes.plane(verb.target.plane)
+        return f"object:{verb.target.plane}:{survey.key_of(verb.target)}"
+    if isinstance(verb, Spray):
+        for location in verb.sources:
+            planes.plane(location.plane)
+        name = normalise(verb.file)
+    else:
+        await catalogue.get(verb.file)
+        name = normalise(verb.new_file)
+    if verb.plane:
+        planes.settings(verb.plane)
+    if not spec.overwrite and await store.read(lambda c: files.taken(c, name)):
+        msg = f"the logical file {name} exists; --overwrite replaces it"
+        raise AlreadyExists(msg, file=name)
+    return f"file:{name}"

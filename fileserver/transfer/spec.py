@@ -1,0 +1,127 @@
+"""What was asked, after validation: typed specs of the three verbs. Plain data; looks at no plane."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from fileserver.formats.csv import Csv
+from fileserver.formats.fixed import Fixed
+
+
+__all__ = [
+    "Copy",
+    "Csv",
+    "Despray",
+    "Fixed",
+    "Format",
+    "Location",
+    "Spec",
+    "Spray",
+    "Verb",
+    "format_from_json",
+    "format_to_json",
+    "spec_from_json",
+    "spec_to_json",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """An object (or, as a source, a wildcard) on a plane; `plane` is "local" for the caller's own machine."""
+
+    plane: str
+    key: str
+
+
+Format = Fixed | Csv
+
+
+@dataclass(frozen=True, slots=True)
+class Spray:
+    """One file or many into the parts of a logical file; `parts` and `part_size` are 0 where not given."""
+
+    sources: tuple[Location, ...]
+    file: str
+    plane: str
+    parts: int
+    part_size: int
+    format: Format | None
+    natural_order: bool = False
+    no_split: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Despray:
+    """The parts of a logical file back into one object."""
+
+    file: str
+    target: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A logical file into another; `parts` and `part_size` 0 keep the parts as they are."""
+
+    file: str
+    new_file: str
+    plane: str
+    parts: int = 0
+    part_size: int = 0
+
+
+Verb = Spray | Despray | Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One transfer as asked."""
+
+    verb: Verb
+    overwrite: bool = False
+    verify_read: bool = False
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """Plain data for the store; bytes become latin-1 text."""
+    verb = asdict(spec.verb, dict_factory=_plain)
+    if isinstance(spec.verb, Spray):
+        verb["format"] = format_to_json(spec.verb.format)
+    kind = type(spec.verb).__name__.lower()
+    return {"kind": kind, "verb": verb, "overwrite": spec.overwrite, "verify_read": spec.verify_read}
+
+
+def spec_from_json(data: dict[str, Any]) -> Spec:
+    """The inverse of `spec_to_json`."""
+    verb = dict(data["verb"])
+    if data["kind"] == "spray":
+        verb["sources"] = tuple(Location(**location) for location in verb["sources"])
+        verb["format"] = format_from_json(verb["format"])
+        made: Verb = Spray(**verb)
+    elif data["kind"] == "despray":
+        made = Despray(verb["file"], Location(**verb["target"]))
+    else:
+        made = Copy(**verb)
+    return Spec(made, data["overwrite"], data["verify_read"])
+
+
+def format_to_json(form: Format | None) -> dict[str, Any] | None:
+    """Plain data for the catalogue: {"kind": "fixed" | "csv", …}."""
+    return None if form is None else {"kind": type(form).__name__.lower(), **asdict(form, dict_factory=_plain)}
+
+
+def format_from_json(data: dict[str, Any] | None) -> Format | None:
+    """The inverse of `format_to_json`."""
+    if data is None:
+        return None
+    if data["kind"] == "fixed":
+        return Fixed(data["record_size"])
+    tokens = {name: tuple(t.encode("latin-1") for t in data[name]) for name in _TOKENS}
+    return Csv(**tokens, max_record=data["max_record"], split=data["split"])
+
+
+_TOKENS: Final = ("separators", "terminators", "quotes", "escapes")
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: [t.decode("latin-1") for t in value] if name in _TOKENS else value for name, value in items}

@@ -1,0 +1,230 @@
+"""The stages of a transfer: plan, open, fill, commit, publish, stop. Each may run again after a crash.
+
+What a stage did is in the ledger before it ends, so running it again does only what is missing. In which order they
+run, and that they run at all, is `jobs`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from fileserver.catalogue import tables
+from fileserver.catalogue.files import PAGE, now
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.transfer import ledger
+from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.execute import Executor, copies, upload_id
+from fileserver.transfer.finish import Finisher, Proof, all_of
+from fileserver.transfer.ledger import PartRow, Plan, Record
+from fileserver.transfer.live import Live
+from fileserver.transfer.manifest import Part
+from fileserver.transfer.plan import at_once, segments, steps_of
+from fileserver.transfer.planning import Planner
+from fileserver.transfer.spec import spec_from_json
+from planes.pack import Step
+
+AT_ONCE: Final = 16
+
+_ENGINES: Final = {"posix": "kernel", "s3": "store"}
+
+
+class Stages:
+    """What has to be done for a transfer, on this file server."""
+
+    def __init__(self, planes: Configured, store: Store, buffers: Buffers, retire_after: float) -> None:
+        self._planes = planes
+        self._store = store
+        self._planner = Planner(planes, store)
+        self._executor = Executor(planes, store, buffers)
+        self._finisher = Finisher(planes, store, buffers)
+        self._retire_after = retire_after
+
+    async def record(self, transfer: str) -> Record:
+        """The transfer as it stands."""
+        return await self._store.read(lambda c: ledger.get(c, transfer))
+
+    async def plan(self, transfer: str, live: Live) -> int:
+        """Draw and store the manifest; returns the number of segments."""
+        record = await self.record(transfer)
+        if record.plan is None:
+            await self._state(transfer, "PLANNING", live)
+            await self._draw(record, live)
+        return await self._store.read(lambda c: _count(c, transfer))
+
+    async def _draw(self, record: Record, live: Live) -> None:
+        drawing = await self._planner.draw(spec_from_json(record.spec), record.id)
+        await self._store.write(lambda c: ledger.clear_manifest(c, record.id))
+        await self._store.write(lambda c: ledger.save_sources(c, record.id, drawing.sources))
+        for page in _pages(drawing.parts()):
+            await self._store.write(lambda c, page=page: ledger.add_parts(c, record.id, page))  # type: ignore[misc]
+        await self._cut(record.id, drawing.plan, drawing.parts())
+        live.total, live.parts_total = drawing.plan.size, drawing.plan.parts
+        live.through_us += drawing.plan.windows
+        values = {"plan": drawing.plan.to_json(), "warnings": list(drawing.warnings)}
+        await self._store.write(lambda c: ledger.update(c, record.id, now(), **values))
+        live.touch()
+
+    async def _cut(self, transfer: str, plan: Plan, parts: Iterator[Part]) -> None:
+        """Store the segments of the parts."""
+
+        def packed() -> Iterator[tuple[Part, list[Step]]]:
+            return ((part, steps_of(part, plan.limits, copies(plan))) for part in parts)
+
+        for page in _pages(segments(packed(), plan.size)):
+            await self._store.write(lambda c, page=page: ledger.add_segments(c, transfer, page))  # type: ignore[misc]
+
+    async def open(self, transfer: str, live: Live) -> None:
+        """Begin an upload for every part that needs one; tokens are recorded before a byte moves."""
+        record = await self.record(transfer)
+        plan = record.plan
+        assert plan is not None
+        await self._state(transfer, "RUNNING", live)
+        again, plan = plan.opened, replace(plan, opened=True)
+        await self._store.write(lambda c: ledger.update(c, transfer, now(), plan=plan.to_json()))
+        target, gate = self._planes.plane(plan.plane), asyncio.Semaphore(AT_ONCE)
+        tokens: dict[int, str] = {}
+
+        async def one(row: PartRow) -> None:
+            steps = steps_of(row.part, plan.limits, copies(plan))
+            number, key = row.part.number, row.part.key
+            if at_once(row.part, steps, plan.limits, lambda plane: plan.native.get(plane) == ""):
+                tokens[number] = ""
+                return
+            async with gate:
+                if again:  # a crash may have come between begin and record
+                    await target.discard(key, upload_id(transfer, number))
+                upload = await target.upload(key, upload_id=upload_id(transfer, number), replace=plan.overwrite)
+                tokens[number] = upload.token
+
+        first = 1
+        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first)):  # type: ignore[misc]
+            tokens.clear()
+            try:
+                await all_of(one(row) for row in page if row.token is None)
+            finally:
+                await asyncio.shield(self._store.write(lambda c: ledger.set_tokens(c, transfer, dict(tokens))))
+            first = page[-1].part.number + 1
+
+    async def fill(self, transfer: str, segment: int, live: Live) -> None:
+        """Store what is missing of a segment."""
+        await self._executor.fill(transfer, segment, live)
+
+    async def reroute(self, transfer: str, live: Live, closed: dict[str, str]) -> None:
+        """Pack the same manifest anew without the routes that a provider refused; nothing was stored by them."""
+        record = await self.record(transfer)
+        plan = record.plan
+        assert plan is not None
+        if all(plan.native.get(plane) == why for plane, why in closed.items()):
+            return
+        await self._finisher.clean(record)
+        plan = replace(plan, native={**plan.native, **closed})
+        notes = [
+            *record.warnings,
+            *(f"{plane}: {why}; its bytes travel through this machine" for plane, why in closed.items()),
+        ]
+        await self._store.write(lambda c: ledger.clear_segments(c, transfer))
+        first = 1
+        rows: list[Part] = []
+        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first)):  # type: ignore[misc]
+            rows += [row.part for row in page]
+            first = page[-1].part.number + 1
+        await self._cut(transfer, plan, iter(rows))
+        values = {"plan": plan.to_json(), "warnings": notes}
+        await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
+        live.ask("")
+
+    async def commit(self, transfer: str, live: Live) -> None:
+        """Commit all parts."""
+        record = await self.record(transfer)
+        assert record.plan is not None
+        await self._state(transfer, "PUBLISHING", live)
+        await self._finisher.commit(transfer, record.plan, live)
+
+    async def publish(self, transfer: str, live: Live) -> None:
+        """Settle the evidence and make the result visible; nothing to do if that has happened."""
+        record = await self.record(transfer)
+        plan = record.plan
+        if record.state == "SUCCEEDED":
+            return
+        assert plan is not None
+        verify = bool(record.spec["verify_read"])
+        proof = await self._finisher.settle(transfer, plan, live, verify_read=verify)
+        moment = now()
+        outcome = self._outcome(record, plan, proof, live, moment)
+        record = replace(record, progress=record.progress.forward(live.progress))
+        await self._store.write(lambda c: ledger.update(c, transfer, moment, progress=ledger.plain(record.progress)))
+        await self._finisher.publish(record, proof, outcome, moment, moment + self._retire_after)
+
+    def _outcome(self, record: Record, plan: Plan, proof: Proof, live: Live, moment: float) -> dict[str, Any]:
+        return {
+            "size": plan.size,
+            "evidence": proof.evidence,
+            "route": self._route(plan, live),
+            "seconds": max(moment - record.created, 0.001),
+            "crc64nvme": proof.crc64nvme,
+            "file": plan.file,
+        }
+
+    def _route(self, plan: Plan, live: Live) -> str:
+        """How the bytes went, in a phrase."""
+        parts = f"{plan.parts} part{'s' if plan.parts != 1 else ''}"
+        through = f"{size_text(live.through_us)} through this machine"
+        if not live.native:
+            return f"{parts} written, {through}"
+        kind = "posix" if plan.plane == "local" else getattr(self._planes.settings(plan.plane), "type", "")
+        return f"{parts} copied by the {_ENGINES.get(kind, 'provider')}, {through}"
+
+    async def stop(self, transfer: str, kind: str, error: dict[str, Any] | None, live: Live) -> None:
+        """Stand still, or remove everything and end."""
+        record = await self.record(transfer)
+        if record.ended is not None:
+            return
+        progress = ledger.plain(record.progress.forward(live.progress))
+        if kind == "pause":
+            values: dict[str, Any] = {"state": "PAUSED", "wish": "", "progress": progress}
+            await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
+            return
+        left = await self._finisher.clean(record)
+        await self._end(record, kind, error, left, progress=progress)
+
+    async def give_up(self, transfer: str, kind: str, error: dict[str, Any] | None, note: str) -> None:
+        """End a transfer whose clean-up failed."""
+        await self._end(await self.record(transfer), kind, error, [note])
+
+    async def _end(
+        self, record: Record, kind: str, error: dict[str, Any] | None, notes: list[str], **values: Any
+    ) -> None:
+        state = "CANCELLED" if kind == "cancel" else "FAILED"
+        values |= {"error": None if kind == "cancel" else error, "warnings": [*record.warnings, *notes]}
+        await self._store.write(lambda c: ledger.end(c, record.id, now(), state, **values), durable=True)
+
+    async def _state(self, transfer: str, state: str, live: Live) -> None:
+        await self._store.write(lambda c: ledger.update(c, transfer, now(), state=state))
+        live.touch()
+
+
+def size_text(size: int) -> str:
+    """A size for people: 224 KiB, 1.5 GiB."""
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.1f} {unit}"
+
+
+def _count(c: sa.Connection, transfer: str) -> int:
+    s = tables.segments
+    return c.execute(sa.select(sa.func.count()).select_from(s).where(s.c.transfer == transfer)).scalar_one()
+
+
+def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while page := list(islice(items, PAGE)):
+        yield page

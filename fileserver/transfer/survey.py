@@ -1,0 +1,111 @@
+"""Look at what a transfer will read: wildcards expanded, every source pinned. Writes nothing, moves no payload."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from fileserver.catalogue.files import FilePart
+from fileserver.configured import LOCAL, Configured
+from fileserver.transfer.manifest import Source
+from fileserver.transfer.spec import Location
+from planes import checksum
+from planes.errors import Changed, NotFound
+from planes.plane import Info
+
+AT_ONCE = 16
+"""Requests in flight while looking at sources."""
+
+
+def key_of(location: Location) -> str:
+    """The key on the location's plane: an absolute local path loses its leading slash."""
+    return location.key.lstrip("/") if location.plane == LOCAL else location.key
+
+
+async def pin(planes: Configured, locations: Sequence[Location], *, natural: bool) -> list[Source]:
+    """Source objects in the order given, wildcards expanded, each with its version.
+
+    A wildcard (`*`, `?`) counts in the last element of a key only, and only if no object has that very name. What it
+    finds comes in byte order of the keys, or in natural order (part2 before part10).
+
+    Raises:
+        NotFound: an object is not there, or a wildcard finds nothing.
+    """
+    found: list[Source] = []
+    for location in locations:
+        plane, key = planes.plane(location.plane), key_of(location)
+        folder, _, last = key.rpartition("/")
+        if not set(last) & set("*?"):
+            found.append(_source(location.plane, await plane.stat(key)))
+            continue
+        prefix = (f"{folder}/" if folder else "") + re.split(r"[*?]", last, maxsplit=1)[0]
+        keys = [
+            info.key
+            async for info in plane.list(prefix)
+            if fnmatchcase(info.key, key.replace("[", "[[]")) and info.key.count("/") == key.count("/")
+        ]
+        if not keys:
+            msg = f"nothing matches {location.plane}:{location.key}"
+            raise NotFound(msg, plane=location.plane, key=location.key)
+        keys.sort(key=_natural if natural else lambda k: k.encode("utf-8", "surrogateescape"))
+        found += await _stat_all(planes, location.plane, keys)
+    return found
+
+
+async def pin_parts(planes: Configured, parts: Sequence[FilePart]) -> list[Source]:
+    """The parts of a logical file as sources, checked against the catalogue; our own checksums come along.
+
+    Raises:
+        Changed: a part is not there any more, or is not the object that the catalogue knows.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(part: FilePart) -> Source:
+        async with gate:
+            try:
+                info = await planes.plane(part.plane).stat(part.key)
+            except NotFound as error:
+                msg = f"part {part.number} is gone: {part.plane}:{part.key}; `cropduster files verify` tells more"
+                raise Changed(msg, plane=part.plane, key=part.key) from error
+        stored = info.checksums.get("crc64nvme")
+        known = part.checksums.get("crc64nvme", stored)
+        if info.size != part.size or (stored is not None and stored != known):
+            msg = (
+                f"part {part.number} is not what the catalogue says: {part.plane}:{part.key} has {info.size} bytes"
+                f", catalogued are {part.size}; `cropduster files verify` tells more"
+            )
+            raise Changed(msg, plane=part.plane, key=part.key)
+        return Source(part.plane, part.key, info.size, info.version, {**info.checksums, **part.checksums})
+
+    return list(await asyncio.gather(*map(one, parts)))
+
+
+def composed(sources: Sequence[Source]) -> int | None:
+    """CRC64NVME of all sources in order, or None if one of them has none."""
+    total = 0
+    for source in sources:
+        value = source.checksums.get("crc64nvme")
+        if value is None and source.size:
+            return None
+        total = checksum.combine(total, value or 0, source.size)
+    return total
+
+
+async def _stat_all(planes: Configured, name: str, keys: Sequence[str]) -> list[Source]:
+    plane, gate = planes.plane(name), asyncio.Semaphore(AT_ONCE)
+
+    async def one(key: str) -> Source:
+        async with gate:
+            return _source(name, await plane.stat(key))
+
+    return list(await asyncio.gather(*map(one, keys)))
+
+
+def _source(plane: str, info: Info) -> Source:
+    return Source(plane, info.key, info.size, info.version, dict(info.checksums))
+
+
+def _natural(key: str) -> list[tuple[int, int, str]]:
+    return [(0, int(run), "") if run.isdigit() else (1, 0, run) for run in re.findall(r"[0-9]+|[^0-9]+", key)]

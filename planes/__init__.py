@@ -1,0 +1,1 @@
+"""Where bytes live: planes and the contract they share. Knows nothing of transfers, servers or the wire."""

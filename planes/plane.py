@@ -1,0 +1,279 @@
+"""The contract of a plane: what every place that holds objects can do, and nothing else.
+
+It mirrors object stores, not file systems: whole objects under keys, no rename, mkdir, append or open-for-update.
+Keys are relative, `/`-separated, without a leading `/`; a provider adds its own root or prefix. Everything is
+async; a provider with a blocking SDK runs it in a thread pool of its own.
+
+Where providers differ:
+
+| | posix | s3 | memory |
+| --- | --- | --- | --- |
+| version pin | device, inode, size, mtime_ns, ctime_ns | ETag and version id | a counter |
+| stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole, if it has one | CRC64NVME |
+| a step's checksum | target read back after the write | returned by the store | computed |
+| smallest step but the last | none | 5 MiB | none |
+| ranges can be copied out of | any file of the same host | objects over 5 MiB of the same endpoint | itself |
+| `replace=False` on commit | link(2), exact | If-None-Match | exact |
+
+The rules that all keep, proved by `tests/contract/`:
+
+- Nobody sees an object before its commit, and then sees all of it.
+- `put` and `copy` of one upload run in any order, side by side, from any process that holds the token; the same
+  number twice replaces; on return the bytes are stored.
+- `commit` may be repeated: a second call for an upload that is already committed answers like the first.
+- `abort` and `delete` are idempotent, and leave no temporary object behind.
+- A read pinned to another version than the object now has raises `Changed`; it never returns other bytes.
+- Every exception is one of `planes.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol, Self
+
+from typing_extensions import Buffer
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A provider's bounds for objects and for the steps of an upload; all sizes in bytes."""
+
+    min_step: int
+    """Smallest step but the last."""
+    max_step: int
+    max_steps: int
+    max_object: int
+    put_size: int
+    """The size of a put step that suits this provider: a buffer in memory."""
+    copy_size: int
+    """The size of a copy step that suits this provider."""
+    min_copy_source: int
+    """A range can only be copied out of an object larger than this."""
+    single_put: int
+    """An object up to this size is written by `Plane.put` in one request."""
+    whole_copy: int
+    """An object up to this size is copied by `Plane.copy` in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Plain facts about a provider that need no counterpart."""
+
+    checksums: frozenset[str]
+    """Kinds that `stat` may report for a whole object."""
+    atomic_create: bool
+    """`replace=False` holds even against a racing writer."""
+    shared: bool
+    """Every file server reaches it (a store), not only those on one host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What is known of one object; `checksums` are of the whole object, by kind."""
+
+    key: str
+    size: int
+    version: str
+    modified: datetime
+    checksums: Mapping[str, int] = field(default_factory=dict)
+    content_type: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes [start, end) of one version of one object."""
+
+    key: str
+    version: str
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Plain data, without credential, by which a provider may copy from an object itself.
+
+    `kind` and `scope` say who can redeem it (for S3: same endpoint and same access key; for posix: same host);
+    `location` is the provider's own address of the object.
+    """
+
+    kind: str
+    scope: str
+    location: Mapping[str, str]
+    version: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepReceipt:
+    """What one finished put or copy proved."""
+
+    number: int
+    size: int
+    crc64nvme: int | None
+    """Checksum of what was written, as the writer reports it; None where a provider cannot (see its config)."""
+    etag: str = ""
+    compared: bool = False
+    """The checksum equals one that was computed from the source's bytes, not by the writer."""
+    bytes_checked: int = 0
+    """Bytes that were read for checksums alone."""
+
+
+class Upload(Protocol):
+    """An object in the making. As a context manager it aborts on leaving, unless it was committed."""
+
+    @property
+    def token(self) -> str:
+        """Text by which `Plane.resume` continues in any process; holds no credential."""
+        ...
+
+    async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
+        """Store `data` as step `number` (1, 2, …), which begins at byte `offset` of the object.
+
+        `crc64nvme` is the checksum of `data` if the caller knows it already.
+        """
+        ...
+
+    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+        """Let the provider copy bytes [start, end) of the ticket's object as step `number`.
+
+        Raises:
+            Changed: the source is not the ticket's version any more.
+            Unsupported, Refused: this provider will not; the caller may read and put instead.
+        """
+        ...
+
+    async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
+        """Make the object visible, whole, from all its steps in order of their numbers.
+
+        Raises:
+            AlreadyExists: the key exists and the upload was opened with `replace=False`.
+            Corrupt: size or checksum is not what the caller expects; nothing became visible.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Leave nothing behind; idempotent, and does nothing to a committed object."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Plane(Protocol):
+    """A configured place that holds objects."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """The provider's bounds."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Facts about the provider."""
+        ...
+
+    async def stat(self, key: str) -> Info:
+        """Facts about one object; raises NotFound."""
+        ...
+
+    def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+        """Objects whose key begins with `prefix` and is greater than `after`, in byte order of keys, streaming.
+
+        Temporary objects of uploads are not listed. `Info.checksums` may be empty here.
+        """
+        ...
+
+    async def read(self, extent: Extent, into: memoryview) -> None:
+        """Fill `into` (exactly `extent.size` bytes) from the pinned version.
+
+        An empty `extent.version` reads whatever is there now.
+
+        Raises:
+            Changed: the object is not the pinned version, at the start or after the last byte.
+            OutOfRange: the object is shorter than `extent.end`.
+        """
+        ...
+
+    async def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        upload_id: str,
+        replace: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> StepReceipt:
+        """Write a whole small object (up to `limits.single_put`) in one request, visible on return.
+
+        `upload_id` names the attempt: after a crash, a repeated call with the same id replaces what the first left,
+        and `discard(key, upload_id)` removes it.
+        """
+        ...
+
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False
+    ) -> StepReceipt:
+        """Copy a whole object (up to `limits.whole_copy`) by the provider in one request, visible on return.
+
+        Raises as `Upload.copy` does.
+        """
+        ...
+
+    async def upload(
+        self,
+        key: str,
+        *,
+        upload_id: str,
+        replace: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Upload:
+        """Begin an object in steps; `upload_id` (letters, digits, `-`) is unique to this attempt."""
+        ...
+
+    def resume(self, token: str) -> Upload:
+        """The upload of a token, in any process; asks the provider nothing."""
+        ...
+
+    async def discard(self, key: str, upload_id: str) -> None:
+        """Remove what an attempt left whose token was never recorded (a crash between begin and record)."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; no error if it is not there."""
+        ...
+
+    def copy_ticket(self, info: Info) -> Ticket | None:
+        """Data by which another plane may copy this object itself, or None."""
+        ...
+
+    def accepts(self, ticket: Ticket) -> bool:
+        """Whether this plane can hope to redeem the ticket."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release threads and connections."""
+        ...

@@ -1,0 +1,196 @@
+"""A directory of this host as a plane. A file system is made to look like an object store, not the other way round.
+
+An object in the making is a hidden file beside its final name; it gets that name by link(2), which refuses to
+overwrite, or rename(2), which replaces. Copies are made by the kernel. All blocking work runs in threads of the
+plane's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import Field, field_validator
+from typing_extensions import Buffer
+
+from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
+from planes.posix_draft import from_token
+from planes.posix_list import walk
+from planes.posix_paths import Tree
+from planes.posix_site import Site, info
+from planes.posix_upload import PosixUpload, receipt
+from planes.settings import PlaneSettings
+from planes.threads import Threads
+
+LOCAL: Final = "local"
+"""Name of the plane whose keys are absolute paths without their leading slash."""
+
+LIMITS: Final = Limits(
+    min_step=1,
+    max_step=1024 * GIB,
+    max_steps=1 << 30,
+    max_object=1 << 62,
+    put_size=8 * MIB,
+    copy_size=256 * MIB,
+    min_copy_source=0,
+    single_put=16 * MIB,
+    whole_copy=16 * MIB,
+)
+CAPABILITIES: Final = Capabilities(checksums=frozenset(), atomic_create=True, shared=False)
+
+_PAGE: Final = 256  # entries of a listing that one trip to a thread brings back
+
+
+class PosixSettings(PlaneSettings):
+    """A directory that this file server can see."""
+
+    type: Literal["posix"] = "posix"
+    path: Path = Field(description="Absolute path of the directory; it must exist.")
+    durability: Literal["fsync", "os"] = Field(
+        default="fsync", description="`fsync`: a commit is on the disk when it returns; `os`: when the kernel likes."
+    )
+    symlinks: Literal["inside", "refuse"] = Field(
+        default="inside", description="`inside`: follow those that stay inside the directory; `refuse`: none."
+    )
+
+    @property
+    def location(self) -> str:
+        """The directory."""
+        return str(self.path)
+
+    @field_validator("path")
+    @classmethod
+    def _is_absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            msg = f"must be an absolute path, not {str(value)!r}: the server has no working directory to speak of"
+            raise ValueError(msg)
+        return value
+
+
+class PosixPlane:
+    """A directory as a plane; what its verbs promise is said in `planes.plane`."""
+
+    def __init__(self, name: str, settings: PosixSettings) -> None:
+        self._name = name
+        self._threads = Threads(f"plane-{name}", min(settings.limits.requests, 4 * (os.cpu_count() or 1)))
+        self._site = Site(
+            Tree(name, str(settings.path), settings.symlinks),
+            durable=settings.durability == "fsync",
+            prunes=settings.category != "lz",
+        )
+
+    @classmethod
+    def local(cls, *, durable: bool = True) -> Self:
+        """This host's files by absolute path; symlinks lead anywhere, and no directory of the user's is removed."""
+        plane = cls(LOCAL, PosixSettings(path=Path("/")))
+        plane._site = Site(Tree(LOCAL, "/", "anywhere"), durable=durable, prunes=False)
+        return plane
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return self._name
+
+    @property
+    def limits(self) -> Limits:
+        """Hardly any."""
+        return LIMITS
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Stores no checksums; of one host."""
+        return CAPABILITIES
+
+    async def stat(self, key: str) -> Info:
+        """Facts about a file.
+
+        Raises:
+            Refused: it is a directory, a pipe, a device or a socket.
+        """
+        return info(key, await self._threads.run(lambda _: self._site.tree.stat_file(key)))
+
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+        """Files in byte order of their keys; symlinks are followed where the settings allow it."""
+        found = walk(self._site.tree, prefix, after)
+        while page := await self._threads.run(lambda _: list(islice(found, _PAGE))):
+            for key, facts in page:
+                yield info(key, facts)
+
+    async def read(self, extent: Extent, into: memoryview) -> None:
+        """Fill `into` from a file, which is looked at before the first and after the last byte."""
+        await self._threads.run(partial(self._site.read, extent, into))
+
+    async def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        upload_id: str,
+        replace: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> StepReceipt:
+        """Write a whole file. Files have no content type and no metadata: both are dropped."""
+        del content_type, metadata
+        site = self._site
+        proof = await self._threads.run(
+            lambda stop: site.whole(key, upload_id, lambda fd: site.mover.put(data, fd, 0, None, stop), replace=replace)
+        )
+        return receipt(1, proof)
+
+    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+        """Copy a whole file in the kernel."""
+        site = self._site
+        proof = await self._threads.run(
+            lambda stop: site.whole(
+                key, upload_id, lambda fd: site.redeem(ticket, 0, ticket.size, fd, 0, stop), replace=replace
+            )
+        )
+        return receipt(1, proof)
+
+    async def upload(
+        self,
+        key: str,
+        *,
+        upload_id: str,
+        replace: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> PosixUpload:
+        """Begin a file in steps."""
+        del content_type, metadata
+        try:
+            draft = await self._threads.run(lambda _: self._site.begin(key, upload_id, replace=replace))
+        except asyncio.CancelledError:
+            await self.discard(key, upload_id)  # nobody will hold the token
+            raise
+        return PosixUpload(self._site, self._threads, draft)
+
+    def resume(self, token: str) -> PosixUpload:
+        """The upload of a token."""
+        return PosixUpload(self._site, self._threads, from_token(token))
+
+    async def discard(self, key: str, upload_id: str) -> None:
+        """Remove the temporary file of an attempt, if there is one; a whole file that is visible stays."""
+        await self._threads.run(lambda _: self._site.discard(key, upload_id))
+
+    async def delete(self, key: str) -> None:
+        """Remove a file, and directories that are empty without it unless this is a landing zone."""
+        await self._threads.run(lambda _: self._site.delete(key))
+
+    def copy_ticket(self, info: Info) -> Ticket | None:
+        """Where the file is, for other planes of this host."""
+        return self._site.ticket(info)
+
+    def accepts(self, ticket: Ticket) -> bool:
+        """Whether it is a file that this process sees as its own host's."""
+        return self._site.accepts(ticket)
+
+    async def aclose(self) -> None:
+        """Let the threads go."""
+        self._threads.close()

@@ -1,0 +1,91 @@
+"""An object in the making on a posix plane, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from typing_extensions import Buffer
+
+from planes.checksum import combine_all
+from planes.errors import Corrupt
+from planes.plane import Info, StepReceipt, Ticket
+from planes.posix_copy import Proof
+from planes.posix_draft import Draft
+from planes.posix_site import Site
+from planes.threads import Stop, Threads
+
+
+class PosixUpload:
+    """A hidden file that is written at offsets; what its verbs promise is said in `planes.plane`."""
+
+    def __init__(self, site: Site, threads: Threads, draft: Draft) -> None:
+        self._site = site
+        self._threads = threads
+        self._draft = draft
+        self._committed = False
+
+    @property
+    def token(self) -> str:
+        """Key, id and inode of the hidden file."""
+        return self._draft.token
+
+    async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
+        """Write a step and read it back."""
+
+        def work(stop: Stop) -> Proof:
+            with self._site.writing(self._draft) as fd:
+                return self._site.mover.put(data, fd, offset, crc64nvme, stop)
+
+        return receipt(number, await self._threads.run(work))
+
+    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+        """Let the kernel copy a step, and read both sides."""
+
+        def work(stop: Stop) -> Proof:
+            with self._site.writing(self._draft) as fd:
+                return self._site.redeem(ticket, start, end, fd, offset, stop)
+
+        return receipt(number, await self._threads.run(work))
+
+    async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
+        """Give the file its name."""
+        must_fit(self._draft.key, steps, size, crc64nvme)
+        found = await self._threads.run(lambda _: self._site.commit(self._draft, size))
+        self._committed = True
+        return found
+
+    async def abort(self) -> None:
+        """Remove the hidden file."""
+        await self._threads.run(lambda _: self._site.abort(self._draft))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            await self.abort()
+
+
+def receipt(number: int, proof: Proof) -> StepReceipt:
+    """What was proved about one step; both sides were read, else there would have been an error."""
+    return StepReceipt(number, proof.size, proof.target, compared=True, bytes_checked=proof.checked)
+
+
+def must_fit(key: str, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> None:
+    """See that the steps make up the object that the caller expects.
+
+    Raises:
+        Corrupt: their sizes or their checksums do not.
+    """
+    found = sum(s.size for s in steps)
+    if found != size:
+        msg = f"the steps of {key} have {found} bytes instead of {size}"
+        raise Corrupt(msg, key=key, found=str(found), expected=str(size))
+    known = [(s.crc64nvme, s.size) for s in sorted(steps, key=lambda s: s.number) if s.crc64nvme is not None]
+    if crc64nvme is not None and len(known) == len(steps) and combine_all(known) != crc64nvme:
+        msg = f"the steps of {key} have checksum {combine_all(known):016x} instead of {crc64nvme:016x}"
+        raise Corrupt(msg, key=key, found=f"{combine_all(known):016x}", expected=f"{crc64nvme:016x}")

@@ -1,0 +1,263 @@
+"""Objects in a bucket of Amazon S3, or of a store that speaks its protocol, as a plane.
+
+Every request is sent once: retries are made around the plane, where it is known what may be repeated. Writes carry
+the id of their attempt in the object's metadata, and a doubtful answer is settled by looking at the object. Checksums
+are CRC64NVME of the whole object, sent with every write and kept by the store.
+
+In a bucket with versions a pin names the version: it stays readable after it was overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace as changed
+from typing import TYPE_CHECKING, Any, Final
+
+from typing_extensions import Buffer
+
+from planes import checksum, s3_whole
+from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
+from planes.plane import MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
+from planes.s3_connection import ATTEMPT, Connection, etag_of, pin, version_of
+from planes.s3_errors import Asked
+from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
+from planes.s3_upload import S3Upload
+from planes.threads import Stop
+
+if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef
+
+__all__ = ["S3Plane", "S3Settings"]
+
+_STEPS: Final = 10_000
+_SLICE: Final = MIB  # between two slices a cancelled read stops
+_PAGE: Final = 1000
+_KIND: Final = "s3"
+
+
+class S3Plane:
+    """A `planes.plane.Plane`; connects at the first call, so that a wrong setting hurts only those who use it."""
+
+    def __init__(self, name: str, settings: S3Settings) -> None:
+        self._name = name
+        self._settings = settings
+        self._connection = Connection(name, settings)
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        return self._name
+
+    @property
+    def limits(self) -> Limits:
+        """Amazon's bounds."""
+        return Limits(
+            min_step=MIN_STEP,
+            max_step=MAX_STEP,
+            max_steps=_STEPS,
+            max_object=_STEPS * MAX_STEP,
+            put_size=self._settings.put_size,
+            copy_size=self._settings.copy_size,
+            min_copy_source=MIN_STEP,
+            single_put=self._settings.put_size,
+            whole_copy=MAX_STEP,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the settings say the store can do."""
+        kinds = frozenset(checksum.WIDTH) if self._settings.proves else frozenset[str]()
+        return Capabilities(checksums=kinds, atomic_create=True, shared=True)
+
+    async def stat(self, key: str) -> Info:
+        """Facts about one object.
+
+        Raises:
+            NotFound: it is not there.
+            Missing: its bucket is not there.
+        """
+        return await self._connection.head(self._connection.full(key), Asked("find", key))
+
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+        """Objects in byte order of their keys, a page at a time; pins are ETags without version id."""
+        connection, root = self._connection, self._settings.prefix
+        full, last = connection.full_prefix(prefix), root + after if after else ""
+        more = True
+        while more:
+
+            def call(client: S3Client, last: str = last) -> ListObjectsV2OutputTypeDef:
+                start: Any = {"StartAfter": last} if last else {}
+                return client.list_objects_v2(Bucket=connection.bucket, Prefix=full, MaxKeys=_PAGE, **start)
+
+            page = await connection.ask(call, Asked("list", prefix))
+            found = page.get("Contents", [])
+            for each in found:
+                key = each["Key"].removeprefix(root)
+                if key:  # the folder itself may be an object
+                    yield Info(key, each["Size"], version_of(each["ETag"]), each["LastModified"])
+            more = page["IsTruncated"] and bool(found)
+            last = found[-1]["Key"] if found else last
+
+    async def read(self, extent: Extent, into: memoryview) -> None:
+        """Fill `into` with the extent's bytes, in one request, from the socket into the buffer.
+
+        Raises:
+            Changed: the object has another version, or has vanished.
+            NotFound: it is not there, and no version was asked for.
+            OutOfRange: it is shorter.
+            Unavailable: the answer broke off.
+        """
+        if len(into) != extent.size:
+            msg = f"a buffer of {len(into)} bytes for an extent of {extent.size}"
+            raise ValueError(msg)
+        full = self._connection.full(extent.key)
+        asked = Asked("read", extent.key, absent=Changed if extent.version else NotFound)
+        if not extent.size:
+            found = await self._connection.head(full, asked, version=extent.version)
+            if found.size < extent.end:
+                raise self._connection.error(
+                    OutOfRange, extent.key, f"it has {found.size} bytes; {extent.end} were asked for"
+                )
+            return
+
+        def work(client: S3Client, stop: Stop) -> None:
+            span = f"bytes={extent.start}-{extent.end - 1}"
+            answer = client.get_object(Bucket=self._connection.bucket, Key=full, Range=span, **pin(extent.version))
+            with contextlib.closing(answer["Body"]) as body:
+                self._check_answer(extent, answer)
+                done = 0
+                while done < extent.size:
+                    stop.check()
+                    piece: Any = into[done : done + _SLICE]  # a buffer, whatever the SDK's types say
+                    count = body.readinto(piece)
+                    if not count:
+                        raise self._connection.error(
+                            Unavailable, extent.key, f"the answer broke off after {done} bytes"
+                        )
+                    done += count
+
+        await self._connection.work(work, asked)
+
+    def _check_answer(self, extent: Extent, answer: GetObjectOutputTypeDef) -> None:
+        """Refuse other bytes than were asked for: not every store honours every header."""
+        etag = etag_of(extent.version)
+        if etag and etag_of(answer["ETag"]) != etag:
+            raise self._connection.error(Changed, extent.key, "it is another version than the one that was pinned")
+        length = answer["ContentLength"]
+        if length > extent.size:
+            raise self._connection.error(Unsupported, extent.key, "the store ignores ranges")
+        if length < extent.size:
+            size = extent.start + length
+            raise self._connection.error(OutOfRange, extent.key, f"it has {size} bytes; {extent.end} were asked for")
+
+    async def put(
+        self,
+        key: str,
+        data: Buffer,
+        *,
+        upload_id: str,
+        replace: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> StepReceipt:
+        """Write a whole object in one request; repeated with the same `upload_id` it replaces its own.
+
+        Raises:
+            AlreadyExists: the key is taken by another attempt and `replace` is false.
+            Corrupt: the store received other bytes.
+        """
+        target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
+        return await s3_whole.put(self._connection, target, memoryview(data).cast("B"))
+
+    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+        """Let the store copy a whole object.
+
+        By CopyObject where the source has a CRC64NVME that the result can be held against; else as the one step of
+        an upload, because a step is answered with its checksum.
+
+        Raises:
+            AlreadyExists: the key is taken by another attempt and `replace` is false.
+            Changed: the source has another version now, or has vanished.
+            Corrupt: the copy has another checksum than its source.
+        """
+        where = ticket.location
+        asked = Asked(f"copy {where['key']!r} to", key, absent=Changed)
+        source = await self._connection.head(where["key"], asked, bucket=where["bucket"], version=ticket.version)
+        if "crc64nvme" in source.checksums or not self._settings.proves:
+            target = s3_whole.Target(key, upload_id, replace)
+            return await s3_whole.copy_object(self._connection, target, ticket, source)
+        kept = {name: text for name, text in source.metadata.items() if name != ATTEMPT}
+        async with await self.upload(
+            key, upload_id=upload_id, replace=replace, content_type=source.content_type, metadata=kept
+        ) as upload:
+            receipt = await upload.copy(1, 0, ticket, 0, ticket.size)
+            done = await upload.commit([receipt], ticket.size, receipt.crc64nvme)
+        return changed(receipt, etag=etag_of(done.version))
+
+    async def upload(
+        self,
+        key: str,
+        *,
+        upload_id: str,
+        replace: bool = False,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> S3Upload:
+        """Begin an object in steps; a lost answer leaves an upload that `discard` finds."""
+        target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
+        more: Any = target.described
+        if self._settings.proves:
+            more |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        full = self._connection.full(key)
+        answer = await self._connection.ask(
+            lambda client: client.create_multipart_upload(Bucket=self._connection.bucket, Key=full, **more),
+            Asked("begin the upload of", key),
+        )
+        return S3Upload(self._connection, key, answer["UploadId"], upload_id, replace=replace)
+
+    def resume(self, token: str) -> S3Upload:
+        """The upload of a token."""
+        return S3Upload.from_token(self._connection, token)
+
+    async def discard(self, key: str, upload_id: str) -> None:
+        """Remove what an attempt left: its object, and in a generation folder (`~…/`) the open uploads of its key.
+
+        The store does not say whose an open upload is. Elsewhere it may be a stranger's, so it stays.
+        """
+        if any(name.startswith("~") for name in key.split("/")[:-1]):
+            with contextlib.suppress(Unsupported):  # a store that cannot list uploads: nothing of it can be found
+                for opened in await self._opened(key):
+                    await S3Upload(self._connection, key, opened, upload_id, replace=False).abort()
+        found = await self._connection.look(key)
+        if found is not None and found.metadata.get(ATTEMPT) == upload_id:
+            await self._connection.delete(key, only=found)
+
+    async def _opened(self, key: str) -> Sequence[str]:
+        full = self._connection.full(key)
+
+        def call(client: S3Client) -> list[str]:
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._connection.bucket, Prefix=full)
+            return [each["UploadId"] for page in pages for each in page.get("Uploads", []) if each["Key"] == full]
+
+        return await self._connection.ask(call, Asked("list the open uploads of", key))
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; no error if it is not there."""
+        await self._connection.delete(key)
+
+    def copy_ticket(self, info: Info) -> Ticket | None:
+        """The object's address, for any plane of the same store and owner."""
+        location = {"bucket": self._settings.bucket, "key": self._connection.full(info.key)}
+        version_id = info.version.partition(" ")[2]
+        location |= {"version_id": version_id} if version_id else {}
+        return Ticket(_KIND, self._connection.scope, location, info.version, info.size)
+
+    def accepts(self, ticket: Ticket) -> bool:
+        """Whether it is of the same store and owner."""
+        return ticket.kind == _KIND and ticket.scope == self._connection.scope
+
+    async def aclose(self) -> None:
+        """Close connections and let the threads go."""
+        self._connection.close()

@@ -1,0 +1,231 @@
+"""One plane's way to its store: clients made at first use, requests in threads of their own, errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import boto3.session
+from botocore.config import Config
+from botocore.httpsession import get_cert_path
+
+from planes import checksum, s3_errors
+from planes.errors import Changed, Error, Missing, NotFound, PathEscapes
+from planes.plane import Info
+from planes.s3_errors import Asked, Place
+from planes.s3_settings import S3Settings
+from planes.s3_wire import Wire
+from planes.settings import Secret
+from planes.threads import Stop, Threads
+
+if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+T = TypeVar("T")
+
+ATTEMPT: Final = "cropduster-attempt"
+"""Metadata of every object that we write: the upload id of the attempt that wrote it."""
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60
+_PATIENT_SECONDS = 900  # while a store copies 5 GiB or puts 10,000 steps together it says nothing
+
+
+class Connection:
+    """Runs requests against one plane's store; every failure comes out as one of `planes.errors`."""
+
+    def __init__(self, name: str, settings: S3Settings) -> None:
+        self.settings = settings
+        self.bucket = settings.bucket
+        self._threads = Threads(f"s3-{name}", settings.limits.requests)
+        self._lock = threading.Lock()
+        self._clients: dict[bool, S3Client] = {}
+        self._session: boto3.session.Session | None = None
+        self._wire: Wire | None = None
+        self._bucket_seen = False
+        self.place = Place(
+            plane=name,
+            bucket=settings.bucket,
+            access_key=_words("access_key", settings.access_key),
+            secret_key=_words("secret_key", settings.secret_key),
+            session_token=_words("session_token", settings.session_token),
+        )
+
+    @property
+    def scope(self) -> str:
+        """Who can copy from whom without handing over keys: same store, same region, same owner of the keys."""
+        settings = self.settings
+        # Keys from the SDK's chain change by themselves; all planes that use it have the same.
+        owner = hashlib.sha256(settings.access_key.resolve().encode()).hexdigest()[:16] if settings.access_key else ""
+        return f"{settings.endpoint or 'aws'} {settings.region} {owner or 'chain'}"
+
+    def full(self, key: str) -> str:
+        """The key in the bucket; raises PathEscapes for one that is empty, absolute or climbs."""
+        self._check(key, empty=not key)
+        return self.settings.prefix + key
+
+    def full_prefix(self, prefix: str) -> str:
+        """The same for the beginning of keys, which may be empty."""
+        self._check(prefix)
+        return self.settings.prefix + prefix
+
+    def _check(self, key: str, *, empty: bool = False) -> None:
+        if empty or key.startswith("/") or ".." in key.split("/"):
+            why = "is empty" if empty else "leads out of the plane"
+            msg = f"plane {self.place.plane!r}: the key {key!r} {why}; keys are relative, without `..`"
+            raise PathEscapes(msg, plane=self.place.plane, key=key)
+
+    async def ask(self, call: Callable[[S3Client], T], asked: Asked, *, patient: bool = False) -> T:
+        """Run one request in a thread; `patient` for those that the store may take minutes to answer."""
+        return await self.work(lambda client, _stop: call(client), asked, patient=patient)
+
+    async def work(self, call: Callable[[S3Client, Stop], T], asked: Asked, *, patient: bool = False) -> T:
+        """The same for work that looks at `stop` on its way."""
+
+        def run(stop: Stop) -> T:
+            try:
+                return call(self._client(patient=patient), stop)
+            except s3_errors.FAILURES as failure:
+                # Not as its cause: an SDK's exception may carry signed addresses and headers.
+                raise s3_errors.translate(failure, asked, self.place) from None
+
+        return await self._threads.run(run)
+
+    async def head(self, key: str, asked: Asked, *, bucket: str = "", version: str = "") -> Info:
+        """Facts about the object with this full key of a bucket (none: ours), if it has that version (none: any)."""
+        mode: Any = {"ChecksumMode": "ENABLED"} if self.settings.proves else {}
+
+        def call(client: S3Client) -> HeadObjectOutputTypeDef:
+            return client.head_object(Bucket=bucket or self.bucket, Key=key, **pin(version), **mode)
+
+        try:
+            return _info(key.removeprefix(self.settings.prefix), await self.ask(call, asked))
+        except (NotFound, asked.absent):
+            if not bucket:  # HEAD has no body: a missing bucket looks like a missing object
+                await self._see_bucket()
+            raise
+
+    async def look(self, key: str) -> Info | None:
+        """Facts about the object with this key, or None if there is none."""
+        try:
+            return await self.head(self.full(key), Asked("look at", key))
+        except NotFound:
+            return None
+
+    async def delete(self, key: str, *, only: Info | None = None) -> None:
+        """Delete the object with this key if there is one; with `only`, if it is still that one."""
+        condition: Any = pin(etag_of(only.version)) if only else {}
+        with contextlib.suppress(NotFound, *((Changed,) if only else ())):
+            await self.ask(
+                lambda client: client.delete_object(Bucket=self.bucket, Key=self.full(key), **condition),
+                Asked("delete", key),
+            )
+
+    def error(self, kind: type[Error], key: str, words: str) -> Error:
+        """An error about this key that the store did not report itself."""
+        return kind(f"plane {self.place.plane!r}: {key!r}: {words}", plane=self.place.plane, key=key)
+
+    async def _see_bucket(self) -> None:
+        if self._bucket_seen:
+            return
+        await self.ask(
+            lambda client: client.head_bucket(Bucket=self.bucket), Asked("see its bucket", "", absent=Missing)
+        )
+        self._bucket_seen = True
+
+    def _client(self, *, patient: bool) -> S3Client:
+        with self._lock:
+            if patient not in self._clients:
+                self._clients[patient] = self._connect(patient=patient)
+            return self._clients[patient]
+
+    def _connect(self, *, patient: bool) -> S3Client:
+        settings = self.settings
+        if self._session is None:  # both clients have the same keys, even if a file changes between
+            self._session = boto3.session.Session(
+                aws_access_key_id=settings.access_key.resolve() if settings.access_key else None,
+                aws_secret_access_key=settings.secret_key.resolve() if settings.secret_key else None,
+                aws_session_token=settings.session_token.resolve() if settings.session_token else None,
+                region_name=settings.region,
+            )
+        path_style = settings.endpoint is not None if settings.path_style is None else settings.path_style
+        # boto3 has no other way to what the environment says of certificates.
+        ca = settings.ca or self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001
+        ca = str(ca or get_cert_path(verify=True))
+        client: S3Client = self._session.client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            verify=ca,
+            config=Config(
+                signature_version="s3v4",
+                s3={
+                    "payload_signing_enabled": settings.hashes,
+                    "addressing_style": "path" if path_style else "virtual",
+                },
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                # The SDK's retries turn a success into a failure: a commit sent twice is answered 412.
+                retries={"total_max_attempts": 1},
+                max_pool_connections=settings.limits.requests,
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_PATIENT_SECONDS if patient else _READ_SECONDS,
+                tcp_keepalive=True,
+                user_agent_extra="cropduster",
+            ),
+        )
+        if not patient:
+            self._wire = Wire(client.meta.events, ca, _READ_SECONDS)
+        return client
+
+    def close(self) -> None:
+        """Let threads and connections go."""
+        self._threads.close()
+        for client in self._clients.values():
+            client.close()
+        if self._wire:
+            self._wire.close()
+
+
+def _info(key: str, head: HeadObjectOutputTypeDef) -> Info:
+    """The facts of a HEAD; only checksums of the whole object, never those of a list of steps (`…-N`)."""
+    stored = {}
+    if head.get("ChecksumType") != "COMPOSITE":
+        kinds = {
+            "crc64nvme": head.get("ChecksumCRC64NVME", ""),
+            "crc32c": head.get("ChecksumCRC32C", ""),
+            "crc32": head.get("ChecksumCRC32", ""),
+        }
+        stored = {kind: checksum.from_s3(text) for kind, text in kinds.items() if text and "-" not in text}
+    return Info(
+        key=key,
+        size=head["ContentLength"],
+        version=version_of(head["ETag"], head.get("VersionId", "")),
+        modified=head["LastModified"],
+        checksums=stored,
+        content_type=head.get("ContentType", ""),
+        metadata=head.get("Metadata", {}),
+    )
+
+
+def version_of(etag: str, version_id: str = "") -> str:
+    """The pin: the ETag without quotes and, in a bucket with versions, a space and the version id."""
+    return f"{etag_of(etag)} {version_id}".rstrip()
+
+
+def etag_of(text: str) -> str:
+    """The ETag, without quotes, of an answer or of a pin."""
+    return text.partition(" ")[0].strip('"')
+
+
+def pin(version: str) -> Any:
+    """The arguments that let a request touch this version alone; none for an empty one."""
+    etag, _, version_id = version.partition(" ")
+    arguments = {"IfMatch": f'"{etag}"'} if etag else {}
+    return arguments | ({"VersionId": version_id} if version_id else {})
+
+
+def _words(option: str, secret: Secret | None) -> str:
+    return f"{option} ({secret.reference})" if secret else f"{option} (not configured: the SDK's own chain)"

@@ -1,0 +1,72 @@
+"""Blocking calls in a plane's own threads, stopped and waited for when their awaiting task is cancelled.
+
+asyncio's own pool is shared by the whole process and small; and it leaves a thread running when the task that awaits
+it is cancelled. Here a cancelled call returns only after its thread has let go of files and buffers, so that an abort
+never races with a writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Stopped(BaseException):
+    """Raised in a thread whose task was cancelled; never seen outside of it."""
+
+
+class Stop:
+    """A flag that long blocking work looks at between two system calls."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask the work to end."""
+        self._event.set()
+
+    def check(self) -> None:
+        """End the work if that was asked for."""
+        if self._event.is_set():
+            raise Stopped
+
+
+class Threads:
+    """A pool of at most `count` threads; they start when they are needed."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def run(self, work: Callable[[Stop], T]) -> T:
+        """Run `work` in a thread; when cancelled, tell it to stop and wait until it has."""
+        stop = Stop()
+        queued = self._pool.submit(work, stop)
+        future = asyncio.wrap_future(queued)
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            stop.set()
+            if not queued.cancel():
+                await _wait_whatever_comes(future)
+            raise
+        return future.result()
+
+    def close(self) -> None:
+        """Let the threads go when they are done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _wait_whatever_comes(future: asyncio.Future[T]) -> None:
+    """Wait for a thread to end, even if the waiting task is cancelled again."""
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            continue
+    if not future.cancelled():
+        future.exception()  # looked at, so that asyncio does not report it as lost

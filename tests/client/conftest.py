@@ -1,0 +1,35 @@
+"""A client of a scripted server, which waits without taking time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from client.api import Client
+from client.connection import Connection, Loopback
+from tests.client.scripted import Scripted
+
+# How long an example takes depends on who else uses the machine.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    made = Scripted()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """The seconds that the client of this test has waited, without having done so."""
+    return []
+
+
+@pytest.fixture
+def client(server, waits) -> Iterator[Client]:
+    with Client(Connection(Loopback(server.address)), sleep=waits.append, clock=lambda: sum(waits)) as made:
+        yield made

@@ -1,0 +1,180 @@
+"""A user's machine: a folder, a state directory, and the installed command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doubles import seaweedfs
+
+CLI = Path(sys.executable).with_name("cropduster")
+
+
+@dataclass
+class Result:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The last JSON line of standard output."""
+        return json.loads(self.out.strip().splitlines()[-1])
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The JSON error on standard error."""
+        return json.loads(self.err.strip().splitlines()[-1])["error"]
+
+
+@dataclass
+class Machine:
+    """Runs `cropduster` in a folder with a state directory of its own; no server outlives it."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def data(self) -> Path:
+        """The embedded default plane."""
+        return self.state / "data"
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """A command in the background."""
+        environment = {**os.environ, "CROPDUSTER_STATE": str(self.state), "COLUMNS": "160", **self.environment}
+        environment.pop("CROPDUSTER_SERVER", None)
+        environment.setdefault("CROPDUSTER_CONFIG", "")
+        if not environment["CROPDUSTER_CONFIG"]:
+            del environment["CROPDUSTER_CONFIG"]
+            environment["XDG_CONFIG_HOME"] = str(self.folder / "no-config")
+        return subprocess.Popen(
+            [CLI, *arguments],
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    def __call__(self, *arguments: str, code: int | None = 0) -> Result:
+        """Run a command to its end; `code` is the exit code it must have (None: any)."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=100)
+        if code is not None:
+            assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}\n{self.log()}"
+        return Result(process.returncode, out, err)
+
+    def log(self) -> str:
+        """The end of the server's log."""
+        path = self.state / "server.log"
+        return path.read_text()[-3000:] if path.exists() else "(no server log)"
+
+    def pid(self) -> int:
+        """The process id of the running server."""
+        return int(json.loads((self.state / "lock").read_text())["pid"])
+
+    def kill(self) -> None:
+        """kill -9 the server and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server, if it lives, and wait until it is gone."""
+        with suppress(FileNotFoundError, ValueError, KeyError, ProcessLookupError):
+            pid = self.pid()
+            os.kill(pid, number)
+            while _alive(pid):
+                time.sleep(0.01)
+
+    def files(self, root: Path | None = None) -> list[str]:
+        """All files below a folder (the default plane), relative."""
+        root = root or self.data
+        return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+    def configure(self, text: str) -> None:
+        """Use a configuration file."""
+        path = self.folder / "config.yaml"
+        path.write_text(text)
+        self.environment["CROPDUSTER_CONFIG"] = str(path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    made.signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.Store]:
+    """A real S3 store for the whole run."""
+    with seaweedfs.running(tmp_path_factory.mktemp("seaweed")) as store:
+        yield store
+
+
+@dataclass
+class Bucket:
+    """A bucket of its own for one test, looked at behind Cropduster's back."""
+
+    store: seaweedfs.Store
+    name: str
+
+    def put(self, key: str, data: bytes, **more: Any) -> None:
+        self.store.client().put_object(Bucket=self.name, Key=key, Body=data, **more)
+
+    def get(self, key: str) -> bytes:
+        return self.store.client().get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def keys(self) -> list[str]:
+        found = self.store.client().list_objects_v2(Bucket=self.name)
+        return [item["Key"] for item in found.get("Contents", [])]
+
+    def open_uploads(self) -> list[str]:
+        found = self.store.client().list_multipart_uploads(Bucket=self.name)
+        return [item["Key"] for item in found.get("Uploads", [])]
+
+
+@pytest.fixture
+def bucket(machine: Machine, seaweed: seaweedfs.Store) -> Bucket:
+    """A fresh bucket, and the machine configured with the planes `cloud` (in/ of it) and `data` (posix)."""
+    name = f"b{os.urandom(6).hex()}"
+    seaweed.create_bucket(name)
+    machine.environment |= {"AK": seaweed.access_key, "SK": seaweed.secret_key}
+    (machine.folder / "plane").mkdir()
+    machine.configure(config_of(machine, seaweed, name))
+    return Bucket(seaweed, name)
+
+
+def config_of(machine: Machine, store: seaweedfs.Store, bucket: str, limits: str = "") -> str:
+    """The configuration that `bucket` makes; `limits` is added to the cloud plane."""
+    return (
+        "planes:\n"
+        f"  data: {{type: posix, path: {machine.folder}/plane}}\n"
+        f"  cloud: {{type: s3, bucket: {bucket}, prefix: in/, endpoint: '{store.endpoint}', access_key: {{env: AK}},"
+        f" secret_key: {{env: SK}}{limits}}}\n"
+    )

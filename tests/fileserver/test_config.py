@@ -1,0 +1,242 @@
+"""The configuration: found where it should be, checked whole, free of secrets."""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from fileserver import config
+from fileserver.errors import InvalidSpec
+from planes.settings import PlaneSettings
+
+FULL = """
+planes:
+  data:  {type: posix, path: /srv/data, default_parts: 4, durability: fsync, limits: {requests: 64, bytes_per_second: 500000000}}
+  lz:    {type: posix, path: /srv/landing, category: lz}
+  cloud: {type: s3, bucket: lake, prefix: in/, endpoint: "https://s3.example", region: us-east-1, access_key: {env: AK}, secret_key: {file: /run/secrets/sk}}
+listen: {internal: "127.0.0.1:7300"}
+state: {directory: /var/lib/cropduster}
+log:   {level: info, format: json, file: null}
+retire_after: 90m
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(config, "SYSTEM", tmp_path / "system.yaml")
+
+
+def written(tmp_path, text):
+    path = tmp_path / "given.yaml"
+    path.write_text(text)
+    return path
+
+
+def violations(tmp_path, text):
+    with pytest.raises(InvalidSpec) as caught:
+        config.load(written(tmp_path, text), {})
+    for key, what in caught.value.violations.items():
+        assert f"{key}: {what}" in caught.value.message
+    return caught.value.violations
+
+
+def test_the_whole_configuration_of_the_issue(tmp_path):
+    loaded = config.load(written(tmp_path, FULL), {})
+    assert list(loaded.planes) == ["data", "lz", "cloud"]
+    assert all(isinstance(settings, PlaneSettings) for settings in loaded.planes.values())
+    assert (loaded.planes["data"].default_parts, loaded.planes["data"].limits.requests) == (4, 64)
+    assert loaded.planes["cloud"].access_key.env == "AK"
+    assert loaded.default_plane == "data"
+    assert loaded.listen.internal == "127.0.0.1:7300"
+    assert loaded.listen.external is None
+    assert loaded.state_directory == Path("/var/lib/cropduster")
+    assert (loaded.log.level, loaded.log.format, loaded.log.file) == ("info", "json", None)
+    assert loaded.retire_after == timedelta(minutes=90)
+    assert not loaded.builtin_plane
+
+
+def test_no_file_is_one_posix_plane_in_the_state_directory(tmp_path):
+    loaded = config.load(None, {}, tmp_path / "state")
+    assert list(loaded.planes) == ["data"]
+    assert loaded.planes["data"].path == tmp_path / "state" / "data"
+    assert loaded.planes["data"].default_parts == 4
+    assert (loaded.default_plane, loaded.builtin_plane, loaded.source) == ("data", True, None)
+    assert loaded.retire_after == timedelta(hours=1)
+
+
+def test_an_empty_file_and_one_without_planes_get_the_same_plane(tmp_path):
+    for text in ("", "# nothing\n", "log: {level: debug}\n"):
+        assert config.load(written(tmp_path, text), {}).builtin_plane
+
+
+def test_the_flag_goes_before_the_environment_the_user_and_the_system(tmp_path):
+    places = {
+        "flag": written(tmp_path, "retire_after: 1s"),
+        "environment": tmp_path / "environment.yaml",
+        "user": tmp_path / "user" / "cropduster" / "config.yaml",
+        "system": tmp_path / "system.yaml",
+    }
+    places["user"].parent.mkdir(parents=True)
+    for seconds, name in enumerate(("environment", "user", "system"), 2):
+        places[name].write_text(f"retire_after: {seconds}s")
+    environ = {"CROPDUSTER_CONFIG": str(places["environment"])}
+
+    def seconds(flag, environ):
+        return config.load(flag, environ).retire_after.total_seconds()
+
+    assert seconds(places["flag"], environ) == 1
+    assert seconds(None, environ) == 2
+    assert seconds(None, {"CROPDUSTER_CONFIG": ""}) == 3
+    places["user"].unlink()
+    assert seconds(None, {}) == 4
+    places["system"].unlink()
+    assert config.load(None, {}).source is None
+
+
+def test_the_working_directory_is_never_searched(tmp_path, monkeypatch):
+    for name in ("config.yaml", "cropduster.yaml"):
+        (tmp_path / name).write_text("retire_after: 5s")
+    monkeypatch.chdir(tmp_path)
+    assert config.load(None, {}).source is None
+
+
+@pytest.mark.parametrize("named", ["flag", "environment"])
+def test_a_named_file_that_is_not_there_is_an_error(named, tmp_path):
+    gone = tmp_path / "gone.yaml"
+    flag, environ = (gone, {}) if named == "flag" else (None, {"CROPDUSTER_CONFIG": str(gone)})
+    with pytest.raises(InvalidSpec, match="gone.yaml can't be read"):
+        config.load(flag, environ)
+
+
+def test_every_mistake_is_told_at_once_by_its_path(tmp_path):
+    found = violations(
+        tmp_path,
+        """
+planes:
+  cloud: {type: s3, buckett: lake}
+  data: {type: posix, path: relative, limits: {request: 5}}
+  Bad: {type: posix, path: /x}
+  local: {type: posix, path: /x}
+  what: {type: ftp}
+  none: 5
+plains: {}
+listen: {internal: "0.0.0.0:7300", externall: x}
+log: {level: loud}
+retire_after: soon
+default_plane: dota
+""",
+    )
+    assert found["planes.cloud.buckett"] == "unknown key, did you mean bucket?"
+    assert found["planes.data.limits.request"] == "unknown key, did you mean requests?"
+    assert found["plains"] == "unknown key, did you mean planes?"
+    assert found["listen.externall"] == "unknown key, did you mean external?"
+    assert "until TLS and tokens are configured" in found["listen.internal"]
+    assert found["default_plane"] == "no plane is called dota"
+    assert {
+        "planes.cloud.bucket",
+        "planes.data.path",
+        "planes.Bad",
+        "planes.local",
+        "planes.what.type",
+        "planes.none",
+        "log.level",
+        "retire_after",
+    } <= set(found)
+
+
+def test_a_plane_without_its_path_is_an_error(tmp_path):
+    assert "planes.data.path" in violations(tmp_path, "planes: {data: {type: posix}}")
+
+
+@pytest.mark.parametrize("text", ["planes: {}", "planes:", "planes: [data]"])
+def test_planes_must_be_named_or_left_out(text, tmp_path):
+    if text == "planes:":
+        assert config.load(written(tmp_path, text), {}).builtin_plane
+    else:
+        assert "at least one" in violations(tmp_path, text)["planes"]
+
+
+@pytest.mark.parametrize(
+    ("names", "default"),
+    [
+        ({"a": "lz", "b": "data", "c": "data"}, "b"),
+        ({"b": "data", "data": "data"}, "data"),
+        ({"a": "lz"}, None),
+    ],
+)
+def test_the_default_plane(names, default, tmp_path):
+    planes = {name: {"type": "posix", "path": "/x", "category": category} for name, category in names.items()}
+    assert config.load(written(tmp_path, json.dumps({"planes": planes})), {}).default_plane == default
+
+
+def test_the_default_plane_may_be_named(tmp_path):
+    text = "planes: {data: {type: memory}, other: {type: memory}}\ndefault_plane: other"
+    assert config.load(written(tmp_path, text), {}).default_plane == "other"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.4.5.6:80", "localhost:7300", "[::1]:7300", "/run/c.sock"])
+def test_loopback_addresses_and_sockets_are_taken(address, tmp_path):
+    assert config.load(written(tmp_path, f"listen: {{internal: '{address}'}}"), {}).listen.internal == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:7300", "10.0.0.1:1", "[::]:7300", "example.com:1", ":7300", "127.0.0.1"])
+@pytest.mark.parametrize("name", ["internal", "external"])
+def test_other_addresses_are_refused(address, name, tmp_path):
+    assert f"listen.{name}" in violations(tmp_path, f"listen: {{{name}: '{address}'}}")
+    with pytest.raises(InvalidSpec):
+        config.check_address("--listen", address)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("250ms", 0.25), ("90s", 90), ("1.5h", 5400), ("7d", 604800), (" 1 h ", 3600), ("0s", 0)]
+)
+def test_durations(text, seconds, tmp_path):
+    assert config.load(written(tmp_path, f"retire_after: '{text}'"), {}).retire_after.total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["3600", "1 fortnight", "-1h", "h", "''"])
+def test_a_duration_needs_its_unit(text, tmp_path):
+    assert "retire_after" in violations(tmp_path, f"retire_after: {text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("planes: {data: {type: memory}\n", "is no YAML.*line 2"),
+        ("log: {level: info}\nlog: {level: debug}\n", "the key log is given twice at line 2"),
+        ("just words", "must be a mapping"),
+        ("a: \x00", "is no YAML"),
+        ("a: !!python/object/apply:os.system [id]", "is no YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_told_with_its_place(text, said, tmp_path):
+    with pytest.raises(InvalidSpec, match=said):
+        config.load(written(tmp_path, text), {})
+
+
+def test_a_secret_in_the_text_is_refused_and_not_repeated(tmp_path):
+    with pytest.raises(InvalidSpec) as caught:
+        config.load(
+            written(tmp_path, "planes: {c: {type: s3, bucket: b, access_key: hunter2, secret_key: {env: S}}}"), {}
+        )
+    assert "planes.c.access_key" in caught.value.violations
+    assert "hunter2" not in caught.value.message + str(caught.value.violations)
+
+
+def test_digest_follows_the_text_and_the_variables_it_names(tmp_path):
+    loaded = config.load(written(tmp_path, FULL), {})
+    first = config.digest(loaded, {"AK": "1", "OTHER": "1"})
+    assert first == config.digest(loaded, {"AK": "1", "OTHER": "2"})
+    assert first != config.digest(loaded, {"AK": "2"})
+    assert first != config.digest(loaded, {})
+    other = config.load(written(tmp_path, FULL + "# more\n"), {})
+    assert first != config.digest(other, {"AK": "1"})
+
+
+def test_the_configuration_does_not_show_its_text(tmp_path):
+    loaded = config.load(written(tmp_path, FULL), os.environ)
+    assert "bytes_per_second: 500000000" not in repr(loaded)

@@ -1,0 +1,381 @@
+"""The server from outside: up, guarded, drained, idle; in this process and as one of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from fileserver import state
+from fileserver.auth import METADATA_KEY
+from fileserver.errors import CallerUnknown, InvalidSpec
+from fileserver.server import Server, Service, first
+from fileserver.status import from_call
+from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from planes.errors import Unavailable
+
+ROOT = Path(__file__).parents[2]
+COOKIE = "ab" * 32
+ALLOWED = ((METADATA_KEY, COOKIE),)
+
+
+class Jobs:
+    """Transfers that only count."""
+
+    def __init__(self):
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.left = 0
+        self.asked = 0
+        self.events = []
+
+    async def start(self):
+        self.events.append("start")
+        await self.gate.wait()
+
+    async def stop(self):
+        self.events.append("stop")
+
+    def unfinished(self):
+        self.asked += 1
+        return self.left
+
+
+class Slow(grpc.GenericRpcHandler):
+    """`/t.T/one` answers when let, `/t.T/many` streams for ever."""
+
+    def __init__(self):
+        self.let = asyncio.Event()
+        self.begun = asyncio.Event()
+
+    def service(self, handler_call_details):
+        async def one(request, _context):
+            self.begun.set()
+            await self.let.wait()
+            return request
+
+        async def many(_request, _context):
+            yield b"first"
+            self.begun.set()
+            await asyncio.Event().wait()
+
+        return {
+            "/t.T/one": grpc.unary_unary_rpc_method_handler(one),
+            "/t.T/many": grpc.unary_stream_rpc_method_handler(many),
+        }.get(handler_call_details.method)
+
+
+class Planes(plane_pb2_grpc.PlaneServiceServicer):
+    async def ListPlanes(self, request, context):
+        return plane_pb2.ListPlanesResponse(default_plane="data")
+
+    async def GetPlane(self, request, context): ...
+    async def CheckPlane(self, request, context): ...
+    async def ListObjects(self, request, context): ...
+
+
+class Running:
+    """A server in this process and a channel to it."""
+
+    def __init__(self, tmp_path, external=()):
+        self.jobs, self.slow = Jobs(), Slow()
+        self.socket = tmp_path / "s.sock"
+        services = [
+            Service("PlaneService", lambda server: plane_pb2_grpc.add_PlaneServiceServicer_to_server(Planes(), server)),
+            Service("Slow", lambda server: server.add_generic_rpc_handlers((self.slow,)), external=False),
+        ]
+        self.server = Server(
+            services,
+            self.jobs,
+            cookie=COOKIE,
+            cookie_path=tmp_path / "cookie",
+            internal=[f"unix:{self.socket}", "127.0.0.1:0"],
+            external=external,
+        )
+        self.channel = aio.insecure_channel(f"unix:{self.socket}")
+        self.health = health_pb2_grpc.HealthStub(self.channel)
+
+    async def status(self, service=""):
+        return (await self.health.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+    def one(self, **options):
+        return self.channel.unary_unary("/t.T/one")(b"x", metadata=ALLOWED, **options)
+
+    def many(self):
+        return self.channel.unary_stream("/t.T/many")(b"x", metadata=ALLOWED)
+
+
+@pytest.fixture
+async def running(tmp_path):
+    made = Running(tmp_path)
+    yield made
+    await made.channel.close()
+    await made.server.stop(0)
+
+
+async def test_health_says_serving_only_when_everything_is_up(running):
+    running.jobs.gate.clear()
+    starting = asyncio.create_task(running.server.start())
+    await running.channel.channel_ready()
+    assert await running.status() == health_pb2.HealthCheckResponse.NOT_SERVING
+    running.jobs.gate.set()
+    await starting
+    assert await running.status() == health_pb2.HealthCheckResponse.SERVING
+    assert await running.status("fileserver.v1.PlaneService") == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_every_listener_asks_for_the_cookie(running):
+    bound = await running.server.start()
+    assert bound[0] == f"unix:{running.socket}"
+    assert running.socket.stat().st_mode & 0o777 == 0o600
+    for address in bound:
+        async with aio.insecure_channel(address) as channel:
+            stub = plane_pb2_grpc.PlaneServiceStub(channel)
+            with pytest.raises(aio.AioRpcError) as caught:
+                await stub.ListPlanes(plane_pb2.ListPlanesRequest())
+            assert type(from_call(caught.value)) is CallerUnknown
+            answer = await stub.ListPlanes(plane_pb2.ListPlanesRequest(), metadata=ALLOWED)
+            assert answer.default_plane == "data"
+
+
+async def test_the_external_listener_offers_less(tmp_path):
+    running = Running(tmp_path, external=["127.0.0.1:0"])
+    bound = await running.server.start()
+    async with running.channel, aio.insecure_channel(bound[-1]) as outside:
+        stub = plane_pb2_grpc.PlaneServiceStub(outside)
+        assert (await stub.ListPlanes(plane_pb2.ListPlanesRequest(), metadata=ALLOWED)).default_plane == "data"
+        for method, channel in (("one", outside), ("reflection", outside)):
+            path = "/t.T/one" if method == "one" else "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+            with pytest.raises(aio.AioRpcError) as caught:
+                await channel.unary_unary(path)(b"", metadata=ALLOWED)
+            assert caught.value.code() is StatusCode.UNIMPLEMENTED
+        running.slow.let.set()
+        assert await running.one() == b"x"
+    await running.server.stop(0)
+
+
+async def test_reflection_describes_what_is_offered(running):
+    await running.server.start()
+    stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+
+    def requests():
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        yield reflection_pb2.ServerReflectionRequest(file_containing_symbol="fileserver.v1.PlaneService")
+
+    listed, described = [a async for a in stub.ServerReflectionInfo(requests(), metadata=ALLOWED)]
+    names = {s.name for s in listed.list_services_response.service}
+    assert {"fileserver.v1.PlaneService", "grpc.health.v1.Health"} <= names
+    found = FileDescriptorProto.FromString(described.file_descriptor_response.file_descriptor_proto[0])
+    assert found.name == "fileserver/v1/plane.proto"
+
+
+async def test_draining_refuses_ends_streams_and_lets_answers_finish(running):
+    await running.server.start()
+    watching = running.many()
+    assert await watching.read() == b"first"
+    running.slow.begun.clear()
+    asked = running.one()
+    await running.slow.begun.wait()
+    stopping = asyncio.create_task(running.server.stop(20))
+    with pytest.raises(aio.AioRpcError) as caught:
+        await watching.read()
+    error = from_call(caught.value)
+    assert type(error) is Unavailable
+    assert error.facts == {"server": "draining"}
+    assert error.retry_after is not None
+    running.slow.let.set()
+    assert await asked == b"x"
+    await stopping
+    assert running.jobs.events == ["start", "stop"]
+    assert not running.socket.exists()
+
+
+async def test_a_draining_server_says_so_to_new_calls(running):
+    await running.server.start()
+    held = running.one()
+    await running.slow.begun.wait()
+    running.server.calls.drain()
+    with pytest.raises(aio.AioRpcError) as caught:
+        await running.one()
+    assert type(from_call(caught.value)) is Unavailable
+    running.slow.let.set()
+    assert await held == b"x"
+
+
+async def test_idle_waits_for_calls_and_transfers(running):
+    await running.server.start()
+    running.jobs.left = 1
+    watching = running.many()
+    assert await watching.read() == b"first"
+    idle = asyncio.create_task(running.server.idle(0))
+    await running.status()
+    assert running.server.calls.active == 1  # a stream in progress is a call, a health check is none
+    assert running.jobs.asked == 0 or not idle.done()
+    watching.cancel()
+    while not running.jobs.asked:
+        await asyncio.sleep(0)
+    assert not idle.done()
+    running.jobs.left = 0
+    await idle
+    assert running.server.calls.active == 0
+
+
+async def test_health_checks_keep_nobody_awake(running):
+    await running.server.start()
+    before = running.server.calls.idle
+    await running.status()
+    assert running.server.calls.idle > before
+
+
+async def test_an_address_in_use_is_told(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = Server([], Jobs(), cookie=COOKIE, cookie_path=tmp_path, internal=[address])
+        with pytest.raises(InvalidSpec, match=f"can't listen on {address}"):
+            await server.start()
+        await server.stop(0)
+
+
+async def test_first_cancels_the_rest_and_raises_what_was_raised():
+    never = asyncio.ensure_future(asyncio.Event().wait())
+
+    async def fails():
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        await first(never, fails())
+    assert never.cancelled()
+
+
+# --- as a process -----------------------------------------------------------------------------------------------
+
+
+class Process:
+    """`python -m fileserver serve` with folders of its own."""
+
+    def __init__(self, tmp_path):
+        self.state = tmp_path / "state"
+        runtime = tmp_path / "run"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("CROPDUSTER_")}
+        self.environ |= {"XDG_RUNTIME_DIR": str(runtime), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+        self.started = []
+
+    def start(self, *arguments):
+        command = [sys.executable, "-m", "fileserver", "serve", "--state", str(self.state), *arguments]
+        process = subprocess.Popen(
+            command, env=self.environ, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.started.append(process)
+        return process
+
+    def channel(self):
+        return grpc.insecure_channel(f"unix:{state.socket_path(self.state, self.environ)}")
+
+    def serving(self, process):
+        """Wait until it says SERVING; fail with its log if it ends instead."""
+        with self.channel() as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while process.poll() is None:
+                try:
+                    answer = stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=1)
+                except grpc.RpcError:
+                    continue
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        raise AssertionError(process.communicate())
+
+
+@pytest.fixture
+def process(tmp_path):
+    made = Process(tmp_path)
+    yield made
+    for started in made.started:
+        if started.poll() is None:
+            started.kill()
+        started.communicate()
+
+
+def test_serve_listens_answers_its_user_and_ends_clean(process):
+    server = process.start("--listen", "127.0.0.1:0")
+    line = server.stdout.readline()
+    assert line.startswith("cropduster serve: listening on unix:")
+    port = int(line.rpartition(":")[2])
+    process.serving(server)
+    cookie = (process.state / "cookie").read_text().strip()
+    assert state.holder(process.state).pid == server.pid
+    for target in (f"127.0.0.1:{port}", f"unix:{state.socket_path(process.state, process.environ)}"):
+        with grpc.insecure_channel(target) as channel:
+            stub = plane_pb2_grpc.PlaneServiceStub(channel)
+            answer = stub.ListPlanes(plane_pb2.ListPlanesRequest(), metadata=((METADATA_KEY, cookie),))
+            assert [(p.name, p.type, p.category, p.location) for p in answer.planes] == [
+                ("data", "posix", "data", str(process.state / "data"))
+            ]
+            checked = stub.CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), metadata=((METADATA_KEY, cookie),))
+            assert checked.ok
+            assert checked.results
+    server.send_signal(signal.SIGTERM)
+    _, log = server.communicate()
+    assert server.returncode == 0
+    assert not state.socket_path(process.state, process.environ).exists()
+    assert state.holder(process.state) is None
+    events = [json.loads(row)["event"] for row in log.splitlines()]
+    assert {"serving", "draining"} <= set(events)
+    assert cookie not in log
+
+
+def test_an_idle_embedded_server_ends_itself(process):
+    server = process.start("--embedded", "--idle-exit", "0")
+    out, log = server.communicate()
+    assert (server.returncode, out) == (0, "")
+    assert "idle" in log
+
+
+def test_a_second_server_of_one_state_directory_gives_way(process):
+    server = process.start("--embedded")
+    process.serving(server)
+    second = process.start("--embedded")
+    _, log = second.communicate()
+    assert second.returncode == 8
+    assert f"process {server.pid}" in log
+    process.serving(server)
+
+
+def test_a_killed_server_leaves_nothing_in_the_way(process):
+    server = process.start("--embedded")
+    process.serving(server)
+    server.kill()
+    server.communicate()
+    process.serving(process.start("--embedded"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--listen", "0.0.0.0:7300"], 2, "until TLS and tokens are configured"),
+        (["--config", "/nowhere/config.yaml"], 2, "/nowhere/config.yaml can't be read"),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_a_sentence(process, arguments, code, said):
+    server = process.start(*arguments)
+    _, log = server.communicate()
+    assert server.returncode == code
+    assert said in log
+    assert "Traceback" not in log
+
+
+def test_help_loads_nothing():
+    code = "import sys; sys.argv = ['x', 'serve', '--help']\nfrom fileserver.__main__ import main\ntry: main()\n"
+    code += "except SystemExit: print('grpc' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"

@@ -1,0 +1,179 @@
+"""Retrying asks again what may work the next time, and nothing else. No test waits: pauses are recorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from planes.errors import (
+    AlreadyExists,
+    Changed,
+    Corrupt,
+    Error,
+    NotFound,
+    Refused,
+    Throttled,
+    Unavailable,
+)
+from planes.faulty import Fault, FaultyPlane, LoseAnswer, Raise
+from planes.memory import MemoryPlane
+from planes.plane import Extent
+from planes.retrying import Patience, RetryingPlane
+
+
+class Around:
+    """A retrying plane around a faulty one in memory, and the pauses that it made."""
+
+    def __init__(self, *faults: Fault, **patience) -> None:
+        self.pauses: list[float] = []
+        self.faulty = FaultyPlane(MemoryPlane("m"), faults)
+        self.plane = RetryingPlane(self.faulty, Patience(sleep=self._sleep, **patience))
+
+    async def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def calls(self, verb: str) -> int:
+        return self.faulty.script.calls[verb]
+
+
+def times(verb: str, count: int, error: Error) -> list[Fault]:
+    return [Fault(verb, n + 1, Raise(error)) for n in range(count)]
+
+
+async def use(verb: str, around: Around) -> None:
+    plane = around.plane
+    await around.faulty.inner.put("there", b"data", upload_id="u0")
+    ticket = plane.copy_ticket(await around.faulty.inner.stat("there"))
+    calls = {
+        "stat": lambda: plane.stat("there"),
+        "read": lambda: plane.read(Extent("there", "", 0, 4), memoryview(bytearray(4))),
+        "put": lambda: plane.put("new", b"x", upload_id="u"),
+        "copy": lambda: plane.copy("new", ticket, upload_id="u"),
+        "upload": lambda: plane.upload("new", upload_id="u"),
+        "discard": lambda: plane.discard("new", "u"),
+        "delete": lambda: plane.delete("there"),
+    }
+    if verb in calls:
+        await calls[verb]()
+    elif verb == "list":
+        assert [i.key async for i in plane.list()] == ["there"]
+    else:
+        upload = await plane.upload("new", upload_id="u")
+        step = await upload.put(1, 0, b"data")
+        await upload.copy(2, 4, ticket, 0, 4)
+        await (upload.abort() if verb == "upload.abort" else upload.commit([step], 8, None))
+
+
+VERBS = ["stat", "list", "read", "put", "copy", "upload", "discard", "delete"]
+VERBS += ["upload.put", "upload.copy", "upload.commit", "upload.abort"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_every_verb_is_asked_again(verb):
+    around = Around(*times(verb, 2, Unavailable("reset")))
+    await use(verb, around)
+    assert around.calls(verb) == 3
+    assert len(around.pauses) == 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_every_verb_gives_up_after_so_many_attempts(verb):
+    around = Around(*times(verb, 9, Unavailable("reset")), attempts=3)
+    with pytest.raises(Unavailable, match="reset"):
+        await use(verb, around)
+    assert around.calls(verb) == 3
+
+
+@pytest.mark.parametrize("kind", [NotFound, AlreadyExists, Changed, Refused])
+async def test_what_will_not_work_the_next_time_is_not_asked_again(kind):
+    around = Around(*times("stat", 9, kind("no")))
+    with pytest.raises(kind):
+        await around.plane.stat("x")
+    assert around.calls("stat") == 1
+    assert around.pauses == []
+
+
+async def test_corrupt_is_tried_once_more_and_then_final():
+    around = Around(*times("upload.put", 9, Corrupt("wrong")))
+    async with await around.plane.upload("f", upload_id="u") as upload:
+        with pytest.raises(Corrupt):
+            await upload.put(1, 0, b"x")
+    assert around.calls("upload.put") == 2
+
+
+async def test_pauses_grow_to_their_limit_and_are_spread():
+    around = Around(*times("stat", 99, Unavailable("reset")), attempts=9, first=1.0, longest=10.0)
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    for pause, most in zip(around.pauses, [1, 2, 4, 8, 10, 10, 10, 10], strict=True):
+        assert most / 2 <= pause <= most
+    assert len(set(around.pauses)) > 4
+
+
+async def test_what_the_provider_asks_for_is_waited():
+    around = Around(*times("delete", 1, Throttled("slow down", retry_after=7.5)), first=0.1)
+    await around.plane.delete("x")
+    assert around.pauses == [7.5]
+
+
+async def test_a_provider_that_asks_for_too_much_is_left_to_the_caller():
+    around = Around(*times("delete", 1, Throttled("come back tomorrow", retry_after=86_400)))
+    with pytest.raises(Throttled):
+        await around.plane.delete("x")
+    assert around.pauses == []
+
+
+async def test_a_listing_goes_on_behind_the_last_key_that_came():
+    broken_off = Unavailable("reset")
+
+    class Breaking(MemoryPlane):
+        """Every listing breaks off after two objects."""
+
+        async def list(self, prefix: str = "", after: str = ""):
+            count = 0
+            async for info in super().list(prefix, after):
+                if count == 2:
+                    raise broken_off
+                count += 1
+                yield info
+
+    inner = Breaking("m")
+    for n in range(7):
+        await inner.put(f"f{n}", b"", upload_id="u")
+
+    async def at_once(seconds: float) -> None:
+        """No pause."""
+
+    plane = RetryingPlane(inner, Patience(attempts=2, sleep=at_once))
+    assert [i.key async for i in plane.list("f")] == [f"f{n}" for n in range(7)]
+
+
+@pytest.mark.parametrize("verb", ["put", "copy", "upload.commit"])
+async def test_a_lost_answer_is_not_mistaken_for_somebody_elses_object(verb):
+    around = Around(Fault(verb, 1, LoseAnswer()))
+    if verb == "upload.commit":
+        async with await around.plane.upload("new", upload_id="u") as upload:
+            step = await upload.put(1, 0, b"x")
+            await upload.commit([step], 1, None)
+    else:
+        await use(verb, around)
+    assert around.calls(verb) == 2
+    assert (await around.plane.stat("new")).size > 0
+
+
+async def test_leaving_an_upload_aborts_it_even_if_that_takes_two_attempts():
+    around = Around()
+    upload = await around.plane.upload("f", upload_id="u")
+    failures = iter([Unavailable("reset")])
+    inner = upload.inner.inner
+    abort = inner.abort
+
+    async def fail_once() -> None:
+        for error in failures:
+            raise error
+        await abort()
+
+    inner.abort = fail_once
+    async with upload:
+        await upload.put(1, 0, b"x")
+    assert around.pauses
+    assert not around.faulty.inner._store.drafts
