@@ -108,22 +108,41 @@ def level_escapes(form: Tokens, data: bytes, start: int, end: int) -> tuple[byte
     """
     if not any(data.find(token, start, end) >= 0 for token in form.escapes):
         return data, 0
-    made = bytearray(data)
-    beyond = 0
-    for found in _escaped(form.escapes, form.pair).finditer(data, start):
-        if found.start() >= end:
-            break
-        made[found.start() : found.end()] = form.text * (found.end() - found.start())
-        beyond = max(0, found.end() - end)
+    single, double = _escaped(form.escapes)
+    if form.pair and double.search(data, start, end + CONTEXT):
+        return _level_one_by_one(form, data, start, end)
+    body = single.sub(form.text * 2, data[start:end])
+    beyond = int(body[-1] in form.escapes)  # all that have a byte behind them are gone
+    if beyond:
+        body = body[:-1] + form.text
+    return data[:start] + body + data[end:], beyond
+
+
+def _level_one_by_one(form: Tokens, data: bytes, start: int, end: int) -> tuple[bytes, int]:
+    """`level_escapes` where an escape may take two bytes."""
+    made, beyond, place = bytearray(data), 0, start
+    while (place := _find(form.escapes, made, place, end)) >= 0:
+        size = 3 if made.startswith(b"\r\n", place + 1) else 2
+        stop = min(place + size, len(made))
+        made[place:stop] = form.text * (stop - place)
+        beyond, place = max(0, place + size - end), stop
     return bytes(made), beyond
 
 
+def _find(members: bytes, data: bytearray, start: int, end: int) -> int:
+    found = [place for value in members if (place := data.find(value, start, end)) >= 0]
+    return min(found, default=-1)
+
+
 @lru_cache(maxsize=64)
-def _escaped(members: bytes, pair: bool) -> re.Pattern[bytes]:
-    taken = rb"(?:\r\n|.|\Z)" if pair else rb"(?:.|\Z)"
-    return re.compile(b"[" + re.escape(members) + b"]" + taken, re.DOTALL)
+def _escaped(members: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """An escape with one byte, and what may be one that takes two."""
+    escape = b"[" + re.escape(members) + b"]"
+    return re.compile(escape + b".", re.DOTALL), re.compile(escape + b"\r\n")
 
 
 def level_newlines(form: Tokens, data: bytes) -> bytes:
     """`data` with each LF that is no terminator for want of its CR made text."""
-    return data if form.lone else re.sub(rb"(?<!\r)\n", form.text, data)
+    if form.lone or data.count(b"\n") == data.count(b"\r\n"):
+        return data
+    return re.sub(rb"(?<!\r)\n", form.text, data)
