@@ -34,6 +34,7 @@ OPTIONS: Final = (
 GRACE: Final = 10.0
 """Seconds that transfers and calls have to stop in good order."""
 PACKAGE: Final = "fileserver.v1."
+_LOOK: Final = 0.05  # seconds between two looks whether nobody needs us any more
 REFLECTION: Final = "grpc.reflection.v1alpha.ServerReflection"
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -134,13 +135,11 @@ class Server:
     async def idle(self, seconds: float) -> None:
         """Return once nobody has called and no transfer has been unfinished for so many seconds."""
         while True:
-            left = seconds - self.calls.idle
-            if left > 0:
-                await asyncio.sleep(max(left, 0.05))
-            elif self._jobs.unfinished():
+            if not self.calls.active and self.calls.idle >= seconds:
+                if not self._jobs.unfinished():
+                    return
                 self.calls.touch()
-            else:
-                return
+            await asyncio.sleep(max(_LOOK, seconds - self.calls.idle))
 
     async def stop(self, grace: float = GRACE) -> None:
         """End in good order; the listeners' sockets are gone on return."""

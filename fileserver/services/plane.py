@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fileserver.auth import allow
 from fileserver.calls import Context
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
+from fileserver.log import strike
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
 from planes.plane import Info
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from planes.posix import PosixSettings
+from planes.s3_settings import S3Settings
+from planes.settings import PlaneSettings
 
 PAGE = 100
 LARGEST_PAGE = 1000
@@ -30,22 +29,22 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
     def __init__(self, planes: Configured) -> None:
         self._planes = planes
 
-    async def ListPlanes(  # noqa: N802  # the name on the wire
-        self, _request: plane_pb2.ListPlanesRequest, _context: Context
+    async def ListPlanes(
+        self, request: plane_pb2.ListPlanesRequest, context: Context
     ) -> plane_pb2.ListPlanesResponse:
         """All planes in order of the configuration."""
         return plane_pb2.ListPlanesResponse(
             planes=[self._describe(name) for name in self._planes.names], default_plane=self._planes.default
         )
 
-    async def GetPlane(  # noqa: N802  # the name on the wire
-        self, request: plane_pb2.GetPlaneRequest, _context: Context
+    async def GetPlane(
+        self, request: plane_pb2.GetPlaneRequest, context: Context
     ) -> plane_pb2.GetPlaneResponse:
         """One plane; raises PlaneNotFound."""
         return plane_pb2.GetPlaneResponse(plane=self._describe(request.name))
 
-    async def CheckPlane(  # noqa: N802  # the name on the wire
-        self, request: plane_pb2.CheckPlaneRequest, _context: Context
+    async def CheckPlane(
+        self, request: plane_pb2.CheckPlaneRequest, context: Context
     ) -> plane_pb2.CheckPlaneResponse:
         """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises."""
         from planes.check import check  # noqa: PLC0415 - asked for by hand, now and then
@@ -57,8 +56,8 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         ]
         return plane_pb2.CheckPlaneResponse(results=results, ok=all(r.ok for r in results))
 
-    async def ListObjects(  # noqa: N802  # the name on the wire
-        self, request: plane_pb2.ListObjectsRequest, _context: Context
+    async def ListObjects(
+        self, request: plane_pb2.ListObjectsRequest, context: Context
     ) -> plane_pb2.ListObjectsResponse:
         """One page of objects; the token of the next page is the last key of this one.
 
@@ -73,8 +72,7 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         size = request.page_size or PAGE
         plane = self._planes.plane(request.plane)
         found: list[Info] = []
-        listing: AsyncIterator[Info] = plane.list(request.prefix, request.page_token)
-        async for info in listing:
+        async for info in plane.list(request.prefix, request.page_token):
             if len(found) == size:
                 break
             found.append(info)
@@ -87,15 +85,25 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         plane = self._planes.plane(name)
         return plane_pb2.Plane(
             name=name,
-            type=settings.type,
+            type=str(getattr(settings, "type", "")),
             category=settings.category,
-            location=settings.location,
+            location=_location(settings),
             default_parts=settings.default_parts,
             requests=settings.limits.requests,
             bytes_per_second=settings.limits.bytes_per_second,
             checksums=sorted(plane.capabilities.checksums),
             native_copy=True,
         )
+
+
+def _location(settings: PlaneSettings) -> str:
+    """Where a plane is, for people: without keys, and without what an address might hold of them."""
+    if isinstance(settings, PosixSettings):
+        return str(settings.path)
+    if isinstance(settings, S3Settings):
+        at = f" at {strike(settings.endpoint)}" if settings.endpoint else ""
+        return f"s3://{settings.bucket}/{settings.prefix}{at}"
+    return "memory of this process"
 
 
 def _object(info: Info) -> plane_pb2.Object:
