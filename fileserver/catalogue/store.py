@@ -58,11 +58,12 @@ def _engine(path: Path, synchronous: str) -> sa.Engine:
 
 def _create(connection: sa.Connection) -> None:
     """A new database, as the migrations would leave it (a test compares both)."""
-    from fileserver.catalogue import writes  # noqa: PLC0415 - it imports this module
+    import fileserver.catalogue.writes  # noqa: F401, PLC0415 - its tables belong to the same metadata
+    from fileserver.catalogue.tables import metadata  # noqa: PLC0415 - with it
 
-    writes.metadata.create_all(connection)
+    metadata.create_all(connection)
     connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-    connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")
+    connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
 
 
 class Store:

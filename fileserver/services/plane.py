@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fileserver.auth import allow
@@ -10,6 +12,7 @@ from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.log import strike
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from planes.errors import Refused
 from planes.plane import Info
 from planes.posix import PosixSettings
 from planes.s3_settings import S3Settings
@@ -82,17 +85,19 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
 
     def _describe(self, name: str) -> plane_pb2.Plane:
         settings = self._planes.settings(name)
-        plane = self._planes.plane(name)
+        checksums: list[str] = []
+        with suppress(Refused):  # its secret is missing, say: the plane is listed all the same, CheckPlane tells why
+            checksums = sorted(self._planes.plane(name).capabilities.checksums)
         return plane_pb2.Plane(
             name=name,
-            type=str(getattr(settings, "type", "")),
+            type=settings.type,
             category=settings.category,
             location=_location(settings),
             default_parts=settings.default_parts,
             requests=settings.limits.requests,
             bytes_per_second=settings.limits.bytes_per_second,
-            checksums=sorted(plane.capabilities.checksums),
-            native_copy=True,
+            checksums=checksums,
+            native_copy=True,  # every provider that we have
         )
 
 

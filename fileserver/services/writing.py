@@ -16,12 +16,12 @@ from fileserver.catalogue.writes import Write, Writes, WriteStep
 from fileserver.codec import WriteRequest
 from planes import checksum
 from planes.errors import Corrupt, Error, OutOfRange, Unsupported
-from planes.plane import Plane, StepReceipt, Upload
+from planes.plane import MIB, Limits, Plane, StepReceipt, Upload
 
 IN_FLIGHT: Final = 2
 """Steps that are being stored while the next is received; a stream holds one buffer more."""
 _GROWTHS: Final = 4
-"""How often the size of a step doubles on the way to the largest number of steps."""
+_LEAST: Final = 8 * MIB
 
 Answer = Callable[[int], Awaitable[None]]
 """Told the bytes that are stored; never fewer than before."""
@@ -143,7 +143,7 @@ class Writing:
         if number > limits.max_steps:
             msg = f"write {self._write.id} is too large for a stream to {self._plane.name}: {offset} bytes are the most"
             raise Unsupported(msg, write=self._write.id, plane=self._plane.name)
-        wanted = min(max(limits.put_size, limits.min_step) << _GROWTHS * number // limits.max_steps, limits.max_step)
+        wanted = step_size(limits, number)
         buffer = await self._free.get()
         return _Step(number, offset, buffer if buffer.nbytes == wanted else memoryview(bytearray(wanted)))
 
@@ -221,6 +221,14 @@ async def discard(plane: Plane, write: Write, writes: Writes) -> None:
         await plane.resume(write.token).abort()
     await plane.discard(write.key, upload_id(write.id))
     await writes.forget(write.id)
+
+
+def step_size(limits: Limits, number: int) -> int:
+    """Bytes of a step: as the plane likes it, never so small that its record costs more than its bytes.
+
+    Doubles four times on the way to the largest number of steps, because the size of the whole is not known.
+    """
+    return min(max(limits.put_size, limits.min_step, _LEAST) << _GROWTHS * number // limits.max_steps, limits.max_step)
 
 
 def upload_id(write: str) -> str:

@@ -17,9 +17,10 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv
-from fileserver.transfer import partition, plan, survey
+from fileserver.transfer import plan, survey
 from fileserver.transfer.ledger import Plan
 from fileserver.transfer.manifest import Part, Source
+from fileserver.transfer.partition import Points, Read, last_terminated, partition, targets
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, format_from_json, format_to_json
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info
@@ -123,16 +124,16 @@ class Planner:
         count = self._count(stream.size, verb.parts, verb.part_size, plane)
         return await self._split(spec, target, stream, form, count, ())
 
-    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> partition.Points:
+    async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
         """Split points of pinned sources."""
-        return await partition.partition(sources, form, targets, self._reader(sources))
+        return await partition(sources, form, wanted, self._reader(sources))
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
     async def _split(
         self, spec: Spec, target: _Target, stream: plan.Stream, form: Format, count: int, notes: tuple[str, ...]
     ) -> Drawing:
-        points = await self.partition(stream.sources, form, partition.targets(stream.size, count))
+        points = await self.partition(stream.sources, form, targets(stream.size, count))
         return self._drawn(
             spec,
             target,
@@ -187,7 +188,7 @@ class Planner:
                 found[s.plane] = "" if can else f"{target} cannot fetch from {s.plane} by itself"
         return found
 
-    def _reader(self, sources: Sequence[Source]) -> partition.Read:
+    def _reader(self, sources: Sequence[Source]) -> Read:
         async def read(index: int, start: int, end: int) -> bytes:
             source = sources[index]
             buffer = bytearray(end - start)
@@ -208,10 +209,10 @@ class Planner:
         for i in filled[:-1]:
             source = sources[i]
 
-            async def window(start: int, end: int, i: int = i) -> bytes:
+            async def window(start: int, end: int, i: int = i) -> bytes | memoryview:
                 return await read(i, start, end)
 
-            if not await partition.last_terminated(source, form, window):
+            if not await last_terminated(source, form, window):
                 endings[i] = form.terminators[0]
                 notes.append(f"{source.plane}:{source.key} ends without a terminator; {endings[i]!r} is added after it")
         return endings, tuple(notes)

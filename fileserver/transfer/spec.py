@@ -8,7 +8,6 @@ from typing import Any, Final
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
 
-
 __all__ = [
     "Copy",
     "Csv",

@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from tests.e2e.conftest import config_of
 
 MIB = 2**20
