@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         listen = config.check_address("--listen", options.listen) if options.listen else None
         serve.run(loaded, embedded=options.embedded, listen=listen, idle_exit=options.idle_exit)
     except Error as error:
-        print(f"cropduster serve: {error.message}", file=sys.stderr)
+        print(f"cropduster serve: {error.message}", file=sys.stderr)  # noqa: T201  # the log is not up yet
         codes = {errors.InvalidSpec: 2, Refused: 7}
         return next((code for kind, code in codes.items() if isinstance(error, kind)), 8 if error.retriable else 1)
     return 0

@@ -25,7 +25,8 @@ class Caller:
     """Proved to be the server's own user, on this machine."""
 
 
-_caller: ContextVar[Caller] = ContextVar("caller", default=Caller(local=False))
+_STRANGER: Final = Caller(local=False)
+_caller: ContextVar[Caller] = ContextVar("caller", default=_STRANGER)
 
 
 def caller() -> Caller:

@@ -49,18 +49,18 @@ class Interceptor(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """The method that was asked for, wrapped; None (which gRPC answers itself) for an unknown one."""
-        handler: Handler | None = await continuation(handler_call_details)
-        return wrap(handler, handler_call_details.method, self._around) if handler else handler  # type: ignore[return-value]  # the stubs leave None out
+        handler = await continuation(handler_call_details)
+        return wrap(handler, handler_call_details.method, self._around) if handler else None
 
 
 def wrap(handler: Handler, method: str, around: Around) -> Handler:
     """The same method of the same kind within `around`."""
     streams = bool(handler.response_streaming)
-    behaviour = next(
+    behaviour: Any = next(  # a coroutine or generator function: the stubs know synchronous servers alone
         b for b in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream) if b
     )
 

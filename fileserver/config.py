@@ -176,7 +176,8 @@ def check_address(field: str, address: str) -> str:
     try:
         _loopback(address)
     except ValueError as error:
-        raise InvalidSpec(f"{field}: {error}", {field: str(error)}) from None
+        msg = f"{field}: {error}"
+        raise InvalidSpec(msg, {field: str(error)}) from None
     return address
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fileserver.errors import PlaneNotFound
-from planes.opening import open_plane
+from planes.opening import open_local, open_plane
 from planes.plane import Plane
 from planes.settings import PlaneSettings
 
 LOCAL = "local"
 """The plane of the caller's own machine: root `/`, for callers who proved to be the server's own user."""
+
+
+def where(plane: str, key: str) -> str:
+    """An object as people write it: plane:key, and an absolute path for what is local."""
+    return f"/{key}" if plane == LOCAL else f"{plane}:{key}"
 
 
 class Configured:
@@ -39,9 +44,7 @@ class Configured:
         """The plane of a name; raises PlaneNotFound, and Refused where its configuration cannot work."""
         if name not in self._open:
             if name == LOCAL:
-                from planes.posix import PosixPlane  # noqa: PLC0415 - with the planes, when first used
-
-                self._open[name] = PosixPlane.local()
+                self._open[name] = open_local()
             else:
                 self._open[name] = open_plane(name, self.settings(name))
         return self._open[name]

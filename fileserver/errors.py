@@ -26,7 +26,7 @@ class InvalidSpec(Error):
     reason = "INVALID_SPEC"
 
     def __init__(self, message: str, violations: dict[str, str] | None = None, **facts: str) -> None:
-        super().__init__(message, **facts)
+        super().__init__(message, retry_after=None, **facts)
         self.violations = violations or {}
 
 

@@ -53,9 +53,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {k: STRUCK if _SECRET_NAMES.search(k) else _clean(v) for k, v in event.items()}
 
 
-def configure(
-    level: str = "info", output: Literal["json", "console"] = "json", file: Path | None = None
-) -> None:
+def configure(level: str = "info", output: Literal["json", "console"] = "json", file: Path | None = None) -> None:
     """Set up logging for this process, once more if called again.
 
     Args:

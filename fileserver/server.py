@@ -8,6 +8,7 @@ is held from before the first to after the last of this (`fileserver.state.hold`
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._addresses = {True: tuple(internal), False: tuple(external)}
         self._listeners: list[aio.Server] = []
+        self._sockets: list[Path] = []
         self._working = False
 
     async def start(self) -> list[str]:
@@ -110,8 +112,8 @@ class Server:
             if addresses:
                 offered = [s for s in self._services if internal or s.external]
                 listener = self._listener(offered, reflect=internal)
-                bound += [_bind(listener, address) for address in addresses]
                 self._listeners.append(listener)
+                bound += [self._bind(listener, address) for address in addresses]
         for listener in self._listeners:
             await listener.start()
         await self._jobs.start()
@@ -132,6 +134,21 @@ class Server:
             listener.add_generic_rpc_handlers((_Reflection(names),))
         return listener
 
+    def _bind(self, listener: aio.Server, address: str) -> str:
+        path = Path(address.removeprefix("unix:")) if address.startswith("unix:") else None
+        port = None
+        if not (path and _answers(path)):  # gRPC would silently take a living server's socket over
+            with suppress(RuntimeError):
+                port = listener.add_insecure_port(address)
+        if port is None:
+            msg = f"can't listen on {address}: it is in use, or this user may not; name another with --listen"
+            raise InvalidSpec(msg, {"listen": msg}, address=address)
+        if path is None:
+            return f"{address.rpartition(':')[0]}:{port}"
+        self._sockets.append(path)
+        path.chmod(0o600)
+        return address
+
     async def idle(self, seconds: float) -> None:
         """Return once nobody has called and no transfer has been unfinished for so many seconds."""
         while True:
@@ -151,22 +168,21 @@ class Server:
         for listener in self._listeners:
             await listener.stop(grace)
         self._listeners.clear()
+        for path in self._sockets:  # gRPC leaves the socket of a listener that was never started
+            path.unlink(missing_ok=True)
 
 
-def _bind(listener: aio.Server, address: str) -> str:
-    try:
-        port = listener.add_insecure_port(address)
-    except RuntimeError as error:
-        msg = f"can't listen on {address}: it is in use, or this user may not; name another with --listen"
-        raise InvalidSpec(msg, {"listen": msg}, address=address) from error
-    if address.startswith("unix:"):
-        with suppress(OSError):
-            Path(address.removeprefix("unix:")).chmod(0o600)
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
+def _answers(path: Path) -> bool:
+    """Whether somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
-class _Reflection(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for type checkers alone
+class _Reflection(grpc.GenericRpcHandler):
     """Server reflection, loaded at the first question: most servers are never asked."""
 
     def __init__(self, names: Sequence[str]) -> None:

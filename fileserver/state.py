@@ -37,7 +37,10 @@ LONGEST_SOCKET: Final = 107
 # SQLite's write-ahead log needs memory shared between processes, and our lock needs flock: both are promises of a
 # file system of this machine. On these they seem to work until two machines meet.
 _NETWORK: Final = frozenset(
-    "9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.sshfs gfs2 gpfs lustre ncpfs nfs nfs4 smb2 smb3 smbfs".split()
+    {
+        *("9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "gpfs", "lustre", "nfs", "nfs4", "smb2", "smb3", "smbfs"),
+        *("fuse.ceph", "fuse.glusterfs", "fuse.sshfs"),
+    }
 )
 
 # A CLI looks whether the lock is held by taking it, shared, for a moment: that must not keep a server from starting.

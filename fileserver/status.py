@@ -148,11 +148,11 @@ def _violations(violations: dict[str, str], room: int) -> error_details_pb2.BadR
     bad = error_details_pb2.BadRequest()
     room -= 128  # for the detail's own type name and for the last line
     for number, (field, description) in enumerate(violations.items()):
-        violation = bad.field_violations.add(field=_cut(field, 200), description=_cut(description, 400))
+        bad.field_violations.add(field=_cut(field, 200), description=_cut(description, 400))
         if bad.ByteSize() > room:
             del bad.field_violations[-1]
             rest = len(violations) - number
-            violation = bad.field_violations.add(field="…", description=f"and {rest} more")
+            bad.field_violations.add(field="…", description=f"and {rest} more")
             break
     return bad
 
@@ -174,7 +174,7 @@ async def around(call: Call) -> AsyncIterator[None]:
         await _abort(call, to_status(error))
     except aio.AbortError:
         raise  # answered already
-    except Exception:
+    except Exception:  # noqa: BLE001  # see below
         # The outermost place of a call: whatever gets here is a bug, and its text may hold what no caller should see.
         line = secrets.token_hex(8)
         _log.exception("bug", id=line, method=call.method)

@@ -19,7 +19,7 @@ from typing_extensions import Buffer
 from planes import checksum, s3_whole
 from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
 from planes.plane import MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
-from planes.s3_connection import ATTEMPT, Connection, etag_of, pin, version_of
+from planes.s3_connection import ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_upload import S3Upload
@@ -34,7 +34,6 @@ __all__ = ["S3Plane", "S3Settings"]
 _STEPS: Final = 10_000
 _SLICE: Final = MIB  # between two slices a cancelled read stops
 _PAGE: Final = 1000
-_KIND: Final = "s3"
 
 
 class S3Plane:
@@ -83,22 +82,21 @@ class S3Plane:
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
         """Objects in byte order of their keys, a page at a time; pins are ETags without version id."""
         connection, root = self._connection, self._settings.prefix
-        full, last = connection.full_prefix(prefix), root + after if after else ""
-        more = True
-        while more:
+        full = connection.full_prefix(prefix)
+        # By the store's own cursor: not every store's order is the one that StartAfter goes by.
+        cursor: Any = {"StartAfter": root + after} if after else {}
+        while cursor is not None:
 
-            def call(client: S3Client, last: str = last) -> ListObjectsV2OutputTypeDef:
-                start: Any = {"StartAfter": last} if last else {}
-                return client.list_objects_v2(Bucket=connection.bucket, Prefix=full, MaxKeys=_PAGE, **start)
+            def call(client: S3Client, cursor: Any = cursor) -> ListObjectsV2OutputTypeDef:
+                return client.list_objects_v2(Bucket=connection.bucket, Prefix=full, MaxKeys=_PAGE, **cursor)
 
             page = await connection.ask(call, Asked("list", prefix))
-            found = page.get("Contents", [])
-            for each in found:
+            for each in page.get("Contents", []):
                 key = each["Key"].removeprefix(root)
                 if key:  # the folder itself may be an object
                     yield Info(key, each["Size"], version_of(each["ETag"]), each["LastModified"])
-            more = page["IsTruncated"] and bool(found)
-            last = found[-1]["Key"] if found else last
+            following = page.get("NextContinuationToken")
+            cursor = {"ContinuationToken": following} if page["IsTruncated"] and following else None
 
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Fill `into` with the extent's bytes, in one request, from the socket into the buffer.
@@ -182,7 +180,7 @@ class S3Plane:
             Changed: the source has another version now, or has vanished.
             Corrupt: the copy has another checksum than its source.
         """
-        where = ticket.location
+        where = self._connection.redeemable(ticket).location
         asked = Asked(f"copy {where['key']!r} to", key, absent=Changed)
         source = await self._connection.head(where["key"], asked, bucket=where["bucket"], version=ticket.version)
         if "crc64nvme" in source.checksums or not self._settings.proves:
@@ -252,11 +250,11 @@ class S3Plane:
         location = {"bucket": self._settings.bucket, "key": self._connection.full(info.key)}
         version_id = info.version.partition(" ")[2]
         location |= {"version_id": version_id} if version_id else {}
-        return Ticket(_KIND, self._connection.scope, location, info.version, info.size)
+        return Ticket(KIND, self._connection.scope, location, info.version, info.size)
 
     def accepts(self, ticket: Ticket) -> bool:
         """Whether it is of the same store and owner."""
-        return ticket.kind == _KIND and ticket.scope == self._connection.scope
+        return self._connection.accepts(ticket)
 
     async def aclose(self) -> None:
         """Close connections and let the threads go."""

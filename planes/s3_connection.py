@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,8 +14,8 @@ from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from planes import checksum, s3_errors
-from planes.errors import Changed, Error, Missing, NotFound, PathEscapes
-from planes.plane import Info
+from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unsupported
+from planes.plane import Info, Ticket
 from planes.s3_errors import Asked, Place
 from planes.s3_settings import S3Settings
 from planes.s3_wire import Wire
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
 
 T = TypeVar("T")
 
+KIND: Final = "s3"
+"""Of tickets that planes of this kind make and redeem."""
 ATTEMPT: Final = "cropduster-attempt"
 """Metadata of every object that we write: the upload id of the attempt that wrote it."""
 _CONNECT_SECONDS = 10
@@ -61,6 +64,17 @@ class Connection:
         # Keys from the SDK's chain change by themselves; all planes that use it have the same.
         owner = hashlib.sha256(settings.access_key.resolve().encode()).hexdigest()[:16] if settings.access_key else ""
         return f"{settings.endpoint or 'aws'} {settings.region} {owner or 'chain'}"
+
+    def accepts(self, ticket: Ticket) -> bool:
+        """Whether a ticket is of the same store and owner."""
+        return ticket.kind == KIND and ticket.scope == self.scope
+
+    def redeemable(self, ticket: Ticket) -> Ticket:
+        """The ticket itself; raises Unsupported for one that is not of the same store and owner."""
+        if not self.accepts(ticket):
+            words = f"it cannot be copied by this store out of another ({ticket.kind}): read and put it instead"
+            raise self.error(Unsupported, ticket.location.get("key", ""), words)
+        return ticket
 
     def full(self, key: str) -> str:
         """The key in the bucket; raises PathEscapes for one that is empty, absolute or climbs."""
@@ -126,7 +140,8 @@ class Connection:
 
     def error(self, kind: type[Error], key: str, words: str) -> Error:
         """An error about this key that the store did not report itself."""
-        return kind(f"plane {self.place.plane!r}: {key!r}: {words}", plane=self.place.plane, key=key)
+        about = f"plane {self.place.plane!r}: {key!r}" if key else f"plane {self.place.plane!r}"
+        return kind(f"{about}: {words}", plane=self.place.plane, key=key)
 
     async def _see_bucket(self) -> None:
         if self._bucket_seen:
@@ -139,7 +154,10 @@ class Connection:
     def _client(self, *, patient: bool) -> S3Client:
         with self._lock:
             if patient not in self._clients:
-                self._clients[patient] = self._connect(patient=patient)
+                try:
+                    self._clients[patient] = self._connect(patient=patient)
+                except (ValueError, OSError) as wrong:  # an endpoint that is no address, certificates that are no file
+                    raise self.error(Refused, "", f"its `endpoint` or `ca` cannot be used: {wrong}") from wrong
             return self._clients[patient]
 
     def _connect(self, *, patient: bool) -> S3Client:
@@ -177,7 +195,7 @@ class Connection:
             ),
         )
         if not patient:
-            self._wire = Wire(client.meta.events, ca, _READ_SECONDS)
+            self._wire = Wire(client.meta.events, ssl.create_default_context(cafile=ca), _READ_SECONDS)
         return client
 
     def close(self) -> None:

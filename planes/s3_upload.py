@@ -128,6 +128,7 @@ class S3Upload:
             Unsupported: a range of an object up to 5 MiB, or a store that does not say what it copied.
         """
         del offset
+        self._connection.redeemable(ticket)
         whole = start == 0 and end == ticket.size
         if not 0 <= start <= end <= ticket.size or (start == end and not whole):
             raise self._error(OutOfRange, f"bytes {start} to {end} of a source of {ticket.size} bytes")

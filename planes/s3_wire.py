@@ -49,13 +49,12 @@ class Answer:
 class Wire:
     """Sends GetObject requests of one client, with one kept connection a thread."""
 
-    def __init__(self, events: BaseEventHooks, ca: str, timeout: float) -> None:
-        self._ca = ca
+    def __init__(self, events: BaseEventHooks, context: ssl.SSLContext, timeout: float) -> None:
+        self._context = context
         self._timeout = timeout
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._all: set[http.client.HTTPConnection] = set()
-        self._context: ssl.SSLContext | None = None
         self._direct: dict[str, bool] = {}
         events.register("before-send.s3.GetObject", self._send)  # type: ignore[arg-type] # it may answer
 
@@ -105,9 +104,6 @@ class Wire:
     def _open(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if scheme != "https":
             return http.client.HTTPConnection(netloc, timeout=self._timeout)
-        with self._lock:
-            if self._context is None:
-                self._context = ssl.create_default_context(cafile=self._ca)
         return http.client.HTTPSConnection(netloc, timeout=self._timeout, context=self._context)
 
 

@@ -99,7 +99,7 @@ class Writes:
             "size": write.size,
             "crc64nvme": checksum.to_hex(write.crc64nvme) if write.finished else None,
         }
-        await self._store.write(lambda c: _replace(c, writes, row, writes.c.id == write.id))
+        await self._store.write(lambda c: _replace(c, writes, row))
 
     async def stored(self, name: str, step: WriteStep) -> None:
         """Record a step that the plane has stored; a step of the same number is replaced."""
@@ -111,10 +111,9 @@ class Writes:
             "reported": None if step.reported is None else checksum.to_hex(step.reported),
             "etag": step.etag,
         }
-        same = sa.and_(write_steps.c.write == name, write_steps.c.number == step.number)
 
         def work(c: sa.Connection) -> None:
-            _replace(c, write_steps, row, same)
+            _replace(c, write_steps, row)
             c.execute(writes.update().where(writes.c.id == name).values(updated=time.time()))
 
         await self._store.write(work)
@@ -134,9 +133,8 @@ class Writes:
         return await self._store.read(lambda c: [_write(row) for row in c.execute(query)])
 
 
-def _replace(c: sa.Connection, table: sa.Table, row: dict[str, Any], same: sa.ColumnElement[bool]) -> None:
-    c.execute(table.delete().where(same))
-    c.execute(table.insert(), row)
+def _replace(c: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    c.execute(table.insert().prefix_with("OR REPLACE"), row)
 
 
 def _get(c: sa.Connection, name: str) -> Write | None:

@@ -7,6 +7,7 @@
 | `terminator` | a search where a terminator always ends a record |
 | `deduce` | a search that proves from the quotes around the target whether it is inside quotes |
 | `exact` | ranges scanned side by side by numpy, for tokens of one byte |
+| `parity`, `turns` | which bytes of a block are inside quotes: the fast way, and the one for any data |
 | `grammar` | any tokens, by one regular expression a record |
 | `level` | tokens of one byte, and bytes made level for them |
 | `runs` | quotes and their neighbours, by numpy |

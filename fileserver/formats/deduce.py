@@ -37,7 +37,7 @@ _HINT: Final = (
 )
 
 
-def search(form: Csv, size: int, target: int) -> Search:
+def search(form: Csv, size: int, target: int, first_window: int = FIRST_WINDOW) -> Search:
     """The first record start at or after `target`; `size` if there is none, None if the windows prove nothing.
 
     Raises:
@@ -52,11 +52,11 @@ def search(form: Csv, size: int, target: int) -> Search:
     if target <= 0 or target >= size:
         return max(0, min(target, size))
     window = Window(size, target)
-    inside = yield from _state(form, simple, window, target)
+    inside = yield from _state(form, simple, window, target, first_window)
     if inside is None:
         return None
     limit = min(size, target + form.max_record)
-    width = FIRST_WINDOW // 2
+    width = first_window // 2
     while True:
         found = _first_start(simple, window, target, inside)
         if found is not None and found < target + form.max_record:
@@ -67,10 +67,9 @@ def search(form: Csv, size: int, target: int) -> Search:
         width *= 2
 
 
-def _state(form: Csv, simple: Tokens, window: Window, target: int) -> Generator[Span, bytes, int | None]:
+def _state(form: Csv, simple: Tokens, window: Window, target: int, width: int) -> Generator[Span, bytes, int | None]:
     """Whether the window's first byte is inside quotes (1) or not (0), None if unknown; grows the window."""
-    most = max(FIRST_WINDOW, form.max_record)
-    width = FIRST_WINDOW
+    most = max(width, form.max_record)
     while True:
         yield from window.around(target, width)
         inside = _proof(form, simple, window)
@@ -79,21 +78,20 @@ def _state(form: Csv, simple: Tokens, window: Window, target: int) -> Generator[
         width = min(width * 2, most)
 
 
-def _view(simple: Tokens, window: Window) -> tuple[Bytes, int]:
-    """The window's bytes made level, and where they begin; the rest of a byte order mark at its edge is left out."""
-    data, start = level_marks(simple, window.data), window.start
+def _view(simple: Tokens, window: Window) -> Bytes:
+    """The window's bytes made level; the rest of a byte order mark at its left edge counts as spaces, too."""
+    data = level_marks(simple, window.data)
     for tail in (_MARK_TAIL, _MARK_TAIL[1:]):
-        if start and data.startswith(tail):
-            data, start = data[len(tail) :], start + len(tail)
-            break
-    return np.frombuffer(data, np.uint8), start
+        if window.start and data.startswith(tail):
+            data = simple.spaces[:1] * len(tail) + data[len(tail) :]
+    return np.frombuffer(data, np.uint8)
 
 
 def _proof(form: Csv, simple: Tokens, window: Window) -> int | None:
     """What the quotes in the window say of its first byte: 1 inside, 0 outside, None nothing."""
-    data, start = _view(simple, window)
+    data, start = _view(simple, window), window.start
     quotes = positions(data, simple.quoted)
-    places, votes = _votes(simple, window, data, start, quotes)
+    places, votes = _votes(simple, window, data, quotes)
     if start == 0:
         places, votes = np.concatenate(([0], places)), np.concatenate(([0], votes))
     if votes.size and (votes != votes[0]).any():
@@ -111,7 +109,7 @@ def _proof(form: Csv, simple: Tokens, window: Window) -> int | None:
     return int(votes[0]) if votes.size else None
 
 
-def _votes(simple: Tokens, window: Window, data: Bytes, start: int, quotes: Places) -> tuple[Places, Places]:
+def _votes(simple: Tokens, window: Window, data: Bytes, quotes: Places) -> tuple[Places, Places]:
     """The runs that prove something, and what each says of the first byte of `data`."""
     first, last = runs(quotes)
     if last.size and last[-1] == data.size - 1 and not window.at_end:
@@ -124,7 +122,7 @@ def _votes(simple: Tokens, window: Window, data: Bytes, start: int, quotes: Plac
     odd = (last - first) & 1 == 0
     both = left_text & right_text & odd
     if both.any():
-        at = start + int(first[np.flatnonzero(both)[0]])
+        at = window.start + int(first[np.flatnonzero(both)[0]])
         why = "a quote inside an unquoted field, or text behind a quoted one"
         raise Mismatch(why, at, hint=_HINT, around=excerpt(window.data, at - window.start))
     after = np.where(right_text, 1, np.where(odd, 0, 1))
@@ -147,7 +145,7 @@ def _text_behind(simple: Tokens, data: Bytes, right: Places) -> Flags:
 
 def _first_start(simple: Tokens, window: Window, target: int, inside: int) -> int | None:
     """The first record start at or after the target that the window shows."""
-    data, start = _view(simple, window)
+    data, start = _view(simple, window), window.start
     begin = target - 1 - start
     ends = positions(data[begin:], simple.terminators) + begin
     if simple.pair:

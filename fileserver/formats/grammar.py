@@ -1,7 +1,8 @@
 """Any tokens: one regular expression a record, made so that at each place at most one alternative fits.
 
-Slower than `exact`, still native code. It needs no state between records, so a scan joins its ranges one after the
-other and keeps what is left of the last record.
+Slower than `exact` (some 20 MB/s), still native code. The expression takes up to 100 bytes of memory for a byte of
+the record it looks at, so `max_record` bounds that. A scan joins its ranges one after the other and keeps what is left
+of the last record. Groups are not repeated possessively: Python 3.11.0 to 3.11.4 do that wrong.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Grammar:
         if found is None:
             return None
         end, size = found.end(), len(data)
-        shown = size if last and limit >= size else min(limit, size) - self.reach
-        return end if end <= shown else None
+        shown = size if last else size - self.reach
+        return end if end <= min(shown, limit - self.reach) else None
 
 
 def _tokens(form: Csv) -> tuple[bytes, ...]:

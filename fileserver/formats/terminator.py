@@ -9,7 +9,7 @@ from fileserver.formats.faults import TooLong, excerpt
 from fileserver.formats.search import FIRST_WINDOW, Search, Window
 
 
-def search(form: Csv, size: int, target: int) -> Search:
+def search(form: Csv, size: int, target: int, first_window: int = FIRST_WINDOW) -> Search:
     """The first record start at or after `target` of a source of `size` bytes; `size` if there is none.
 
     For tokens that are `csv.synchronous`. Raises TooLong if no terminator stands within `max_record` bytes.
@@ -20,7 +20,7 @@ def search(form: Csv, size: int, target: int) -> Search:
     pattern = re.compile(b"|".join(map(re.escape, sorted(form.terminators, key=len, reverse=True))))
     window = Window(size, target)
     limit = min(size, target + form.max_record)
-    width = FIRST_WINDOW // 2
+    width = first_window // 2
     while True:
         yield from window.cover(target - longest, min(limit, target + width) + longest)
         for found in pattern.finditer(window.data):

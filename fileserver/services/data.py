@@ -16,7 +16,7 @@ from grpc import aio
 
 from fileserver import codec
 from fileserver.auth import allow
-from fileserver.calls import Context, send
+from fileserver.calls import Context, Handler, send
 from fileserver.catalogue.writes import Write, Writes
 from fileserver.configured import LOCAL
 from fileserver.errors import InvalidSpec, ServerBusy
@@ -47,9 +47,7 @@ class DataServicer:
         streams: reads and writes at once.
     """
 
-    def __init__(
-        self, planes: reading.Planes, files: reading.Files, writes: Writes, streams: int = STREAMS
-    ) -> None:
+    def __init__(self, planes: reading.Planes, files: reading.Files, writes: Writes, streams: int = STREAMS) -> None:
         self._planes = planes
         self._files = files
         self._writes = writes
@@ -58,10 +56,8 @@ class DataServicer:
 
     def add_to(self, server: aio.Server) -> None:
         """Register the calls with a server."""
-        handlers = {
-            "Read": grpc.unary_stream_rpc_method_handler(
-                self.read, data_pb2.ReadRequest.FromString, codec.encode_read
-            ),
+        handlers: dict[str, Handler] = {
+            "Read": grpc.unary_stream_rpc_method_handler(self.read, data_pb2.ReadRequest.FromString, codec.encode_read),
             "Write": grpc.stream_stream_rpc_method_handler(
                 self.write, codec.decode_write, data_pb2.WriteResponse.SerializeToString
             ),
@@ -85,7 +81,9 @@ class DataServicer:
             else:
                 allow(request.plane)
                 plane = self._planes.plane(request.plane)
-                runs = reading.object_runs(plane, _key(request.plane, request.key), request.version, offset, request.length)
+                runs = reading.object_runs(
+                    plane, _key(request.plane, request.key), request.version, offset, request.length
+                )
             async with aclosing(reading.slices(runs)) as slices:
                 async for view in slices:
                     for start in range(0, view.nbytes, MESSAGE):
@@ -116,9 +114,7 @@ class DataServicer:
                     return
                 write = finished
             crc = checksum.to_hex(write.crc64nvme)
-            await send(
-                context, data_pb2.WriteResponse(persisted_size=write.size or 0, finished=True, crc64nvme=crc)
-            )
+            await send(context, data_pb2.WriteResponse(persisted_size=write.size or 0, finished=True, crc64nvme=crc))
 
     async def query_write(self, request: data_pb2.QueryWriteRequest, _context: Context) -> data_pb2.QueryWriteResponse:
         """How much of a write is stored; nothing for an id that was never heard of."""
@@ -204,7 +200,9 @@ def _check_read(request: data_pb2.ReadRequest) -> None:
 
 
 def _check_write(first: codec.WriteRequest) -> None:
-    violations = {name: "must not be empty in the first message" for name in ("plane", "key") if not getattr(first, name)}
+    violations = {
+        name: "must not be empty in the first message" for name in ("plane", "key") if not getattr(first, name)
+    }
     if not _WRITE_ID.fullmatch(first.write_id):
         violations["write_id"] = "is 1 to 60 letters, digits and -"
     _refuse("Write", violations)

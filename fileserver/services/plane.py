@@ -32,23 +32,17 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
     def __init__(self, planes: Configured) -> None:
         self._planes = planes
 
-    async def ListPlanes(
-        self, request: plane_pb2.ListPlanesRequest, context: Context
-    ) -> plane_pb2.ListPlanesResponse:
+    async def ListPlanes(self, request: plane_pb2.ListPlanesRequest, context: Context) -> plane_pb2.ListPlanesResponse:
         """All planes in order of the configuration."""
         return plane_pb2.ListPlanesResponse(
             planes=[self._describe(name) for name in self._planes.names], default_plane=self._planes.default
         )
 
-    async def GetPlane(
-        self, request: plane_pb2.GetPlaneRequest, context: Context
-    ) -> plane_pb2.GetPlaneResponse:
+    async def GetPlane(self, request: plane_pb2.GetPlaneRequest, context: Context) -> plane_pb2.GetPlaneResponse:
         """One plane; raises PlaneNotFound."""
         return plane_pb2.GetPlaneResponse(plane=self._describe(request.name))
 
-    async def CheckPlane(
-        self, request: plane_pb2.CheckPlaneRequest, context: Context
-    ) -> plane_pb2.CheckPlaneResponse:
+    async def CheckPlane(self, request: plane_pb2.CheckPlaneRequest, context: Context) -> plane_pb2.CheckPlaneResponse:
         """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises."""
         from planes.check import check  # noqa: PLC0415 - asked for by hand, now and then
 

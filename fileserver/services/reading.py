@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -80,7 +80,7 @@ async def file_runs(files: Files, planes: Planes, name: str, offset: int, length
             return
 
 
-async def slices(runs: AsyncIterator[Run]) -> AsyncIterator[memoryview]:
+async def slices(runs: AsyncIterator[Run]) -> AsyncGenerator[memoryview, None]:
     """The bytes of all runs in order, each slice valid until the next is asked for.
 
     While the caller has one slice, the next is read into the other of two buffers.

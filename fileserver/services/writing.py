@@ -204,9 +204,7 @@ class Writing:
             if last.size:
                 await self._store(last)
             upload = await self._open()
-            receipts = [
-                StepReceipt(s.number, s.size, s.reported, s.etag) for _, s in sorted(self._steps.items())
-            ]
+            receipts = [StepReceipt(s.number, s.size, s.reported, s.etag) for _, s in sorted(self._steps.items())]
             await upload.commit(receipts, size, crc64nvme)
 
     def _check(self, step: _Step, receipt: StepReceipt) -> None:

@@ -13,7 +13,7 @@ from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart, LogicalFile, now
 from fileserver.catalogue.names import MANIFEST, folder, normalise
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
+from fileserver.configured import Configured, where
 from fileserver.transfer import ledger, survey
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Format, Location, format_to_json
@@ -140,7 +140,7 @@ class Custody:
         try:
             info = await self._planes.plane(part.plane).stat(part.key)
         except NotFound:
-            return Verdict(part.number, part.key, "missing", f"{part.plane}:{part.key} is not there")
+            return Verdict(part.number, part.key, "missing", f"{where(part.plane, part.key)} is not there")
         if info.size != part.size:
             return Verdict(
                 part.number, part.key, "different", f"{info.size} bytes are there, {part.size} are catalogued"

@@ -17,7 +17,7 @@ from fileserver.catalogue import files
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, folder
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
+from fileserver.configured import Configured, where
 from fileserver.errors import FormatMismatch
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
@@ -286,7 +286,7 @@ class Finisher:
                 if ours:
                     await plane.delete(key)
             except Error as error:
-                left.append(f"{plan.plane}:{key} could not be removed: {error.message}")
+                left.append(f"{where(plan.plane, key)} could not be removed: {error.message}")
 
         if plan.file:
             await remove(f"{folder(plan.file, record.id)}/{MANIFEST}", 0, None, ours=True)

@@ -17,6 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Final, Protocol, TypeVar
 
 from fileserver import errors
+from fileserver.configured import where
 from fileserver.formats import csv, deduce, faults, fixed, records, terminator
 from fileserver.formats.csv import Csv
 from fileserver.formats.exact import RangeScan
@@ -259,7 +260,7 @@ class _Partition:
         source = self._sources[first.source]
         return (
             f"the quotes around {len(open_ones)} of the split points (the first near byte {first.target} of "
-            f"{source.plane}:{source.key}) prove nothing, so the bytes before them were scanned"
+            f"{where(source.plane, source.key)}) prove nothing, so the bytes before them were scanned"
         )
 
     def _ascending(self, found: Sequence[int], starts: Sequence[int]) -> None:
@@ -293,7 +294,7 @@ def _step(search: Search, data: bytes | None) -> tuple[Span | None, int | None]:
 def _error(fault: faults.Fault, source: Source) -> errors.RecordTooLong | errors.FormatMismatch:
     kind = errors.RecordTooLong if isinstance(fault, faults.TooLong) else errors.FormatMismatch
     record = f", record {fault.record}" if fault.record else ""
-    message = f"{source.plane}:{source.key}, byte {fault.offset}{record}: {fault.why}; {fault.hint}"
+    message = f"{where(source.plane, source.key)}, byte {fault.offset}{record}: {fault.why}; {fault.hint}"
     if fault.around:
         message += f"\n{fault.around}"
     return kind(message, plane=source.plane, key=source.key, offset=str(fault.offset))

@@ -14,7 +14,7 @@ from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart
 from fileserver.catalogue.names import normalise, part_key
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
+from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv
 from fileserver.transfer import plan, survey
@@ -214,7 +214,9 @@ class Planner:
 
             if not await last_terminated(source, form, window):
                 endings[i] = form.terminators[0]
-                notes.append(f"{source.plane}:{source.key} ends without a terminator; {endings[i]!r} is added after it")
+                notes.append(
+                    f"{where(source.plane, source.key)} ends without a terminator; {endings[i]!r} is added after it"
+                )
         return endings, tuple(notes)
 
     async def _check_object(self, plane: str, key: str, sources: Sequence[Source], *, overwrite: bool) -> None:
@@ -232,10 +234,10 @@ class Planner:
                 same = other is not None and (other.kind, other.scope) == (ticket.kind, ticket.scope)
                 same = same and (ticket.kind == "posix" or other is None or other.location == ticket.location)
             if same:
-                msg = f"{plane}:{key} is a part of the file itself; choose another target"
+                msg = f"{where(plane, key)} is a part of the file itself; choose another target"
                 raise InvalidSpec(msg, {"spec.despray.target": msg}, plane=plane, key=key)
         if not overwrite:
-            msg = f"{plane}:{key} exists; --overwrite replaces it"
+            msg = f"{where(plane, key)} exists; --overwrite replaces it"
             raise AlreadyExists(msg, plane=plane, key=key)
 
     def _file_target(self, name: str, plane: str, transfer: str) -> _Target:
@@ -264,7 +266,7 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
     if isinstance(verb, Despray):
         await catalogue.get(verb.file)
         planes.plane(verb.target.plane)
-        return f"object:{verb.target.plane}:{survey.key_of(verb.target)}"
+        return f"object:{where(verb.target.plane, survey.key_of(verb.target))}"
     if isinstance(verb, Spray):
         for location in verb.sources:
             planes.plane(location.plane)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
 
 from fileserver.catalogue.files import FilePart
-from fileserver.configured import LOCAL, Configured
+from fileserver.configured import LOCAL, Configured, where
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Location
 from planes import checksum
 from planes.errors import Changed, NotFound
-from planes.plane import Info
+from planes.plane import Info, Plane
 
 AT_ONCE = 16
 """Requests in flight while looking at sources."""
@@ -40,14 +40,9 @@ async def pin(planes: Configured, locations: Sequence[Location], *, natural: boo
         if not set(last) & set("*?"):
             found.append(_source(location.plane, await plane.stat(key)))
             continue
-        prefix = (f"{folder}/" if folder else "") + re.split(r"[*?]", last, maxsplit=1)[0]
-        keys = [
-            info.key
-            async for info in plane.list(prefix)
-            if fnmatchcase(info.key, key.replace("[", "[[]")) and info.key.count("/") == key.count("/")
-        ]
+        keys = [found async for found in _matching(plane, f"{folder}/" if folder else "", last)]
         if not keys:
-            msg = f"nothing matches {location.plane}:{location.key}"
+            msg = f"nothing matches {where(location.plane, key)}"
             raise NotFound(msg, plane=location.plane, key=location.key)
         keys.sort(key=_natural if natural else lambda k: k.encode("utf-8", "surrogateescape"))
         found += await _stat_all(planes, location.plane, keys)
@@ -67,14 +62,14 @@ async def pin_parts(planes: Configured, parts: Sequence[FilePart]) -> list[Sourc
             try:
                 info = await planes.plane(part.plane).stat(part.key)
             except NotFound as error:
-                msg = f"part {part.number} is gone: {part.plane}:{part.key}; `cropduster files verify` tells more"
+                msg = f"part {part.number} is gone: {where(part.plane, part.key)}; `cropduster files verify` tells more"
                 raise Changed(msg, plane=part.plane, key=part.key) from error
         stored = info.checksums.get("crc64nvme")
         known = part.checksums.get("crc64nvme", stored)
         if info.size != part.size or (stored is not None and stored != known):
             msg = (
-                f"part {part.number} is not what the catalogue says: {part.plane}:{part.key} has {info.size} bytes"
-                f", catalogued are {part.size}; `cropduster files verify` tells more"
+                f"part {part.number} is not what the catalogue says: {where(part.plane, part.key)} has {info.size}"
+                f" bytes, catalogued are {part.size}; `cropduster files verify` tells more"
             )
             raise Changed(msg, plane=part.plane, key=part.key)
         return Source(part.plane, part.key, info.size, info.version, {**info.checksums, **part.checksums})
@@ -91,6 +86,21 @@ def composed(sources: Sequence[Source]) -> int | None:
             return None
         total = checksum.combine(total, value or 0, source.size)
     return total
+
+
+async def _matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[str]:
+    """Keys right below a folder (with its slash, or empty) whose last element matches a mask of `*` and `?`."""
+    prefix, mask, after = folder + re.split(r"[*?]", mask, maxsplit=1)[0], mask.replace("[", "[[]"), ""
+    while True:
+        async for info in plane.list(prefix, after):
+            name, deeper, _ = info.key[len(folder) :].partition("/")
+            if deeper and not plane.capabilities.shared:  # a directory tree: go round what lies below
+                after = f"{folder}{name}/\U0010ffff"
+                break
+            if not deeper and fnmatchcase(name, mask):
+                yield info.key
+        else:
+            return
 
 
 async def _stat_all(planes: Configured, name: str, keys: Sequence[str]) -> list[Source]:

@@ -48,11 +48,12 @@ async def test_the_cookie_makes_the_caller_local(channel):
 @pytest.mark.parametrize("metadata", [(), ((METADATA_KEY, "c0" * 31 + "c1"),), ((METADATA_KEY, ""),)])
 @pytest.mark.parametrize("method", ["Who", "Stream"])
 async def test_without_it_the_caller_is_told_where_it_is(channel, metadata, method, tmp_path):
+    if method == "Who":
+        call = channel.unary_unary("/fileserver.v1.T/Who")(b"", metadata=metadata)
+    else:
+        call = anext(aiter(channel.unary_stream("/fileserver.v1.T/Stream")(b"", metadata=metadata)))
     with pytest.raises(aio.AioRpcError) as caught:
-        if method == "Who":
-            await channel.unary_unary("/fileserver.v1.T/Who")(b"", metadata=metadata)
-        else:
-            [_ async for _ in channel.unary_stream("/fileserver.v1.T/Stream")(b"", metadata=metadata)]
+        await call
     assert caught.value.code() is StatusCode.UNAUTHENTICATED
     error = from_call(caught.value)
     assert type(error) is CallerUnknown

@@ -13,9 +13,11 @@ from planes.settings import PlaneSettings
 
 FULL = """
 planes:
-  data:  {type: posix, path: /srv/data, default_parts: 4, durability: fsync, limits: {requests: 64, bytes_per_second: 500000000}}
+  data:  {type: posix, path: /srv/data, default_parts: 4, durability: fsync,
+          limits: {requests: 64, bytes_per_second: 500000000}}
   lz:    {type: posix, path: /srv/landing, category: lz}
-  cloud: {type: s3, bucket: lake, prefix: in/, endpoint: "https://s3.example", region: us-east-1, access_key: {env: AK}, secret_key: {file: /run/secrets/sk}}
+  cloud: {type: s3, bucket: lake, prefix: in/, endpoint: "https://s3.example", region: us-east-1,
+          access_key: {env: AK}, secret_key: {file: /run/secrets/sk}}
 listen: {internal: "127.0.0.1:7300"}
 state: {directory: /var/lib/cropduster}
 log:   {level: info, format: json, file: null}
@@ -108,7 +110,7 @@ def test_the_working_directory_is_never_searched(tmp_path, monkeypatch):
 def test_a_named_file_that_is_not_there_is_an_error(named, tmp_path):
     gone = tmp_path / "gone.yaml"
     flag, environ = (gone, {}) if named == "flag" else (None, {"CROPDUSTER_CONFIG": str(gone)})
-    with pytest.raises(InvalidSpec, match="gone.yaml can't be read"):
+    with pytest.raises(InvalidSpec, match=r"gone\.yaml can't be read"):
         config.load(flag, environ)
 
 

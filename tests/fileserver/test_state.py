@@ -65,7 +65,7 @@ def test_a_directory_that_is_open_to_others_is_closed(tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_told_with_the_way_out(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InvalidSpec, match="can't be made.*--state"):
+    with pytest.raises(InvalidSpec, match=r"can't be made.*--state"):
         state.prepare(tmp_path / "file" / "state")
 
 
@@ -104,7 +104,7 @@ def test_a_runtime_directory_that_a_stranger_may_have_made_is_refused(trap, tmp_
     else:
         (tmp_path / "theirs").mkdir(mode=0o700)
         name.symlink_to(tmp_path / "theirs")
-    with pytest.raises(InvalidSpec, match="not a directory of yours alone.*XDG_RUNTIME_DIR"):
+    with pytest.raises(InvalidSpec, match=r"not a directory of yours alone.*XDG_RUNTIME_DIR"):
         state.socket_path(tmp_path, {})
 
 
@@ -116,7 +116,7 @@ def test_a_runtime_directory_that_is_not_there_is_refused(tmp_path):
 def test_a_socket_path_is_never_longer_than_the_kernel_takes(tmp_path):
     directory = tmp_path / ("x" * 100)
     directory.mkdir()
-    with pytest.raises(InvalidSpec, match="107 bytes.*shorter"):
+    with pytest.raises(InvalidSpec, match=r"107 bytes.*shorter"):
         state.socket_path(tmp_path, {"XDG_RUNTIME_DIR": str(directory)})
 
 

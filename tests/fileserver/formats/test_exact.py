@@ -1,7 +1,10 @@
+import random
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fileserver.formats import exact, parity
 from fileserver.formats.csv import BOM, Csv, problems
 from fileserver.formats.faults import TooLong
 from tests.fileserver.formats.drive import scan
@@ -69,7 +72,7 @@ pieces = st.sampled_from(
 anything = st.lists(pieces, max_size=40).map(b"".join)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(form=simple_forms, data=anything, step=st.integers(1, 9))
 @example(form=Csv(), data=b'a,5" x\nb\n', step=4)
 @example(form=Csv(), data=b'"a' + b" " * 30 + b'"\n' + b" " * 30 + b'"b\n"\n', step=64)
@@ -78,7 +81,7 @@ def test_ranges_joined_equal_the_machine(form, data, step):
     assert scan(form, data, targets, step) == first_starts(form, data, targets)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(form=simple_forms | exotic_forms, data=anything, step=st.integers(1, 9))
 @example(form=Csv(), data=b'"a""b\n', step=3)
 @example(form=Csv(), data=b'  "a\n', step=3)
@@ -88,11 +91,40 @@ def test_walk_equals_the_machine(form, data, step):
     assert scan(form, data, targets, step, walk=True) == first_starts(form, data, targets)
 
 
+@settings(deadline=None)
 @given(form=simple_forms, data=anything, step=st.integers(1, 9), place=st.integers(0, 100))
 def test_a_scan_may_begin_at_any_record_start(form, data, step, place):
     begin = first_starts(form, data, [place])[0]
     targets = list(range(begin, len(data) + 1))
     assert scan(form, data, targets, step, begin) == first_starts(form, data, targets)
+
+
+BYTES = [b'"', b",", b"\n", b"\r\n", b"a", b" ", b'""', b"\\", b"bcd", b"\r", BOM]
+
+
+@pytest.mark.parametrize(
+    "weights", [[4, 4, 1, 1, 6, 2, 1, 1, 4, 1, 0], [1, 3, 1, 0, 6, 0, 1, 0, 9, 0, 0], [9, 1, 1, 1, 1, 9, 1, 1, 1, 1, 1]]
+)
+@pytest.mark.parametrize(
+    "form", [Csv(), Csv(terminators=(CRLF,), escapes=(b"\\",)), Csv(separators=(b" ",)), Csv(separators=(b" ", b"\t"))]
+)
+@pytest.mark.parametrize("flips", [64, 3, 0])
+def test_blocks_of_many_words(monkeypatch, form, weights, flips):
+    """Both ways of following quotes; few flips allowed leave more blocks to the slower one."""
+    monkeypatch.setattr(parity, "_FLIPS", flips)
+    for seed in range(5):
+        data = b"".join(random.Random(seed).choices(BYTES, weights, k=800))
+        targets = list(range(0, len(data) + 1, 3))
+        expected = first_starts(form, data, targets)
+        for step, block in ((len(data), len(data)), (700, 130), (333, 64)):
+            assert scan(form, data, targets, step, block=block) == expected
+        assert scan(form, data, targets, 500, walk=True) == expected
+
+
+def test_ordinary_blocks_need_no_second_way(monkeypatch):
+    monkeypatch.delattr(exact, "Turns")
+    data = b'1,"Smith, John","said ""hi""\nand left", "x" ,2013-01-01\n' * 20_000
+    assert scan(Csv(), data, [500_000, 1_000_000], 300_000) == first_starts(Csv(), data, [500_000, 1_000_000])
 
 
 def test_long_stretches_of_spaces():

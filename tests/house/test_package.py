@@ -1,0 +1,42 @@
+"""What is shipped: three packages and nothing else, and a client that loads no server."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_top_level_of_the_wheel_is_exactly_ours(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("cropduster-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.partition("/")[0] for name in names}
+    assert {t for t in top if not t.endswith(".dist-info")} == {"client", "fileserver", "planes"}
+    assert len(top) == 4
+    for needed in ("py.typed", "__init__.py"):
+        assert {f"{package}/{needed}" for package in ("client", "fileserver", "planes")} <= set(names)
+    assert "fileserver/v1/data_pb2.pyi" in names
+    assert any(n.startswith("fileserver/catalogue/migrations/versions/") for n in names)
+
+
+SERVER = ("planes", "dbos", "sqlalchemy", "pydantic", "boto3", "botocore", "numpy", "alembic", "structlog", "awscrt")
+
+
+def test_help_of_the_client_loads_no_server_code():
+    code = (
+        "import sys; sys.argv = ['cropduster', '--help']\n"
+        "from client.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('\\n'.join(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    loaded = set(done.stdout.splitlines())
+    assert "client.cli" in loaded
+    ours = {m for m in loaded if m.startswith("fileserver") and m != "fileserver" and not m.startswith("fileserver.v1")}
+    assert ours == set()
+    assert {m for m in loaded if m.partition(".")[0] in SERVER} == set()
