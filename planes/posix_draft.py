@@ -20,6 +20,7 @@ from typing import Final
 
 from planes.errors import AlreadyExists, Corrupt, NotFound, Refused
 from planes.posix_paths import HIDDEN, Tree, closing, opened
+from planes.posix_sync import sync_directory
 
 _ATTRIBUTE: Final = "user.cropduster.upload"
 _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9-]{1,200}")
@@ -142,7 +143,7 @@ def commit(tree: Tree, draft: Draft, size: int, *, durable: bool) -> os.stat_res
                 _name(tree, draft, directory, hidden, name)
                 done = os.fstat(fd)
         if durable:
-            _sync_directory(directory)
+            sync_directory(directory)
     if durable and draft.made:
         _sync_above(tree, folder, draft.made)
     return done
@@ -268,18 +269,13 @@ def _is_of_attempt(name: str, directory: int, draft: Draft) -> bool:
         return False
 
 
-def _sync_directory(directory: int) -> None:
-    with opened(".", os.O_RDONLY | os.O_DIRECTORY, directory) as fd:
-        os.fsync(fd)
-
-
 def _sync_above(tree: Tree, folder: str, made: str) -> None:
     """Make the names of new directories durable: each is an entry of the one above it."""
     path = folder
     while path:
         above, _, _ = path.rpartition("/")
         with tree.directory(above) as fd, tree.translating("make durable", above):
-            _sync_directory(fd)
+            sync_directory(fd)
         if path == made:
             return
         path = above

@@ -71,12 +71,19 @@ class Executor:
         record = await self._store.read(lambda c: ledger.get(c, transfer))
         rows = await self._store.read(lambda c: ledger.parts(c, transfer, segment.first_part, segment.last_part))
         assert record.plan is not None
+        have = await self._store.read(
+            lambda c: ledger.steps(
+                c, transfer, segment.first_part, segment.last_part, segment.first_step, segment.last_step
+            )
+        )
         work = _Filling(self, transfer, record.plan, live)
         receipts = asyncio.create_task(work.record_regularly())
         try:
             async with asyncio.TaskGroup() as group:
                 for row in rows:
-                    await self._begin(group, work, segment, row)
+                    if not row.done:
+                        stored = {s.receipt.number for s in have.get(row.part.number, ())}
+                        self._begin(group, work, segment, row, stored)
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
@@ -85,9 +92,8 @@ class Executor:
             await asyncio.shield(work.record())
         await self._store.write(lambda c: ledger.segment_done(c, transfer, number))
 
-    async def _begin(self, group: asyncio.TaskGroup, work: _Filling, segment: Segment, row: PartRow) -> None:
-        if row.done:
-            return
+    @staticmethod
+    def _begin(group: asyncio.TaskGroup, work: _Filling, segment: Segment, row: PartRow, stored: set[int]) -> None:
         steps = steps_of(row.part, work.plan.limits, copies(work.plan))
         if row.token == "":
             group.create_task(work.write_at_once(row, steps[0]))
@@ -95,8 +101,6 @@ class Executor:
         assert row.token is not None
         last = segment.last_step or len(steps)
         first = max(segment.first_step, 1)
-        have = await self._store.read(lambda c: ledger.steps(c, work.transfer, row.part.number, first, last))
-        stored = {s.receipt.number for s in have}
         upload = work.target.resume(row.token)
         for step in steps[first - 1 : last]:
             if step.number not in stored:

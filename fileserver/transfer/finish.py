@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fileserver.catalogue import files
-from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.files import PAGE, FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, folder
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
@@ -22,7 +22,7 @@ from fileserver.errors import FormatMismatch
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import copies, upload_id
-from fileserver.transfer.ledger import PartRow, Plan, Record
+from fileserver.transfer.ledger import PartRow, Plan, Record, StoredStep
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.plan import steps_of
@@ -33,6 +33,7 @@ from planes.plane import Extent as PlaneExtent
 
 AT_ONCE: Final = 16
 _LEFT: Final = 3  # objects that could not be removed, after which clean-up gives up
+_COMMITS: Final = 200  # parts whose commits are recorded together
 _SAMPLE: Final = 4 * KIB
 _READ: Final = 8 * MIB
 
@@ -57,20 +58,27 @@ class Finisher:
 
     async def commit(self, transfer: str, plan: Plan, live: Live) -> None:
         """Commit every part that is not committed yet; each commit is recorded before the next page."""
-        async for page in self._pages(transfer):
+        async for page in self._pages(transfer, _COMMITS):
+            first, last = page[0].part.number, page[-1].part.number
+            stored = await self._store.read(lambda c, a=first, b=last: ledger.steps(c, transfer, a, b))  # type: ignore[misc]
             gate = asyncio.Semaphore(AT_ONCE)
+            done: list[dict[str, Any]] = []
 
-            async def one(row: PartRow, gate: asyncio.Semaphore = gate) -> None:
+            async def one(
+                row: PartRow, gate: asyncio.Semaphore = gate, stored: Any = stored, done: list[Any] = done
+            ) -> None:
                 async with gate:
-                    await self._commit_part(transfer, plan, row)
+                    done.append(await self._commit_part(plan, row, stored.get(row.part.number, [])))
                     live.parts_done += 1
                     live.touch()
 
-            await all_of(one(row) for row in page if not row.done)
+            try:
+                await all_of(one(row) for row in page if not row.done)
+            finally:
+                await asyncio.shield(self._store.write(lambda c, done=done: ledger.parts_done(c, transfer, done)))  # type: ignore[misc]
 
-    async def _commit_part(self, transfer: str, plan: Plan, row: PartRow) -> None:
+    async def _commit_part(self, plan: Plan, row: PartRow, stored: list[StoredStep]) -> dict[str, Any]:
         part = row.part
-        stored = await self._store.read(lambda c: ledger.steps(c, transfer, part.number))
         expected = [s.size for s in steps_of(part, plan.limits, copies(plan))]
         if [s.receipt.size for s in stored] != expected:
             msg = f"part {part.number} lacks steps: {len(stored)} of {len(expected)} are recorded"
@@ -88,9 +96,7 @@ class Finisher:
         compared = all(s.receipt.compared for s in stored)
         upload = self._planes.plane(plan.plane).resume(row.token or "")
         info = await upload.commit([s.receipt for s in stored], part.size, crc)
-        await self._store.write(
-            lambda c: ledger.part_done(c, transfer, part.number, crc=crc, compared=compared, version=info.version)
-        )
+        return {"number": part.number, "crc": crc, "compared": compared, "version": info.version}
 
     # --- evidence -----------------------------------------------------------------------------------------------
 
@@ -105,15 +111,17 @@ class Finisher:
         expected: int | None = 0
         all_compared = True
         async for page in self._pages(transfer):
+            marks: list[int] = []
             for row in page:
                 value, whole = self._expected(row, known)
                 expected = _join(expected, value)
                 written = _join(written, (row.crc64nvme, row.part.size))
                 if whole and row.crc64nvme is not None and value[0] is not None:
                     _same(row.crc64nvme, value[0], f"part {row.part.number} ({row.part.key})")
-                    await self._mark(transfer, row)
+                    marks += [] if row.compared else [row.part.number]
                 elif not row.compared:
                     all_compared = False
+            await self._mark(transfer, marks)
         if written is not None and expected is not None:
             _same(written, expected, "the whole")
             return Proof("compared", written)
@@ -145,10 +153,9 @@ class Finisher:
                 total, size = _join(total, (source.checksums.get("crc64nvme"), source.size)), size + source.size
         return (total, size), whole
 
-    async def _mark(self, transfer: str, row: PartRow) -> None:
-        if not row.compared:
-            number = row.part.number
-            await self._store.write(lambda c: ledger.part_compared(c, transfer, number, number))
+    async def _mark(self, transfer: str, numbers: list[int]) -> None:
+        if numbers:
+            await self._store.write(lambda c: ledger.parts_compared(c, transfer, numbers))
 
     async def _look(self, transfer: str, plan: Plan, live: Live, *, read: bool) -> bool:
         """Compare first and last 4 KiB of the parts without comparison, or (read) all of every part."""
@@ -157,7 +164,7 @@ class Finisher:
             for row in page:
                 if read:
                     await self._compare(target, row, [(0, row.part.size)], live)
-                    await self._mark(transfer, row)
+                    await self._mark(transfer, [row.part.number])
                 elif not row.compared:
                     size = row.part.size
                     ends = [(0, min(size, _SAMPLE)), (max(0, size - _SAMPLE), size)]
@@ -300,9 +307,9 @@ class Finisher:
             await all_of(one(row) for row in page)
         return left
 
-    async def _pages(self, transfer: str) -> AsyncIterator[list[PartRow]]:
+    async def _pages(self, transfer: str, size: int = PAGE) -> AsyncIterator[list[PartRow]]:
         first = 1
-        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first)):  # type: ignore[misc]
+        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first, limit=size)):  # type: ignore[misc]
             yield page
             first = page[-1].part.number + 1
 

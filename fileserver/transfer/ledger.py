@@ -303,10 +303,16 @@ def part_done(c: sa.Connection, transfer: str, number: int, *, crc: int | None, 
     _set_part(c, transfer, number, crc64nvme=text, compared=compared, version=version, done=True)
 
 
-def part_compared(c: sa.Connection, transfer: str, first: int, last: int) -> None:
-    """Parts first … last equal a value that did not come from the write."""
-    p = t.parts.c
-    c.execute(t.parts.update().where(p.transfer == transfer, p.number.between(first, last)).values(compared=True))
+def parts_done(c: sa.Connection, transfer: str, done: Sequence[dict[str, Any]]) -> None:
+    """These parts are committed; rows as the arguments of `part_done`."""
+    for row in done:
+        part_done(c, transfer, **row)
+
+
+def parts_compared(c: sa.Connection, transfer: str, numbers: Sequence[int]) -> None:
+    """These parts equal a value that did not come from the write."""
+    for number in numbers:
+        _set_part(c, transfer, number, compared=True)
 
 
 def add_steps(c: sa.Connection, transfer: str, stored: Sequence[StoredStep]) -> None:
@@ -328,30 +334,20 @@ def add_steps(c: sa.Connection, transfer: str, stored: Sequence[StoredStep]) -> 
         c.execute(t.steps.insert().prefix_with("OR REPLACE"), rows)
 
 
-def steps(c: sa.Connection, transfer: str, part: int, first: int = 1, last: int | None = None) -> list[StoredStep]:
-    """Receipts of one part in order."""
+def steps(
+    c: sa.Connection, transfer: str, first_part: int, last_part: int, first: int = 1, last: int = 0
+) -> dict[int, list[StoredStep]]:
+    """Receipts by part, each in order: steps first … last (0: all) of parts first_part … last_part."""
     s = t.steps.c
-    query = sa.select(t.steps).where(s.transfer == transfer, s.part == part, s.number >= first)
+    query = sa.select(t.steps).where(s.transfer == transfer, s.part.between(first_part, last_part), s.number >= first)
     if last:
         query = query.where(s.number <= last)
-    return [
-        StoredStep(
-            part,
-            StepReceipt(
-                r.number, r.size, None if r.crc64nvme is None else checksum.from_hex(r.crc64nvme), r.etag, r.compared
-            ),
-            r.quotes,
-        )
-        for r in c.execute(query.order_by(s.number))
-    ]
-
-
-def stored_bytes(c: sa.Connection, transfer: str) -> int:
-    """Bytes that receipts prove: steps of open uploads and parts that needed none."""
-    p, s = t.parts.c, t.steps.c
-    in_steps = c.execute(sa.select(sa.func.coalesce(sa.func.sum(s.size), 0)).where(s.transfer == transfer)).scalar_one()
-    direct = sa.select(sa.func.coalesce(sa.func.sum(p.size), 0)).where(p.transfer == transfer, p.done, p.token == "")
-    return int(in_steps) + int(c.execute(direct).scalar_one())
+    found: dict[int, list[StoredStep]] = {}
+    for r in c.execute(query.order_by(s.part, s.number)):
+        crc = None if r.crc64nvme is None else checksum.from_hex(r.crc64nvme)
+        stored = StoredStep(r.part, StepReceipt(r.number, r.size, crc, r.etag, r.compared), r.quotes)
+        found.setdefault(r.part, []).append(stored)
+    return found
 
 
 def _set_part(c: sa.Connection, transfer: str, number: int, **values: Any) -> None:

@@ -4,7 +4,8 @@
 
 The server is a process of its own, asyncio as in production; the client is a synchronous stub in a thread. "Bare"
 sends one prepared message again and again, or throws away what it receives: no plane, no checksum. Five rounds, each
-with the bare stream right before the real one; a ratio is bare seconds over real seconds, so 1.0 is "as fast".
+with the bare stream right before the real one; a ratio is bare seconds over real seconds, so 1.0 is "as fast". The
+plane `null` keeps and reads nothing, so its ratio is the service alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -31,17 +33,41 @@ from fileserver.status import ErrorInterceptor
 from fileserver.v1 import data_pb2
 from planes import checksum
 from planes.memory import MemoryPlane, MemorySettings
-from planes.plane import MIB
+from planes.plane import MIB, Info, StepReceipt
 from planes.posix import PosixPlane, PosixSettings
+from planes.wrapped import WrappedPlane, WrappedUpload
 
 ROUNDS = 5
 PIECE = os.urandom(MIB)
 CRC = checksum.compute(PIECE, 0, "crc32c")
 
 
+class NullUpload(WrappedUpload):
+    async def put(self, number, offset, data, crc64nvme=None):
+        return StepReceipt(number, memoryview(data).nbytes, crc64nvme)
+
+    async def commit(self, steps, size, crc64nvme):
+        await self.inner.abort()
+
+
+class NullPlane(WrappedPlane):
+    """Keeps and reads nothing: what is left is the service itself."""
+
+    def _wrap(self, upload):
+        return NullUpload(upload)
+
+    async def stat(self, key):
+        return Info(key, self.size, "1", datetime.now(UTC))
+
+    async def read(self, extent, into): ...
+
+
 class Planes:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int) -> None:
+        null = NullPlane(MemoryPlane("null", MemorySettings()))
+        null.size = size
         self._planes = {
+            "null": null,
             "memory": MemoryPlane("memory", MemorySettings()),
             "posix": PosixPlane("posix", PosixSettings(path=folder, durability="os")),
         }
@@ -80,7 +106,7 @@ async def _serve(count: int, folder: Path, pipe: Connection) -> None:
     metadata.create_all(store.engine)
     (folder / "plane").mkdir()
     server = aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
-    planes = Planes(folder / "plane")
+    planes = Planes(folder / "plane", count * MIB)
     DataServicer(planes, None, Writes(store)).add_to(server)
     server.add_generic_rpc_handlers((Bare(count),))
     pipe.send(server.add_insecure_port("127.0.0.1:0"))
@@ -143,7 +169,7 @@ def main() -> None:
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{ours.recv()}", options=OPTIONS) as channel:
             print(f"{count} MiB, server and client on {os.cpu_count()} cores, five rounds")
-            for plane in ("memory", "posix"):
+            for plane in ("null", "memory", "posix"):
                 for name, verb in (("Write", write), ("Read", read)):
                     ratios, rates = [], []
                     for _ in range(ROUNDS):
