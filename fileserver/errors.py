@@ -1,15 +1,15 @@
 """What can go wrong in the file server itself; the plane's own errors are in `planes.errors`, the same tree.
 
-    Error (planes.errors)
-    ├── InvalidSpec      the request is wrong; every field at once
-    ├── CallerUnknown    no or wrong credentials of the caller
-    ├── CallerDenied     the caller may not do this
-    ├── FileNotFound, PlaneNotFound, TransferNotFound
-    ├── TargetChanged    the target is not what it was when the transfer began
-    ├── TargetBusy       another transfer holds the target
-    ├── RecordTooLong, FormatMismatch    the data is not what the format says
-    ├── ServerBusy       try again, or another replica (retriable)
-    └── Cancelled        the transfer was cancelled
+Error (planes.errors)
+├── InvalidSpec      the request is wrong; every field at once
+├── CallerUnknown    no or wrong credentials of the caller
+├── CallerDenied     the caller may not do this
+├── FileNotFound, PlaneNotFound, TransferNotFound
+├── TargetChanged    the target is not what it was when the transfer began
+├── TargetBusy       another transfer holds the target
+├── RecordTooLong, FormatMismatch    the data is not what the format says
+├── ServerBusy       try again, or another replica (retriable)
+└── Cancelled        the transfer was cancelled
 """
 
 from __future__ import annotations

@@ -161,13 +161,14 @@ class FaultyPlane(WrappedPlane):
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> Upload:
         """By the script; the upload's verbs too."""
         return self._wrap(
             await self.script.play(
                 "upload",
                 lambda: self.inner.upload(
-                    key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
+                    key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
                 ),
             )
         )

@@ -190,11 +190,12 @@ class LimitedPlane(WrappedPlane):
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> Upload:
         """One request; the upload's own are bounded too."""
         async with self._bounds.of():
             return await super().upload(
-                key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
+                key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
             )
 
     async def discard(self, key: str, upload_id: str) -> None:

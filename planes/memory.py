@@ -162,8 +162,10 @@ class MemoryPlane:
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> MemoryUpload:
-        """Begin an object in steps."""
+        """Begin an object in steps; its CRC64NVME is kept, whatever `kind` says."""
+        del kind
         draft = _Draft(_legal(key), upload_id, replace, content_type, metadata or {})
         self._store.drafts[key, upload_id] = draft
         return MemoryUpload(self, key, upload_id)

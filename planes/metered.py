@@ -127,9 +127,12 @@ class MeteredPlane(WrappedPlane):
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> Upload:
         """Counted; the upload's requests are counted too."""
-        answer = super().upload(key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata)
+        answer = super().upload(
+            key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
+        )
         return await self._meter.count("upload", answer)
 
     async def discard(self, key: str, upload_id: str) -> None:

@@ -11,6 +11,7 @@ Where providers differ:
 | version pin | device, inode, size, mtime_ns, ctime_ns | ETag and version id | a counter |
 | stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole, if it has one | CRC64NVME |
 | a step's checksum | target read back after the write | returned by the store | computed |
+| `kind` of an upload | ignored | the checksum that the store keeps | ignored |
 | smallest step but the last | none | 5 MiB | none |
 | ranges can be copied out of | any file of the same host | objects over 5 MiB of the same endpoint | itself |
 | `replace=False` on commit | link(2), exact | If-None-Match | exact |
@@ -22,7 +23,7 @@ The rules that all keep, proved by `tests/contract/`:
   number twice replaces; on return the bytes are stored.
 - `commit` may be repeated: a second call for an upload that is already committed answers like the first.
 - `abort` and `delete` are idempotent, and leave no temporary object behind.
-- A read pinned to another version than the object now has raises `Changed`; it never returns other bytes.
+- A read pinned to a version that is not there any more raises `Changed`; it never returns other bytes.
 - Every exception is one of `planes.errors`.
 """
 
@@ -124,12 +125,17 @@ class StepReceipt:
     number: int
     size: int
     crc64nvme: int | None
-    """Checksum of what was written, as the writer reports it; None where a provider cannot (see its config)."""
+    """Checksum of what was written, as the writer reports it; None where a provider cannot (see its config).
+
+    In an upload of another kind: computed here for a put, None for a copy.
+    """
     etag: str = ""
     compared: bool = False
     """The checksum equals one that was computed from the source's bytes, not by the writer."""
     bytes_checked: int = 0
     """Bytes that were read for checksums alone."""
+    other: int | None = None
+    """Checksum of the upload's own kind, where that is not CRC64NVME."""
 
 
 class Upload(Protocol):
@@ -159,9 +165,13 @@ class Upload(Protocol):
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """Make the object visible, whole, from all its steps in order of their numbers.
 
+        `crc64nvme` is what the caller expects, if it knows. In an upload of another kind it is held against the
+        steps only if all of them have one; the store is told the value that their `other` make together.
+
         Raises:
             AlreadyExists: the key exists and the upload was opened with `replace=False`.
-            Corrupt: size or checksum is not what the caller expects; nothing became visible.
+            Corrupt: size or checksum is not what the caller expects, or a step lacks the `other` that the upload's
+                kind needs; nothing became visible.
         """
         ...
 
@@ -208,10 +218,13 @@ class Plane(Protocol):
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Fill `into` (exactly `extent.size` bytes) from the pinned version.
 
-        An empty `extent.version` reads whatever is there now.
+        An empty `extent.version` reads whatever is there now. In an S3 bucket with versions an old pinned
+        version stays readable after it was overwritten.
 
         Raises:
-            Changed: the object is not the pinned version, at the start or after the last byte.
+            Changed: the object is not the pinned version, at the start or after the last byte, or a pinned object has
+                vanished.
+            NotFound: it is not there, and no version was asked for.
             OutOfRange: the object is shorter than `extent.end`.
         """
         ...
@@ -229,14 +242,15 @@ class Plane(Protocol):
         """Write a whole small object (up to `limits.single_put`) in one request, visible on return.
 
         `upload_id` names the attempt: after a crash, a repeated call with the same id replaces what the first left,
-        and `discard(key, upload_id)` removes it.
+        and `discard(key, upload_id)` removes what it left unfinished.
         """
         ...
 
-    async def copy(
-        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False
-    ) -> StepReceipt:
+    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
         """Copy a whole object (up to `limits.whole_copy`) by the provider in one request, visible on return.
+
+        Where the source has no stored CRC64NVME but another checksum of the whole, S3 keeps that kind for the copy,
+        and the receipt has it as `other`, with None as `crc64nvme`. Comparing it with the source's is the caller's.
 
         Raises as `Upload.copy` does.
         """
@@ -250,8 +264,14 @@ class Plane(Protocol):
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> Upload:
-        """Begin an object in steps; `upload_id` (letters, digits, `-`) is unique to this attempt."""
+        """Begin an object in steps; `upload_id` (letters, digits, `-`) is unique to this attempt.
+
+        `kind` is the checksum that the writer keeps of the whole object, one of `planes.checksum.WIDTH`; a plane that
+        keeps none ignores it. Another kind than CRC64NVME lets a native copy be compared with a source that has only
+        that one.
+        """
         ...
 
     def resume(self, token: str) -> Upload:
@@ -259,7 +279,12 @@ class Plane(Protocol):
         ...
 
     async def discard(self, key: str, upload_id: str) -> None:
-        """Remove what an attempt left whose token was never recorded (a crash between begin and record)."""
+        """Remove what an attempt left unfinished whose token was never recorded (a crash between begin and record).
+
+        S3 does not say whose an open upload is, so there they are aborted in generation folders (`~…/`) only. At S3
+        the attempt's finished object is removed too: a `put` has no other handle there. Elsewhere it stays; a caller
+        deletes keys that it owns itself. Idempotent; spares what other attempts wrote.
+        """
         ...
 
     async def delete(self, key: str) -> None:

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
 from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
+from planes.posix_copy import Mover
 from planes.posix_draft import from_token
 from planes.posix_list import walk
 from planes.posix_paths import Tree
@@ -52,7 +53,11 @@ class PosixSettings(PlaneSettings):
     type: Literal["posix"] = "posix"
     path: Path = Field(description="Absolute path of the directory; it must exist.")
     durability: Literal["fsync", "os"] = Field(
-        default="fsync", description="`fsync`: a commit is on the disk when it returns; `os`: when the kernel likes."
+        default="fsync",
+        description=(
+            "`fsync`: a commit is on the disk when it returns, and kernel copies are compared with their source; "
+            "`os`: the kernel's word is taken for both."
+        ),
     )
     symlinks: Literal["inside", "refuse"] = Field(
         default="inside", description="`inside`: follow those that stay inside the directory; `refuse`: none."
@@ -77,11 +82,15 @@ class PosixPlane:
 
     def __init__(self, name: str, settings: PosixSettings) -> None:
         self._name = name
-        self._threads = Threads(f"plane-{name}", min(settings.limits.requests, 4 * (os.cpu_count() or 1)))
+        cores = os.cpu_count() or 1
+        self._threads = Threads(f"plane-{name}", min(settings.limits.requests, 4 * cores))
+        # Copies in the kernel keep a core busy each: more of them side by side only fight for the caches.
+        self._copiers = Threads(f"copy-{name}", min(settings.limits.requests, max(2, cores)))
         self._site = Site(
             Tree(name, str(settings.path), settings.symlinks),
             durable=settings.durability == "fsync",
             prunes=settings.category != "lz",
+            mover=Mover(both=settings.durability == "fsync"),
         )
 
     @classmethod
@@ -146,7 +155,7 @@ class PosixPlane:
     async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
         """Copy a whole file in the kernel."""
         site = self._site
-        proof = await self._threads.run(
+        proof = await self._copiers.run(
             lambda stop: site.whole(
                 key, upload_id, lambda fd: site.redeem(ticket, 0, ticket.size, fd, 0, stop), replace=replace
             )
@@ -161,19 +170,20 @@ class PosixPlane:
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> PosixUpload:
-        """Begin a file in steps."""
-        del content_type, metadata
+        """Begin a file in steps; files keep no checksum, so `kind` is dropped too."""
+        del content_type, metadata, kind
         try:
             draft = await self._threads.run(lambda _: self._site.begin(key, upload_id, replace=replace))
         except asyncio.CancelledError:
             await self.discard(key, upload_id)  # nobody will hold the token
             raise
-        return PosixUpload(self._site, self._threads, draft)
+        return PosixUpload(self._site, self._threads, self._copiers, draft)
 
     def resume(self, token: str) -> PosixUpload:
         """The upload of a token."""
-        return PosixUpload(self._site, self._threads, from_token(token))
+        return PosixUpload(self._site, self._threads, self._copiers, from_token(token))
 
     async def discard(self, key: str, upload_id: str) -> None:
         """Remove the temporary file of an attempt, if there is one; a whole file that is visible stays."""
@@ -194,3 +204,4 @@ class PosixPlane:
     async def aclose(self) -> None:
         """Let the threads go."""
         self._threads.close()
+        self._copiers.close()

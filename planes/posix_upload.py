@@ -20,9 +20,10 @@ from planes.threads import Stop, Threads
 class PosixUpload:
     """A hidden file that is written at offsets; what its verbs promise is said in `planes.plane`."""
 
-    def __init__(self, site: Site, threads: Threads, draft: Draft) -> None:
+    def __init__(self, site: Site, threads: Threads, copiers: Threads, draft: Draft) -> None:
         self._site = site
         self._threads = threads
+        self._copiers = copiers
         self._draft = draft
         self._committed = False
 
@@ -47,7 +48,7 @@ class PosixUpload:
             with self._site.writing(self._draft) as fd:
                 return self._site.redeem(ticket, start, end, fd, offset, stop)
 
-        return receipt(number, await self._threads.run(work))
+        return receipt(number, await self._copiers.run(work))
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """Give the file its name."""
@@ -71,8 +72,8 @@ class PosixUpload:
 
 
 def receipt(number: int, proof: Proof) -> StepReceipt:
-    """What was proved about one step; both sides were read, else there would have been an error."""
-    return StepReceipt(number, proof.size, proof.target, compared=True, bytes_checked=proof.checked)
+    """What was proved about one step."""
+    return StepReceipt(number, proof.size, proof.target, compared=proof.compared, bytes_checked=proof.checked)
 
 
 def must_fit(key: str, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> None:

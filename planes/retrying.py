@@ -127,12 +127,13 @@ class RetryingPlane(WrappedPlane):
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> Upload:
         """Asked again."""
         return self._wrap(
             await self._again.keep_trying(
                 lambda: self.inner.upload(
-                    key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
+                    key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
                 )
             )
         )

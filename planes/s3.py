@@ -2,7 +2,8 @@
 
 Every request is sent once: retries are made around the plane, where it is known what may be repeated. Writes carry
 the id of their attempt in the object's metadata, and a doubtful answer is settled by looking at the object. Checksums
-are CRC64NVME of the whole object, sent with every write and kept by the store.
+are of the whole object, sent with every write and kept by the store: CRC64NVME, or for uploads the kind that was asked
+for.
 
 In a bucket with versions a pin names the version: it stays readable after it was overwritten.
 """
@@ -19,7 +20,7 @@ from typing_extensions import Buffer
 from planes import checksum, s3_whole
 from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
 from planes.plane import MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
-from planes.s3_connection import ATTEMPT, KIND, Connection, etag_of, pin, version_of
+from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_upload import S3Upload
@@ -173,7 +174,8 @@ class S3Plane:
         """Let the store copy a whole object.
 
         By CopyObject where the source has a CRC64NVME that the result can be held against; else as the one step of
-        an upload, because a step is answered with its checksum.
+        an upload, because a step is answered with its checksum. That upload is of the kind that the source has: then
+        the receipt has its value as `other`, and no CRC64NVME.
 
         Raises:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
@@ -183,12 +185,18 @@ class S3Plane:
         where = self._connection.redeemable(ticket).location
         asked = Asked(f"copy {where['key']!r} to", key, absent=Changed)
         source = await self._connection.head(where["key"], asked, bucket=where["bucket"], version=ticket.version)
-        if "crc64nvme" in source.checksums or not self._settings.proves:
+        kind = next((kind for kind in ALGORITHMS if kind in source.checksums), "")
+        if kind == "crc64nvme" or not self._settings.proves:
             target = s3_whole.Target(key, upload_id, replace)
             return await s3_whole.copy_object(self._connection, target, ticket, source)
         kept = {name: text for name, text in source.metadata.items() if name != ATTEMPT}
         async with await self.upload(
-            key, upload_id=upload_id, replace=replace, content_type=source.content_type, metadata=kept
+            key,
+            upload_id=upload_id,
+            replace=replace,
+            content_type=source.content_type,
+            metadata=kept,
+            kind=kind or "crc64nvme",
         ) as upload:
             receipt = await upload.copy(1, 0, ticket, 0, ticket.size)
             done = await upload.commit([receipt], ticket.size, receipt.crc64nvme)
@@ -202,18 +210,24 @@ class S3Plane:
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> S3Upload:
-        """Begin an object in steps; a lost answer leaves an upload that `discard` finds."""
+        """Begin an object in steps; a lost answer leaves an upload that `discard` finds.
+
+        The store computes and keeps the `kind` of the whole object; with `checksums: none` it is ignored.
+        """
         target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
         more: Any = target.described
         if self._settings.proves:
-            more |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+            more |= {"ChecksumAlgorithm": ALGORITHMS[kind].name, "ChecksumType": "FULL_OBJECT"}
+        else:
+            kind = "crc64nvme"
         full = self._connection.full(key)
         answer = await self._connection.ask(
             lambda client: client.create_multipart_upload(Bucket=self._connection.bucket, Key=full, **more),
             Asked("begin the upload of", key),
         )
-        return S3Upload(self._connection, key, answer["UploadId"], upload_id, replace=replace)
+        return S3Upload(self._connection, key, answer["UploadId"], upload_id, replace=replace, kind=kind)
 
     def resume(self, token: str) -> S3Upload:
         """The upload of a token."""

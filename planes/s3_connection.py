@@ -7,7 +7,7 @@ import hashlib
 import ssl
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import boto3.session
 from botocore.config import Config
@@ -32,6 +32,23 @@ KIND: Final = "s3"
 """Of tickets that planes of this kind make and redeem."""
 ATTEMPT: Final = "cropduster-attempt"
 """Metadata of every object that we write: the upload id of the attempt that wrote it."""
+
+
+class Algorithm(NamedTuple):
+    """One kind of checksum in the SDK's words."""
+
+    field: str
+    """Of requests and answers, with the value in base64."""
+    name: str
+
+
+ALGORITHMS: Final = {
+    "crc64nvme": Algorithm("ChecksumCRC64NVME", "CRC64NVME"),
+    "crc32c": Algorithm("ChecksumCRC32C", "CRC32C"),
+    "crc32": Algorithm("ChecksumCRC32", "CRC32"),
+}
+"""By kind of `planes.checksum`, in the order of preference."""
+
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _PATIENT_SECONDS = 900  # while a store copies 5 GiB or puts 10,000 steps together it says nothing
@@ -211,12 +228,8 @@ def _info(key: str, head: HeadObjectOutputTypeDef) -> Info:
     """The facts of a HEAD; only checksums of the whole object, never those of a list of steps (`…-N`)."""
     stored = {}
     if head.get("ChecksumType") != "COMPOSITE":
-        kinds = {
-            "crc64nvme": head.get("ChecksumCRC64NVME", ""),
-            "crc32c": head.get("ChecksumCRC32C", ""),
-            "crc32": head.get("ChecksumCRC32", ""),
-        }
-        stored = {kind: checksum.from_s3(text) for kind, text in kinds.items() if text and "-" not in text}
+        said = {kind: str(head.get(algorithm.field, "")) for kind, algorithm in ALGORITHMS.items()}
+        stored = {kind: checksum.from_s3(text) for kind, text in said.items() if text and "-" not in text}
     return Info(
         key=key,
         size=head["ContentLength"],

@@ -1,5 +1,8 @@
 """A multipart upload at S3: steps put or copied by the store, made visible by one Complete that proves the whole.
 
+The checksum that the store keeps of the whole is of the kind that the upload was begun with. Steps that are put have
+their CRC64NVME all the same, because their bytes pass through us; of copied ones only that kind is known.
+
 A doubtful answer (a lost one, 412, 404, 5xx) is never taken for a verdict: the target is looked at, and the upload
 has succeeded if what lies there carries this attempt's id, the expected checksum and the expected size.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,7 +30,7 @@ from planes.errors import (
     Unsupported,
 )
 from planes.plane import Info, StepReceipt, Ticket
-from planes.s3_connection import ATTEMPT, Connection, etag_of
+from planes.s3_connection import ALGORITHMS, ATTEMPT, Connection, etag_of
 from planes.s3_errors import Asked, doubtful
 from planes.s3_settings import MIN_STEP
 from planes.s3_wire import Whole
@@ -46,14 +49,16 @@ class Wanted:
 
     attempt: str
     size: int
-    crc64nvme: int | None
+    value: int | None
+    """Its checksum of `kind`; None if that is not known."""
     etag: str = ""
     """As the store answered it, without quotes; empty if it did not."""
+    kind: str = "crc64nvme"
 
     def is_met_by(self, found: Info) -> bool:
         """Whether this is it: known by the attempt's id, or by its ETag at a store that keeps no metadata."""
         known = found.metadata.get(ATTEMPT) == self.attempt or (self.etag != "" and etag_of(found.version) == self.etag)
-        proved = self.crc64nvme is None or found.checksums.get("crc64nvme") == self.crc64nvme
+        proved = self.value is None or found.checksums.get(self.kind) == self.value
         return known and proved and found.size == self.size
 
 
@@ -65,28 +70,56 @@ def source_of(ticket: Ticket) -> dict[str, Any]:
     return {"CopySource": source, **pinned}
 
 
+def _composed(values: Iterable[tuple[int | None, int]], kind: str) -> int | None:
+    """The checksum of a whole from (checksum, length) of its steps in order; None if one of them is not known."""
+    known: list[tuple[int, int]] = []
+    for value, length in values:
+        if value is None:
+            return None
+        known.append((value, length))
+    return checksum.combine_all(known, kind)
+
+
 class S3Upload:
     """One upload; any process may hold it by its token."""
 
-    def __init__(self, connection: Connection, key: str, opened: str, attempt: str, *, replace: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        key: str,
+        opened: str,
+        attempt: str,
+        *,
+        replace: bool,
+        kind: str = "crc64nvme",
+    ) -> None:
         self._connection = connection
         self._key = key
         self._opened = opened
         self._attempt = attempt
         self._replace = replace
+        self._kind = kind
+        self._algorithm = ALGORITHMS[kind]
         self._committed = False
 
     @classmethod
     def from_token(cls, connection: Connection, token: str) -> Self:
-        """The upload that `token` names."""
+        """The upload that `token` names; one without a kind is of CRC64NVME."""
         named = json.loads(token)
-        return cls(connection, named["key"], named["upload"], named["attempt"], replace=named["replace"])
+        kind = named.get("kind", "crc64nvme")
+        return cls(connection, named["key"], named["upload"], named["attempt"], replace=named["replace"], kind=kind)
 
     @property
     def token(self) -> str:
         """Text for `from_token`; JSON without any credential."""
         return json.dumps(
-            {"key": self._key, "upload": self._opened, "attempt": self._attempt, "replace": self._replace}
+            {
+                "key": self._key,
+                "upload": self._opened,
+                "attempt": self._attempt,
+                "replace": self._replace,
+                "kind": self._kind,
+            }
         )
 
     @property
@@ -103,21 +136,33 @@ class S3Upload:
             Corrupt: the store received other bytes than `crc64nvme` says.
         """
         del offset
-        proves = self._connection.settings.proves
+        field, proves = self._algorithm.field, self._connection.settings.proves
         view = memoryview(data).cast("B")
 
-        def call(client: S3Client) -> tuple[UploadPartOutputTypeDef, int]:
-            crc = checksum.compute(view) if crc64nvme is None else crc64nvme
-            proof: Any = {"ChecksumCRC64NVME": checksum.to_s3(crc)} if proves else {}
+        def call(client: S3Client) -> tuple[UploadPartOutputTypeDef, int, int]:
+            crc, value = self._values(number, view, crc64nvme)
+            proof: Any = {field: checksum.to_s3(value, self._kind)} if proves else {}
             body: Any = Whole(view)
-            return client.upload_part(**self._target, PartNumber=number, Body=body, **proof), crc
+            return client.upload_part(**self._target, PartNumber=number, Body=body, **proof), crc, value
 
-        answer, crc = await self._connection.ask(call, Asked(f"put step {number} of", self._key))
-        confirmed = answer.get("ChecksumCRC64NVME", "")
-        if proves and confirmed and checksum.from_s3(confirmed) != crc:
+        answer, crc, value = await self._connection.ask(call, Asked(f"put step {number} of", self._key))
+        confirmed = str(answer.get(field, ""))
+        if proves and confirmed and checksum.from_s3(confirmed) != value:
             raise self._error(Corrupt, f"the store holds another checksum for step {number} than was sent")
         etag = self._etag(answer.get("ETag", ""), number)
-        return StepReceipt(number, len(view), crc, etag, compared=proves and bool(confirmed))
+        other = None if self._kind == "crc64nvme" else value
+        return StepReceipt(number, len(view), crc, etag, compared=proves and bool(confirmed), other=other)
+
+    def _values(self, number: int, view: memoryview, crc64nvme: int | None) -> tuple[int, int]:
+        """The CRC64NVME of a step, and its checksum of the upload's kind."""
+        if self._kind == "crc64nvme":
+            crc = checksum.compute(view) if crc64nvme is None else crc64nvme
+            return crc, crc
+        crc = checksum.compute(view)
+        if crc64nvme is not None and crc != crc64nvme:  # the store will not see this value: it is for us to refuse
+            words = f"{checksum.to_hex(crc)} instead of {checksum.to_hex(crc64nvme)}"
+            raise self._error(Corrupt, f"step {number} has CRC64NVME {words}")
+        return crc, checksum.compute(view, kind=self._kind)
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """Let the store copy bytes [start, end) of the ticket's object as step `number`.
@@ -145,11 +190,14 @@ class S3Upload:
         etag = self._etag(result.get("ETag", ""), number)
         if not self._connection.settings.proves:
             return StepReceipt(number, end - start, None, etag)
-        said = result.get("ChecksumCRC64NVME")
-        if said is None:
-            way_out = "if it knows no CRC64NVME, set `checksums: none` for the plane"
-            raise self._error(Unsupported, f"the store does not say the checksum of a copied step; {way_out}")
-        return StepReceipt(number, end - start, checksum.from_s3(said), etag)
+        said = str(result.get(self._algorithm.field, ""))
+        if not said:
+            way_out = "if it knows none, set `checksums: none` for the plane"
+            raise self._error(Unsupported, f"the store does not say the {self._algorithm.name} of a step; {way_out}")
+        value = checksum.from_s3(said)
+        if self._kind == "crc64nvme":
+            return StepReceipt(number, end - start, value, etag)
+        return StepReceipt(number, end - start, None, etag, other=value)
 
     def _etag(self, etag: str, number: int) -> str:
         if not etag:  # some stores answer 200 to a copy and store an empty step
@@ -162,7 +210,7 @@ class S3Upload:
         Raises:
             AlreadyExists: the key is taken and the upload was opened with `replace=False`.
             Changed: another writer replaced the object, or the upload ended without it.
-            Corrupt: size or checksum is another; nothing became visible.
+            Corrupt: size or checksum is another, or a step lacks the one of the upload's kind; nothing became visible.
         """
         ordered = sorted(steps, key=lambda step: step.number)
         expected = self._expected(ordered, size, crc64nvme)
@@ -172,25 +220,30 @@ class S3Upload:
         except Error as doubt:
             if not doubtful(doubt):
                 raise
-            found = await self._settle(Wanted(self._attempt, size, expected), doubt)
+            found = await self._settle(Wanted(self._attempt, size, expected, kind=self._kind), doubt)
         else:
-            found = await self._settle(Wanted(self._attempt, size, expected, etag), None)
+            found = await self._settle(Wanted(self._attempt, size, expected, etag, self._kind), None)
         self._committed = True
         return found
 
     def _expected(self, ordered: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> int | None:
-        """The checksum of the whole if it is known; None for a store that keeps none."""
+        """The checksum of the whole, of the upload's kind, if it is known; None for a store that keeps none."""
         total = sum(step.size for step in ordered)
         if total != size:
             raise self._error(Corrupt, f"its steps are {total} bytes together instead of {size}")
-        values = [(step.crc64nvme, step.size) for step in ordered]
-        composed = checksum.combine_all((crc, length) for crc, length in values if crc is not None)
-        if all(crc is not None for crc, _ in values):
-            if crc64nvme is not None and composed != crc64nvme:
-                words = f"{checksum.to_hex(composed)} instead of {checksum.to_hex(crc64nvme)}"
-                raise self._error(Corrupt, f"its steps have CRC64NVME {words} together")
-            crc64nvme = composed
-        return crc64nvme if self._connection.settings.proves else None
+        composed = _composed(((step.crc64nvme, step.size) for step in ordered), "crc64nvme")
+        if composed is not None and crc64nvme is not None and composed != crc64nvme:
+            words = f"{checksum.to_hex(composed)} instead of {checksum.to_hex(crc64nvme)}"
+            raise self._error(Corrupt, f"its steps have CRC64NVME {words} together")
+        if not self._connection.settings.proves:
+            return None
+        if self._kind == "crc64nvme":
+            return crc64nvme if composed is None else composed
+        other = _composed(((step.other, step.size) for step in ordered), self._kind)
+        if other is None:
+            words = f"a step's receipt lacks the {self._algorithm.name} that this upload is proved by: write that again"
+            raise self._error(Corrupt, words)
+        return other
 
     async def _complete(self, ordered: Sequence[StepReceipt], size: int, expected: int | None) -> str:
         """Ask the store to put the steps together; the ETag of the object."""
@@ -201,7 +254,7 @@ class S3Upload:
         if self._connection.settings.proves:
             more |= {"ChecksumType": "FULL_OBJECT", "MpuObjectSize": size}
         if expected is not None:
-            more["ChecksumCRC64NVME"] = checksum.to_s3(expected)
+            more[self._algorithm.field] = checksum.to_s3(expected, self._kind)
         asked = Asked("commit", self._key, precondition=AlreadyExists)
         answer = await self._connection.ask(
             lambda client: client.complete_multipart_upload(**self._target, **more), asked, patient=True

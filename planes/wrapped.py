@@ -77,11 +77,12 @@ class WrappedPlane:
         replace: bool = False,
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
+        kind: str = "crc64nvme",
     ) -> Upload:
         """Forwarded; the upload is wrapped too."""
         return self._wrap(
             await self.inner.upload(
-                key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
+                key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
             )
         )
 

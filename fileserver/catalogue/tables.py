@@ -92,6 +92,7 @@ parts = Table(
     Column("pieces", JSON, nullable=False),
     Column("token", Text),
     Column("crc64nvme", String(16)),
+    Column("other", String(8)),
     Column("compared", Boolean, nullable=False, server_default="0"),
     Column("version", Text, nullable=False, server_default=""),
     Column("done", Boolean, nullable=False, server_default="0"),
@@ -99,7 +100,8 @@ parts = Table(
 )
 """The manifest of a transfer and the receipts of its parts; `done` is committed.
 
-`token` is the upload of the part: null is not begun, "" needs none (one request writes the part).
+`token` is the upload of the part: null is not begun, "" needs none (one request writes the part). `other` is the
+checksum of the plan's kind, where that is not CRC64NVME.
 """
 
 steps = Table(
@@ -112,6 +114,7 @@ steps = Table(
     Column("crc64nvme", String(16)),
     Column("etag", Text, nullable=False),
     Column("compared", Boolean, nullable=False),
+    Column("other", String(8)),
     Column("quotes", BigInteger),
 )
 """Receipts of stored steps: what is here is not sent again."""

@@ -14,10 +14,10 @@ from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
 from fileserver.status import code
 from fileserver.transfer.execute import copies
-from fileserver.transfer.ledger import Record
 from fileserver.transfer.manifest import Extent, Source
 from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.planning import Drawing
+from fileserver.transfer.record import Record
 from fileserver.transfer.spec import (
     Copy,
     Despray,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,10 +15,10 @@ from fileserver.formats.csv import Csv
 from fileserver.formats.records import count_quotes
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
-from fileserver.transfer.ledger import PartRow, Plan, Segment, StoredStep
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent
 from fileserver.transfer.plan import at_once, steps_of
+from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep
 from fileserver.transfer.spec import format_from_json
 from planes import checksum
 from planes.errors import Refused, Unsupported
@@ -145,25 +146,26 @@ class _Filling:
             else:
                 receipt, quotes = await self._put(upload, step)
         if receipt.size != step.size:
-            receipt = StepReceipt(step.number, step.size, receipt.crc64nvme, receipt.etag, receipt.compared)
+            receipt = replace(receipt, number=step.number, size=step.size)
         self._count(step, receipt, native=step.native)
         self._unrecorded.append(StoredStep(part, receipt, quotes))
 
     async def write_at_once(self, row: PartRow, step: Step) -> None:
         """A small part that one put writes whole."""
         number, key = row.part.number, row.part.key
-        name, replace = upload_id(self.transfer, number), self.plan.overwrite
+        name, over = upload_id(self.transfer, number), self.plan.overwrite
         way = at_once(row.part, [step], self.plan.limits, lambda plane: self.plan.native.get(plane) == "")
         async with self._gate:
             if way == "copy":
                 (extent,) = row.part.pieces
                 assert isinstance(extent, Extent)
                 ticket = await self._ticket(extent.plane, extent.on_plane)
-                receipt = await _by_route(extent.plane, self.target.copy(key, ticket, upload_id=name, replace=replace))
+                receipt = await _by_route(extent.plane, self.target.copy(key, ticket, upload_id=name, replace=over))
             else:
                 async with self._executor.buffers.take(step.size) as buffer:
                     await self._read(step, buffer)
-                    receipt = await self.target.put(key, buffer, upload_id=name, replace=replace)
+                    receipt = await self.target.put(key, buffer, upload_id=name, replace=over)
+                    receipt = self._with_other(receipt, buffer)
         self._count(step, receipt, native=way == "copy")
         self._live.parts_done += 1
         self._ended.append((number, receipt))
@@ -178,8 +180,14 @@ class _Filling:
     async def _put(self, upload: Upload, step: Step) -> tuple[StepReceipt, int | None]:
         async with self._executor.buffers.take(step.size) as buffer:
             crc = await self._read(step, buffer)
-            receipt = await upload.put(step.number, step.offset, buffer, crc)
+            receipt = self._with_other(await upload.put(step.number, step.offset, buffer, crc), buffer)
             return receipt, count_quotes(self._counted, buffer) if self._counted else None
+
+    def _with_other(self, receipt: StepReceipt, buffer: memoryview) -> StepReceipt:
+        """The receipt with the checksum of the plan's kind, of bytes that passed through us."""
+        if self.plan.kind == "crc64nvme" or receipt.other is not None:
+            return receipt
+        return replace(receipt, other=checksum.compute(buffer, kind=self.plan.kind))
 
     async def _read(self, step: Step, buffer: memoryview) -> int:
         at = 0
@@ -228,8 +236,8 @@ class _Filling:
 
     def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
         ledger.add_steps(c, self.transfer, stored)
-        for number, receipt in ended:
-            ledger.part_done(c, self.transfer, number, crc=receipt.crc64nvme, compared=receipt.compared, version="")
+        done = [Done(number, r.crc64nvme, r.other, r.compared) for number, r in ended]
+        ledger.parts_done(c, self.transfer, done)
 
 
 async def _by_route(plane: str, copy: Coroutine[None, None, StepReceipt]) -> StepReceipt:

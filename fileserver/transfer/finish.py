@@ -22,10 +22,10 @@ from fileserver.errors import FormatMismatch
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import copies, upload_id
-from fileserver.transfer.ledger import PartRow, Plan, Record, StoredStep
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.plan import steps_of
+from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep
 from planes import checksum
 from planes.errors import Corrupt, Error
 from planes.plane import KIB, MIB, Plane
@@ -62,10 +62,10 @@ class Finisher:
             first, last = page[0].part.number, page[-1].part.number
             stored = await self._store.read(lambda c, a=first, b=last: ledger.steps(c, transfer, a, b))  # type: ignore[misc]
             gate = asyncio.Semaphore(AT_ONCE)
-            done: list[dict[str, Any]] = []
+            done: list[Done] = []
 
             async def one(
-                row: PartRow, gate: asyncio.Semaphore = gate, stored: Any = stored, done: list[Any] = done
+                row: PartRow, gate: asyncio.Semaphore = gate, stored: Any = stored, done: list[Done] = done
             ) -> None:
                 async with gate:
                     done.append(await self._commit_part(plan, row, stored.get(row.part.number, [])))
@@ -77,7 +77,7 @@ class Finisher:
             finally:
                 await asyncio.shield(self._store.write(lambda c, done=done: ledger.parts_done(c, transfer, done)))  # type: ignore[misc]
 
-    async def _commit_part(self, plan: Plan, row: PartRow, stored: list[StoredStep]) -> dict[str, Any]:
+    async def _commit_part(self, plan: Plan, row: PartRow, stored: list[StoredStep]) -> Done:
         part = row.part
         expected = [s.size for s in steps_of(part, plan.limits, copies(plan))]
         if [s.receipt.size for s in stored] != expected:
@@ -90,13 +90,14 @@ class Finisher:
             )
             raise FormatMismatch(msg, part=str(part.number), key=part.key)
         crc: int | None = 0
+        other: int | None = 0 if plan.kind != "crc64nvme" else None
         for s in stored:
-            known = crc is not None and s.receipt.crc64nvme is not None
-            crc = checksum.combine(crc or 0, s.receipt.crc64nvme or 0, s.receipt.size) if known else None
+            crc = _join(crc, (s.receipt.crc64nvme, s.receipt.size))
+            other = _join(other, (s.receipt.other, s.receipt.size), plan.kind)
         compared = all(s.receipt.compared for s in stored)
         upload = self._planes.plane(plan.plane).resume(row.token or "")
         info = await upload.commit([s.receipt for s in stored], part.size, crc)
-        return {"number": part.number, "crc": crc, "compared": compared, "version": info.version}
+        return Done(part.number, crc, other, compared, info.version)
 
     # --- evidence -----------------------------------------------------------------------------------------------
 
@@ -109,25 +110,27 @@ class Finisher:
         known = await self._source_values(transfer)
         written: int | None = 0
         expected: int | None = 0
+        crc: int | None = 0
         all_compared = True
         async for page in self._pages(transfer):
             marks: list[int] = []
             for row in page:
-                value, whole = self._expected(row, known)
-                expected = _join(expected, value)
-                written = _join(written, (row.crc64nvme, row.part.size))
-                if whole and row.crc64nvme is not None and value[0] is not None:
-                    _same(row.crc64nvme, value[0], f"part {row.part.number} ({row.part.key})")
+                value, whole = _expected(row, known, plan.kind)
+                mine = (row.value(plan.kind), row.part.size)
+                expected, written = _join(expected, value, plan.kind), _join(written, mine, plan.kind)
+                crc = _join(crc, (row.crc64nvme, row.part.size))
+                if whole and mine[0] is not None and value[0] is not None:
+                    _same(mine[0], value[0], f"part {row.part.number} ({row.part.key})", plan.kind)
                     marks += [] if row.compared else [row.part.number]
                 elif not row.compared:
                     all_compared = False
             await self._mark(transfer, marks)
         if written is not None and expected is not None:
-            _same(written, expected, "the whole")
-            return Proof("compared", written)
+            _same(written, expected, "the whole", plan.kind)
+            all_compared = True
         if not all_compared or verify_read:
             all_compared = await self._look(transfer, plan, live, read=verify_read)
-        return Proof("compared" if all_compared else "pinned", written)
+        return Proof("compared" if all_compared else "pinned", crc)
 
     async def _source_values(self, transfer: str) -> dict[tuple[str, str], Source]:
         found: dict[tuple[str, str], Source] = {}
@@ -136,22 +139,6 @@ class Finisher:
             found |= {(s.plane, s.key): s for s in page}
             after += len(page)
         return found
-
-    @staticmethod
-    def _expected(row: PartRow, known: dict[tuple[str, str], Source]) -> tuple[tuple[int | None, int], bool]:
-        """((checksum, size) that the sources' values say by the end of this part, whether it is the part's own)."""
-        total: int | None = 0
-        size = 0
-        whole = True
-        for piece in row.part.pieces:
-            if isinstance(piece, Literal):
-                total, size = _join(total, (checksum.compute(piece.data), piece.size)), size + piece.size
-                continue
-            source = known[piece.plane, piece.key]
-            whole = whole and piece.whole
-            if piece.end == piece.of:  # the value of a source counts once, where the source ends
-                total, size = _join(total, (source.checksums.get("crc64nvme"), source.size)), size + source.size
-        return (total, size), whole
 
     async def _mark(self, transfer: str, numbers: list[int]) -> None:
         if numbers:
@@ -327,22 +314,39 @@ async def all_of(work: Any) -> None:
         raise inner from None
 
 
-def _join(total: int | None, piece: tuple[int | None, int]) -> int | None:
+def _join(total: int | None, piece: tuple[int | None, int], kind: str = "crc64nvme") -> int | None:
+    """The checksum of what is known so far and a piece; None once something is unknown."""
     value, size = piece
     if size == 0:
         return total
-    return None if total is None or value is None else checksum.combine(total, value, size)
+    return None if total is None or value is None else checksum.combine(total, value, size, kind)
 
 
-def _same(one: int, other: int, what: str) -> None:
+def _same(one: int, other: int, what: str, kind: str = "crc64nvme") -> None:
     if one != other:
-        msg = (
-            f"{what}: CRC64NVME is {checksum.to_hex(one)} as written, {checksum.to_hex(other)} as the source says;"
-            " the transfer is undone"
-        )
-        raise Corrupt(msg, written=checksum.to_hex(one), source=checksum.to_hex(other))
+        mine, its = checksum.to_hex(one, kind), checksum.to_hex(other, kind)
+        msg = f"{what}: {kind} is {mine} as written, {its} as the source says; the transfer is undone"
+        raise Corrupt(msg, written=mine, source=its)
 
 
 def _file_part(plan: Plan, row: PartRow) -> FilePart:
-    values = {} if row.crc64nvme is None else {"crc64nvme": row.crc64nvme}
+    values = {kind: value for kind in ("crc64nvme", plan.kind) if (value := row.value(kind)) is not None}
     return FilePart(row.part.number, plan.plane, row.part.key, row.part.size, row.version, values, owned=True)
+
+
+def _expected(row: PartRow, known: dict[tuple[str, str], Source], kind: str) -> tuple[tuple[int | None, int], bool]:
+    """((checksum, size) of what the sources' values prove by the end of a part, whether that is the part's own)."""
+    total: int | None = 0
+    size = 0
+    whole = True
+    for piece in row.part.pieces:
+        if isinstance(piece, Literal):
+            value: int | None = checksum.compute(piece.data, kind=kind)
+        else:
+            whole = whole and piece.whole
+            if piece.end != piece.of:  # the value of a source counts once, where the source ends
+                continue
+            value = known[piece.plane, piece.key].checksums.get(kind)
+        length = piece.size if isinstance(piece, Literal) else piece.of
+        total, size = _join(total, (value, length), kind), size + length
+    return (total, size), whole

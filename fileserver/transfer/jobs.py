@@ -26,9 +26,9 @@ from fileserver.errors import Cancelled, InvalidSpec, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import RouteRefused
-from fileserver.transfer.ledger import Record
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.planning import Drawing, Planner, check_names
+from fileserver.transfer.record import Record, plain
 from fileserver.transfer.spec import Spec, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes.errors import Error
@@ -38,7 +38,7 @@ VERSION: Final = "1"
 """Of the workflow: raised only when the order of its steps changes."""
 
 MEMORY: Final = 128 * MIB
-WIDTH: Final = 4
+WIDTH: Final = 2
 """Segments of a transfer that run side by side."""
 
 _KEPT: Final = 30 * 24 * 3600.0
@@ -267,7 +267,7 @@ class Jobs:
             record = await self.stages.record(transfer)
             ahead = record.progress.forward(live.progress)
             if ahead != record.progress and record.ended is None:
-                values = {"progress": ledger.plain(ahead)}
+                values = {"progress": plain(ahead)}
                 await self._store.write(lambda c, t=transfer, v=values: ledger.update(c, t, now(), **v))  # type: ignore[misc]
 
     async def _tick(self) -> None:

@@ -7,8 +7,8 @@ stored in `steps`. All of it survives the process, and none of it is ever held w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,116 +16,9 @@ from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import TargetBusy, TransferNotFound
 from fileserver.transfer.manifest import Part, Source, pieces_from_json, pieces_to_json
+from fileserver.transfer.record import Done, PartRow, Plan, Progress, Record, Segment, StoredStep
 from planes import checksum
-from planes.plane import Limits, StepReceipt
-
-ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
-"""States that stay."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a transfer is; bytes, as in the wire's Progress."""
-
-    bytes_total: int = 0
-    bytes_done: int = 0
-    bytes_through_us: int = 0
-    bytes_native: int = 0
-    bytes_checked: int = 0
-    parts_total: int = 0
-    parts_done: int = 0
-
-    def forward(self, other: Progress) -> Progress:
-        """The farther of both in every number: progress never goes backwards."""
-        mine, its = asdict(self), asdict(other)
-        return Progress(**{name: max(mine[name], its[name]) for name in mine})
-
-
-def plain(progress: Progress) -> dict[str, int]:
-    """Plain data for the store."""
-    return asdict(progress)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What planning decided, beside the manifest; small, read whole.
-
-    `limits` are the target's at planning: packing again gives the same steps whatever the configuration says later.
-    `native` tells for each source plane "" (the target copies by itself) or why not.
-    """
-
-    plane: str
-    file: str
-    format: dict[str, Any] | None
-    split: str
-    size: int
-    parts: int
-    limits: Limits
-    native: dict[str, str]
-    overwrite: bool
-    windows: int = 0
-    opened: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for the store."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
-        """The inverse of `to_json`."""
-        return cls(**{**data, "limits": Limits(**data["limits"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One transfer as it stands."""
-
-    id: str
-    spec: dict[str, Any]
-    state: str
-    wish: str
-    run: int
-    created: float
-    updated: float
-    ended: float | None = None
-    plan: Plan | None = None
-    progress: Progress = field(default_factory=Progress)
-    error: dict[str, Any] | None = None
-    outcome: dict[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PartRow:
-    """A part of the manifest with what is known of it."""
-
-    part: Part
-    token: str | None
-    crc64nvme: int | None
-    compared: bool
-    version: str
-    done: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A run of whole small parts (`last_step` 0), or steps first … last of one large part."""
-
-    number: int
-    first_part: int
-    last_part: int
-    first_step: int
-    last_step: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredStep:
-    """A step's receipt with the quotes that were counted on the way (None: its bytes did not pass through us)."""
-
-    part: int
-    receipt: StepReceipt
-    quotes: int | None = None
+from planes.plane import StepReceipt
 
 
 def create(c: sa.Connection, record: Record, request_id: str, target: str) -> Record:
@@ -297,16 +190,11 @@ def set_tokens(c: sa.Connection, transfer: str, tokens: dict[int, str]) -> None:
         _set_part(c, transfer, number, token=token)
 
 
-def part_done(c: sa.Connection, transfer: str, number: int, *, crc: int | None, compared: bool, version: str) -> None:
-    """A part is committed."""
-    text = None if crc is None else checksum.to_hex(crc)
-    _set_part(c, transfer, number, crc64nvme=text, compared=compared, version=version, done=True)
-
-
-def parts_done(c: sa.Connection, transfer: str, done: Sequence[dict[str, Any]]) -> None:
-    """These parts are committed; rows as the arguments of `part_done`."""
-    for row in done:
-        part_done(c, transfer, **row)
+def parts_done(c: sa.Connection, transfer: str, done: Sequence[Done]) -> None:
+    """These parts are committed."""
+    for d in done:
+        values = {"crc64nvme": _hex(d.crc64nvme), "other": _hex(d.other, 8)}
+        _set_part(c, transfer, d.number, **values, compared=d.compared, version=d.version, done=True)
 
 
 def parts_compared(c: sa.Connection, transfer: str, numbers: Sequence[int]) -> None:
@@ -323,7 +211,8 @@ def add_steps(c: sa.Connection, transfer: str, stored: Sequence[StoredStep]) -> 
             "part": s.part,
             "number": s.receipt.number,
             "size": s.receipt.size,
-            "crc64nvme": None if s.receipt.crc64nvme is None else checksum.to_hex(s.receipt.crc64nvme),
+            "crc64nvme": _hex(s.receipt.crc64nvme),
+            "other": _hex(s.receipt.other, 8),
             "etag": s.receipt.etag,
             "compared": s.receipt.compared,
             "quotes": s.quotes,
@@ -344,8 +233,10 @@ def steps(
         query = query.where(s.number <= last)
     found: dict[int, list[StoredStep]] = {}
     for r in c.execute(query.order_by(s.part, s.number)):
-        crc = None if r.crc64nvme is None else checksum.from_hex(r.crc64nvme)
-        stored = StoredStep(r.part, StepReceipt(r.number, r.size, crc, r.etag, r.compared), r.quotes)
+        receipt = StepReceipt(
+            r.number, r.size, _number(r.crc64nvme), r.etag, compared=r.compared, other=_number(r.other)
+        )
+        stored = StoredStep(r.part, receipt, r.quotes)
         found.setdefault(r.part, []).append(stored)
     return found
 
@@ -356,8 +247,16 @@ def _set_part(c: sa.Connection, transfer: str, number: int, **values: Any) -> No
 
 
 def _part(r: Any) -> PartRow:
-    crc = None if r.crc64nvme is None else checksum.from_hex(r.crc64nvme)
-    return PartRow(Part(r.number, r.key, pieces_from_json(r.pieces)), r.token, crc, r.compared, r.version, r.done)
+    part = Part(r.number, r.key, pieces_from_json(r.pieces))
+    return PartRow(part, r.token, _number(r.crc64nvme), _number(r.other), r.compared, r.version, r.done)
+
+
+def _hex(value: int | None, digits: int = 16) -> str | None:
+    return None if value is None else f"{value:0{digits}x}"
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else checksum.from_hex(text)
 
 
 def _record(row: Any) -> Record:

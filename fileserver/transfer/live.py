@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from fileserver.errors import Cancelled
-from fileserver.transfer.ledger import Progress
+from fileserver.transfer.record import Progress
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from fileserver.transfer.ledger import Segment
 from fileserver.transfer.manifest import Extent, Literal, Part, Source
+from fileserver.transfer.record import Segment
 from planes.pack import Piece, Step, pack
 from planes.plane import GIB, Limits
 

@@ -18,9 +18,9 @@ from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv
 from fileserver.transfer import plan, survey
-from fileserver.transfer.ledger import Plan
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.partition import Points, Read, last_terminated, partition, targets
+from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, format_from_json, format_to_json
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info
@@ -172,8 +172,16 @@ class Planner:
             limits=self._planes.plane(target.plane).limits,
             native=self._native(target.plane, sources),
             overwrite=spec.overwrite,
+            kind=survey.common_kind(sources),
             windows=windows,
         )
+        for part in parts():
+            if part.size > made.limits.max_object:
+                msg = (
+                    f"part {part.number} would have {part.size} bytes, but an object of {target.plane} can have"
+                    f" {made.limits.max_object} at most; ask for more parts"
+                )
+                raise InvalidSpec(msg, {"spec.parts": msg}, plane=target.plane)
         return Drawing(sources, made, parts, warnings)
 
     def _native(self, target: str, sources: Sequence[Source]) -> dict[str, str]:

@@ -22,11 +22,11 @@ from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import Executor, copies, upload_id
 from fileserver.transfer.finish import Finisher, Proof, all_of
-from fileserver.transfer.ledger import PartRow, Plan, Record
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Part
 from fileserver.transfer.plan import at_once, segments, steps_of
 from fileserver.transfer.planning import Planner
+from fileserver.transfer.record import PartRow, Plan, Record, plain
 from fileserver.transfer.spec import spec_from_json
 from planes.pack import Step
 
@@ -100,7 +100,9 @@ class Stages:
             async with gate:
                 if again:  # a crash may have come between begin and record
                     await target.discard(key, upload_id(transfer, number))
-                upload = await target.upload(key, upload_id=upload_id(transfer, number), replace=plan.overwrite)
+                upload = await target.upload(
+                    key, upload_id=upload_id(transfer, number), replace=plan.overwrite, kind=plan.kind
+                )
                 tokens[number] = upload.token
 
         first = 1
@@ -159,7 +161,7 @@ class Stages:
         moment = now()
         outcome = self._outcome(record, plan, proof, live, moment)
         record = replace(record, progress=record.progress.forward(live.progress))
-        await self._store.write(lambda c: ledger.update(c, transfer, moment, progress=ledger.plain(record.progress)))
+        await self._store.write(lambda c: ledger.update(c, transfer, moment, progress=plain(record.progress)))
         await self._finisher.publish(record, proof, outcome, moment, moment + self._retire_after)
 
     def _outcome(self, record: Record, plan: Plan, proof: Proof, live: Live, moment: float) -> dict[str, Any]:
@@ -186,7 +188,7 @@ class Stages:
         record = await self.record(transfer)
         if record.ended is not None:
             return
-        progress = ledger.plain(record.progress.forward(live.progress))
+        progress = plain(record.progress.forward(live.progress))
         if kind == "pause":
             values: dict[str, Any] = {"state": "PAUSED", "wish": "", "progress": progress}
             await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))

@@ -88,6 +88,14 @@ def composed(sources: Sequence[Source]) -> int | None:
     return total
 
 
+def common_kind(sources: Sequence[Source]) -> str:
+    """The checksum that all sources have, CRC64NVME before the others; CRC64NVME too if there is none."""
+    for kind in checksum.WIDTH:
+        if all(kind in s.checksums for s in sources if s.size):
+            return kind
+    return "crc64nvme"
+
+
 async def _matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[str]:
     """Keys right below a folder (with its slash, or empty) whose last element matches a mask of `*` and `?`."""
     prefix, mask, after = folder + re.split(r"[*?]", mask, maxsplit=1)[0], mask.replace("[", "[[]"), ""

@@ -42,11 +42,12 @@ PIECE = os.urandom(MIB)
 CRC = checksum.compute(PIECE, 0, "crc32c")
 
 
+# ruff: noqa: ARG002 - the planes' own names
 class NullUpload(WrappedUpload):
-    async def put(self, number, offset, data, crc64nvme=None):
+    async def put(self, number, _offset, data, crc64nvme=None):
         return StepReceipt(number, memoryview(data).nbytes, crc64nvme)
 
-    async def commit(self, steps, size, crc64nvme):
+    async def commit(self, _steps, _size, _crc64nvme):
         await self.inner.abort()
 
 
@@ -165,7 +166,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        server = context.Process(target=serve, args=(count, Path(folder), theirs))
+        server = context.Process(target=serve, args=(count, Path(folder), theirs), daemon=True)
         server.start()
         with grpc.insecure_channel(f"127.0.0.1:{ours.recv()}", options=OPTIONS) as channel:
             print(f"{count} MiB, server and client on {os.cpu_count()} cores, five rounds")

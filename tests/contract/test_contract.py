@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from planes.checksum import compute
+from planes.checksum import combine_all, compute
 from planes.errors import (
     AlreadyExists,
     Changed,
@@ -375,6 +375,46 @@ async def test_an_upload_without_bytes_makes_an_empty_object(plane):
         step = await upload.put(1, 0, b"")
         await upload.commit([step], 0, 0)
     assert await content(plane, KEY) == b""
+
+
+@pytest.mark.parametrize("kind", ["crc32", "crc32c"])
+async def test_an_upload_of_another_kind_of_checksum_is_the_same_object(plane, elsewhere, kind):
+    steps = three_steps(plane)
+    whole = b"".join(steps)
+    async with await plane.upload(KEY, upload_id=attempt(), kind=kind) as upload:
+        receipts = [await upload.put(n + 1, offsets(steps)[n], steps[n], compute(steps[n])) for n in (2, 0)]
+        receipts.append(await elsewhere.resume(upload.token).put(2, offsets(steps)[1], steps[1]))
+        with pytest.raises(Corrupt):
+            await upload.put(2, offsets(steps)[1], steps[1], compute(b"others"))
+        receipts[-1] = await upload.put(2, offsets(steps)[1], steps[1])
+        with pytest.raises(Corrupt):
+            await upload.commit(receipts, len(whole), compute(b"others"))
+        assert await absent(plane, KEY)
+        info = await upload.commit(receipts, len(whole), compute(whole))
+        assert await elsewhere.resume(upload.token).commit(receipts, len(whole), compute(whole)) == info
+    assert await content(elsewhere, KEY) == whole
+    in_order = sorted(receipts, key=lambda r: r.number)
+    assert [r.crc64nvme for r in in_order] == [compute(s) for s in steps]
+    assert {r.other is None for r in in_order} == {kind not in info.checksums}
+    known = [(r.other, r.size) for r in in_order if r.other is not None]
+    assert combine_all(known, kind) == info.checksums.get(kind, 0)
+    for stored, value in info.checksums.items():
+        assert value == compute(whole, kind=stored)
+
+
+@pytest.mark.parametrize("kind", ["crc32", "crc32c"])
+async def test_ranges_are_copied_into_an_upload_of_another_kind(plane, kind):
+    ticket, data = await source(plane)
+    middle, tail = data[13 : plane.limits.min_copy_source + 4000], b"the end"
+    async with await plane.upload(KEY, upload_id=attempt(), kind=kind) as upload:
+        receipts = [
+            await upload.put(2, len(middle), tail),
+            await upload.copy(1, 0, ticket, 13, 13 + len(middle)),
+        ]
+        info = await upload.commit(receipts, len(middle) + len(tail), None)
+    assert await content(plane, KEY) == middle + tail
+    for stored, value in info.checksums.items():
+        assert value == compute(middle + tail, kind=stored)
 
 
 # Copies by the provider.

@@ -118,7 +118,8 @@ async def test_a_change_during_a_copy_is_changed_and_not_corrupt(plane, root, ch
             await upload.copy(1, 0, ticket, 0, 600_000)
 
 
-async def test_a_slice_that_arrives_damaged_is_corrupt(plane, root):
+async def test_a_slice_that_arrives_damaged_is_corrupt(make, root):
+    plane = make(durability="fsync")
     (root / "source").write_bytes(os.urandom(600_000))
     ticket = plane.copy_ticket(await plane.stat("source"))
 
@@ -608,7 +609,7 @@ def test_a_way_that_is_refused_is_not_tried_again(large, tmp_path):
         tried.append("reflink")
         raise OSError(errno.EOPNOTSUPP, "not here")
 
-    mover = Mover({"reflink": refuse, "range": copy_range})
+    mover = Mover(ways={"reflink": refuse, "range": copy_range})
     with large.open("rb") as source, (tmp_path / "target").open("w+b") as target:
         for _ in range(2):
             mover.copy(Source(source.fileno(), 0, 2 * SLICE, "", "source"), target.fileno(), 0, Stop())
@@ -616,7 +617,7 @@ def test_a_way_that_is_refused_is_not_tried_again(large, tmp_path):
 
 
 def test_when_no_way_is_left_the_caller_is_told_so(large, tmp_path):
-    mover = Mover({"range": refused, "send": refused})
+    mover = Mover(ways={"range": refused, "send": refused})
     with large.open("rb") as source, (tmp_path / "target").open("w+b") as target, pytest.raises(Unsupported):
         mover.copy(Source(source.fileno(), 0, 100, "", "source"), target.fileno(), 0, Stop())
 
@@ -626,10 +627,20 @@ def test_a_failure_that_is_no_refusal_is_passed_on(large, tmp_path):
         raise OSError(errno.ENOSPC, "full")
 
     with large.open("rb") as source, (tmp_path / "target").open("w+b") as target, pytest.raises(OSError, match="full"):
-        Mover({"range": full}).copy(Source(source.fileno(), 0, 9, "", "source"), target.fileno(), 0, Stop())
+        Mover(ways={"range": full}).copy(Source(source.fileno(), 0, 9, "", "source"), target.fileno(), 0, Stop())
 
 
-async def test_both_sides_of_a_copy_are_read_and_counted(plane, root):
+async def test_a_copy_that_need_not_be_durable_takes_the_kernels_word_and_reads_the_target_alone(plane, root):
+    data = os.urandom(1000)
+    (root / "source").write_bytes(data)
+    receipt = await plane.copy("target", plane.copy_ticket(await plane.stat("source")), upload_id="u")
+    assert not receipt.compared
+    assert receipt.bytes_checked == 1000
+    assert receipt.crc64nvme == compute(data)
+
+
+async def test_both_sides_of_a_copy_are_read_and_counted(make, root):
+    plane = make(durability="fsync")
     (root / "source").write_bytes(os.urandom(1000))
     receipt = await plane.copy("target", plane.copy_ticket(await plane.stat("source")), upload_id="u")
     assert receipt.compared

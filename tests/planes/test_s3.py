@@ -9,6 +9,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,14 @@ from planes.errors import (
     Unavailable,
     Unsupported,
 )
-from planes.plane import KIB, MIB, Extent, Info, Ticket
+from planes.faulty import FaultyPlane
+from planes.limited import LimitedPlane
+from planes.metered import MeteredPlane
+from planes.plane import KIB, MIB, Extent, Info, Plane, StepReceipt, Ticket
+from planes.retrying import RetryingPlane
 from planes.s3 import S3Plane, S3Settings
+from planes.settings import PlaneLimits
+from planes.wrapped import WrappedPlane
 from tests.doubles import localbucket, proxy, seaweedfs
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -188,7 +195,7 @@ async def test_a_commit_with_another_checksum_publishes_nothing_and_can_be_corre
             await upload.commit([step], len(SMALL) - 1, None)
         # The store itself refuses it too, where we could not compose: here it is asked with the wrong value.
         with monkeypatch.context() as patched:
-            patched.setattr(checksum, "combine_all", lambda _: 1)
+            patched.setattr(checksum, "combine_all", lambda *_: 1)
             with pytest.raises(Corrupt, match="BadDigest"):
                 await upload.commit([step], len(SMALL), None)
         with pytest.raises(NotFound):
@@ -229,6 +236,153 @@ async def test_a_whole_copy_is_answered_with_its_checksum(shaky, between, behind
     assert between.payload < 10 * KIB
     with pytest.raises(AlreadyExists):
         await shaky.copy(f"whole/{proved}", await ticket_of(shaky, source), upload_id="t-7")
+
+
+# --- sources that have a CRC32 or a CRC32C of the whole, and no CRC64NVME
+
+OTHERS = {"crc32": "CRC32", "crc32c": "CRC32C"}
+CUT = 6 * MIB + 7
+
+
+@pytest.fixture(params=OTHERS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def others(behind):
+    """The source of each kind, written as strangers do."""
+    for name, algorithm in OTHERS.items():
+        behind.put_object(Bucket="lake", Key=f"source/{name}", Body=BODY, ChecksumAlgorithm=algorithm)
+
+
+async def three_steps(upload: Any, ticket: Ticket) -> list[StepReceipt]:
+    """The whole source again: copied up to an odd byte, put for 5 MiB, copied to the end."""
+    after = CUT + 5 * MIB
+    return [
+        await upload.copy(3, after, ticket, after, BIG),
+        await upload.put(2, CUT, memoryview(BODY)[CUT:after]),
+        await upload.copy(1, 0, ticket, 0, CUT),
+    ]
+
+
+@pytest.mark.usefixtures("others")
+async def test_steps_of_the_sources_kind_make_the_value_that_the_source_has(plane, behind, kind):
+    source = await plane.stat(f"source/{kind}")
+    assert source.checksums == {kind: checksum.compute(BODY, kind=kind)}
+    async with await plane.upload(f"kind/{kind}", upload_id="t-50", kind=kind) as upload:
+        steps = await three_steps(upload, await ticket_of(plane, source.key))
+        made = await upload.commit(steps, BIG, None)
+    steps.sort(key=lambda step: step.number)
+    cuts = [BODY[:CUT], BODY[CUT : CUT + 5 * MIB], BODY[CUT + 5 * MIB :]]
+    assert [step.other for step in steps] == [checksum.compute(cut, kind=kind) for cut in cuts]
+    assert [step.crc64nvme for step in steps] == [None, checksum.compute(cuts[1]), None]
+    assert [step.compared for step in steps] == [False, True, False]
+    composed = checksum.combine_all([(step.other or 0, step.size) for step in steps], kind)
+    assert {kind: composed} == made.checksums == source.checksums
+    assert (await plane.stat(f"kind/{kind}")).checksums == source.checksums
+    stored = behind.head_object(Bucket="lake", Key=f"kind/{kind}", ChecksumMode="ENABLED")
+    assert stored["ChecksumType"] == "FULL_OBJECT"
+    assert stored[f"Checksum{OTHERS[kind]}"] == checksum.to_s3(composed, kind)
+    assert await read(plane, f"kind/{kind}") == BODY
+
+
+@pytest.mark.usefixtures("others")
+async def test_a_commit_of_another_kind_with_wrong_steps_publishes_nothing(plane, kind):
+    key = f"kind/wrong-{kind}"
+    async with await plane.upload(key, upload_id="t-51", kind=kind) as upload:
+        third, second, first = good = await three_steps(upload, await ticket_of(plane, f"source/{kind}"))
+        swapped = [replace(first, number=2), replace(second, number=1), third]
+        with pytest.raises(Corrupt, match=r"Invalid|BadDigest"):
+            await upload.commit(swapped, BIG, None)
+        with pytest.raises(Corrupt, match="BadDigest"):
+            await upload.commit([replace(first, other=third.other), second, third], BIG, None)
+        with pytest.raises(Corrupt, match="BadDigest"):
+            await upload.commit([first, replace(second, other=1), third], BIG, None)
+        with pytest.raises(Corrupt, match=OTHERS[kind]):
+            await upload.commit([first, second, replace(third, other=None)], BIG, None)
+        with pytest.raises(NotFound):
+            await plane.stat(key)
+        await upload.commit(good, BIG, None)
+    assert await read(plane, key) == BODY
+
+
+async def test_a_put_of_another_kind_is_held_against_what_the_caller_and_the_store_say(shaky, between, kind):
+    async with await shaky.upload(f"kind/put-{kind}", upload_id="t-52", kind=kind) as upload:
+        with pytest.raises(Corrupt, match="step 1"):
+            await upload.put(1, 0, SMALL, crc64nvme=1)
+        assert between.requests("PUT", "partNumber") == []
+        between.once(
+            proxy.with_header(f"x-amz-checksum-{kind}", checksum.to_s3(5, kind)), method="PUT", query="partNumber"
+        )
+        with pytest.raises(Corrupt, match="step 1"):
+            await upload.put(1, 0, SMALL)
+        step = await upload.put(1, 0, SMALL, crc64nvme=checksum.compute(SMALL))
+        with pytest.raises(Corrupt, match="CRC64NVME"):
+            await upload.commit([step], len(SMALL), 1)
+    sent = between.requests("PUT", "partNumber")[-1].headers
+    assert sent[f"x-amz-checksum-{kind}"] == checksum.to_s3(checksum.compute(SMALL, kind=kind), kind)
+
+
+async def test_a_token_keeps_the_kind_and_one_without_it_is_of_crc64nvme(plane, kind):
+    async with await plane.upload(f"kind/token-{kind}", upload_id="t-53", kind=kind) as upload:
+        resumed = plane.resume(upload.token)
+        assert resumed.token == upload.token
+        step = await resumed.put(1, 0, SMALL)
+        assert step.other == checksum.compute(SMALL, kind=kind)
+        made = await plane.resume(upload.token).commit([step], len(SMALL), checksum.compute(SMALL))
+    assert made.checksums == {kind: step.other}
+    async with await plane.upload(f"kind/old-{kind}", upload_id="t-54") as upload:
+        old = json.dumps({name: value for name, value in json.loads(upload.token).items() if name != "kind"})
+        step = await plane.resume(old).put(1, 0, SMALL)
+        made = await plane.resume(old).commit([step], len(SMALL), None)
+    assert (step.other, made.checksums) == (None, {"crc64nvme": checksum.compute(SMALL)})
+
+
+DECORATORS: list[Callable[[S3Plane], Plane]] = [
+    WrappedPlane,
+    FaultyPlane,
+    MeteredPlane,
+    RetryingPlane,
+    lambda plane: LimitedPlane(plane, PlaneLimits()),
+]
+
+
+@pytest.mark.parametrize("decorate", DECORATORS, ids=["wrapped", "faulty", "metered", "retrying", "limited"])
+async def test_decorated_planes_pass_the_kind_on(plane, decorate):
+    async with await decorate(plane).upload("kind/passed", upload_id="t-58", kind="crc32c") as upload:
+        assert json.loads(upload.token)["kind"] == "crc32c"
+        assert (await upload.put(1, 0, SMALL)).other == checksum.compute(SMALL, kind="crc32c")
+
+
+@pytest.mark.parametrize("data", [SMALL, b""], ids=["some", "empty"])
+async def test_a_lost_commit_of_another_kind_is_settled_by_its_value(shaky, between, kind, data):
+    upload = await shaky.upload(f"kind/lost-{kind}-{len(data)}", upload_id="t-55", kind=kind)
+    steps = [await upload.put(1, 0, data)] if data else []
+    between.once(proxy.drop_answer, method="POST", query="uploadId")
+    made = await upload.commit(steps, len(data), None)
+    assert made.checksums == {kind: checksum.compute(data, kind=kind)}
+    assert await shaky.resume(upload.token).commit(steps, len(data), None) == made
+
+
+async def test_a_lost_commit_of_another_kind_with_another_value_is_no_success(shaky, between, kind):
+    upload = await shaky.upload(f"kind/doubt-{kind}", upload_id="t-57", kind=kind)
+    step = await upload.put(1, 0, SMALL)
+    between.once(proxy.drop_answer, method="POST", query="uploadId")
+    between.once(proxy.with_header(f"x-amz-checksum-{kind}", checksum.to_s3(5, kind)), method="HEAD")
+    with pytest.raises(Unavailable):
+        await upload.commit([step], len(SMALL), None)
+    assert (await upload.commit([step], len(SMALL), None)).checksums == {kind: step.other}
+
+
+@pytest.mark.usefixtures("others")
+async def test_a_whole_copy_of_another_kind_says_its_value_and_no_crc64nvme(shaky, between, kind):
+    source = await shaky.stat(f"source/{kind}")
+    receipt = await shaky.copy(f"kind/whole-{kind}", await ticket_of(shaky, source.key), upload_id="t-56")
+    assert (receipt.size, receipt.crc64nvme, receipt.other) == (BIG, None, source.checksums[kind])
+    made = await shaky.stat(f"kind/whole-{kind}")
+    assert (made.checksums, made.version) == (source.checksums, receipt.etag)
+    assert between.payload < 10 * KIB
 
 
 # --- sources that change
@@ -697,13 +851,14 @@ async def test_a_store_without_checksums_or_metadata_still_works(tmp_path, monke
         plane = S3Plane("plain", S3Settings.model_validate(given | keys))
         receipt = await plane.put("a", BODY, upload_id="t-38")
         assert (receipt.crc64nvme, receipt.compared) == (checksum.compute(BODY), False)
-        async with await plane.upload("b", upload_id="t-39") as upload:
+        async with await plane.upload("b", upload_id="t-39", kind="crc32") as upload:
             steps = [
                 await upload.copy(1, 0, await ticket_of(plane, "a"), 1, BIG),
                 await upload.put(2, BIG - 1, b"end"),
             ]
             made = await upload.commit(steps, BIG + 2, None)
         assert ([step.crc64nvme for step in steps], made.checksums) == ([None, checksum.compute(b"end")], {})
+        assert [step.other for step in steps] == [None, None]
         assert await read(plane, "b") == BODY[1:] + b"end"
         await plane.copy("c", await ticket_of(plane, "a"), upload_id="t-40")
         assert await read(plane, "c") == BODY
@@ -736,7 +891,7 @@ def test_settings_are_made_regular():
 
 async def test_a_token_is_plain_data(plane, store):
     async with await plane.upload("token/a", upload_id="t-41") as upload:
-        assert set(json.loads(upload.token)) == {"key", "upload", "attempt", "replace"}
+        assert set(json.loads(upload.token)) == {"key", "upload", "attempt", "replace", "kind"}
         assert store.access_key not in upload.token
         step = await plane.resume(upload.token).put(1, 0, SMALL)
         await plane.resume(upload.token).commit([step], len(SMALL), None)

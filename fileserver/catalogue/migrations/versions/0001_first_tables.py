@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("pieces", sa.JSON(), nullable=False),
         sa.Column("token", sa.Text(), nullable=True),
         sa.Column("crc64nvme", sa.String(length=16), nullable=True),
+        sa.Column("other", sa.String(length=8), nullable=True),
         sa.Column("compared", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("version", sa.Text(), server_default="", nullable=False),
         sa.Column("done", sa.Boolean(), server_default="0", nullable=False),
@@ -97,6 +98,7 @@ def upgrade() -> None:
         sa.Column("crc64nvme", sa.String(length=16), nullable=True),
         sa.Column("etag", sa.Text(), nullable=False),
         sa.Column("compared", sa.Boolean(), nullable=False),
+        sa.Column("other", sa.String(length=8), nullable=True),
         sa.Column("quotes", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("transfer", "part", "number"),
     )

@@ -1,0 +1,135 @@
+"""The values of a transfer's record: plan, progress, parts, segments and receipts as plain data. Knows no table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from fileserver.transfer.manifest import Part
+from planes.plane import Limits, StepReceipt
+
+ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
+"""States that stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is; bytes, as in the wire's Progress."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_through_us: int = 0
+    bytes_native: int = 0
+    bytes_checked: int = 0
+    parts_total: int = 0
+    parts_done: int = 0
+
+    def forward(self, other: Progress) -> Progress:
+        """The farther of both in every number: progress never goes backwards."""
+        mine, its = asdict(self), asdict(other)
+        return Progress(**{name: max(mine[name], its[name]) for name in mine})
+
+
+def plain(progress: Progress) -> dict[str, int]:
+    """Plain data for the store."""
+    return asdict(progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What planning decided, beside the manifest; small, read whole.
+
+    `limits` are the target's at planning: packing again gives the same steps whatever the configuration says later.
+    `native` tells for each source plane "" (the target copies by itself) or why not.
+    """
+
+    plane: str
+    file: str
+    format: dict[str, Any] | None
+    split: str
+    size: int
+    parts: int
+    limits: Limits
+    native: dict[str, str]
+    overwrite: bool
+    kind: str = "crc64nvme"
+    """The checksum that the sources have in common: what can be compared with a value that was there before."""
+    windows: int = 0
+    opened: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the store."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "limits": Limits(**data["limits"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One transfer as it stands."""
+
+    id: str
+    spec: dict[str, Any]
+    state: str
+    wish: str
+    run: int
+    created: float
+    updated: float
+    ended: float | None = None
+    plan: Plan | None = None
+    progress: Progress = field(default_factory=Progress)
+    error: dict[str, Any] | None = None
+    outcome: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A part of the manifest with what is known of it."""
+
+    part: Part
+    token: str | None
+    crc64nvme: int | None
+    other: int | None
+    compared: bool
+    version: str
+    done: bool
+
+    def value(self, kind: str) -> int | None:
+        """Its checksum of a kind, if that is known."""
+        return self.crc64nvme if kind == "crc64nvme" else self.other
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of whole small parts (`last_step` 0), or steps first … last of one large part."""
+
+    number: int
+    first_part: int
+    last_part: int
+    first_step: int
+    last_step: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """A step's receipt with the quotes that were counted on the way (None: its bytes did not pass through us)."""
+
+    part: int
+    receipt: StepReceipt
+    quotes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A part that is committed, and what that proved."""
+
+    number: int
+    crc64nvme: int | None
+    other: int | None
+    compared: bool
+    version: str = ""

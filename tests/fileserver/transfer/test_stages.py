@@ -1,0 +1,238 @@
+"""The stages of a transfer against planes that misbehave: it completes, or there is one clear error and no litter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from fileserver.catalogue.files import Catalogue
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.transfer import ledger
+from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.execute import RouteRefused
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Progress, Record
+from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
+from fileserver.transfer.stages import Stages
+from planes.errors import Changed, Corrupt, Error, Full, Refused, Unavailable
+from planes.faulty import Fault, FaultyPlane, Flip, LoseAnswer, Raise
+from planes.memory import MemoryPlane, MemorySettings
+from planes.plane import Extent
+from planes.retrying import Patience, RetryingPlane
+
+DATA = os.urandom(1 << 20)
+
+
+class Planes(Configured):
+    """Planes handed in as they are."""
+
+    def __init__(self, **planes) -> None:
+        super().__init__({name: MemorySettings() for name in planes}, "target")
+        self._open = planes
+
+
+class World:
+    """A source plane, a target plane with faults, and the stages between them."""
+
+    def __init__(self, tmp_path, faults=(), *, source_faults=(), shared=False) -> None:
+        self.source = MemoryPlane("source")
+        self.inner = MemoryPlane("target", store=self.source._store if shared else None)
+        self.faulty = FaultyPlane(self.inner, faults)
+
+        async def at_once(_seconds: float) -> None:
+            return
+
+        patience = Patience(attempts=3, sleep=at_once)
+        target = RetryingPlane(self.faulty, patience)
+        source = RetryingPlane(FaultyPlane(self.source, source_faults), patience)
+        self.store = Store(tmp_path)
+        self.stages = Stages(Planes(source=source, target=target), self.store, Buffers(1 << 22), 0.0)
+        self.live = Live(Progress())
+
+    async def begin(self, parts: int = 4, *, verify: bool = False) -> None:
+        if "x" not in [i.key async for i in self.source.list()]:
+            await self.source.put("x", DATA, upload_id="setup")
+        spec = Spec(Spray((Location("source", "x"),), "a::x", "target", parts, 0, Fixed(1)), verify_read=verify)
+        record = Record("t1", spec_to_json(spec), "QUEUED", "", 1, time.time(), time.time())
+        await self.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+
+    async def run(self) -> None:
+        """All stages in order, as a workflow does."""
+        for segment in range(1, await self.stages.plan("t1", self.live) + 1):
+            await self.stages.open("t1", self.live)
+            await self.stages.fill("t1", segment, self.live)
+        await self.stages.commit("t1", self.live)
+        await self.stages.publish("t1", self.live)
+
+    async def content(self) -> bytes:
+        catalogue = Catalogue(self.store)
+        file = await catalogue.get("a::x")
+        found = b""
+        for part in await catalogue.all_parts(file.generation):
+            buffer = bytearray(part.size)
+            await self.inner.read(Extent(part.key, "", 0, part.size), memoryview(buffer))
+            found += buffer
+        return found
+
+    async def litter(self) -> list[str]:
+        return [i.key async for i in self.inner.list() if i.key != "x"]
+
+
+UNAVAILABLE = Raise(Unavailable("reset"))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("upload", 2, UNAVAILABLE),
+        Fault("upload.put", 3, UNAVAILABLE),
+        Fault("upload.put", 1, LoseAnswer()),
+        Fault("upload.commit", 2, UNAVAILABLE),
+        Fault("upload.commit", 1, LoseAnswer()),
+        Fault("put", 1, LoseAnswer()),
+        Fault("stat", 1, UNAVAILABLE),
+    ],
+    ids=lambda f: f"{f.verb}-{type(f.trouble).__name__}",
+)
+async def test_what_passes_is_survived(tmp_path, fault):
+    world = World(tmp_path, [fault])
+    await world.begin()
+    await world.run()
+    assert await world.content() == DATA
+    record = await world.stages.record("t1")
+    assert (record.state, record.outcome["evidence"]) == ("SUCCEEDED", "compared")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault("upload", 0, UNAVAILABLE), Unavailable),
+        (Fault("upload.put", 0, Raise(Full("no space"))), Full),
+        (Fault("upload.commit", 0, Raise(Refused("no"))), Refused),
+        (Fault("upload.put", 0, Flip()), Corrupt),
+        (Fault("put", 0, UNAVAILABLE), Unavailable),
+    ],
+    ids=lambda f: getattr(f, "verb", ""),
+)
+async def test_what_stays_is_one_error_and_no_litter(tmp_path, fault, kind):
+    world = World(tmp_path, [fault])
+    await world.begin()
+    with pytest.raises(kind):
+        await world.run()
+    await world.stages.stop("t1", "fail", {"reason": kind.reason, "message": "m", "facts": {}}, world.live)
+    assert await world.litter() == []
+    assert world.inner._store.drafts == {}
+    assert (await world.stages.record("t1")).state == "FAILED"
+
+
+async def test_a_flipped_bit_on_the_way_from_the_source_is_found(tmp_path):
+    world = World(tmp_path, source_faults=[Fault("read", 1, Flip(7))])
+    await world.begin()
+    with pytest.raises(Corrupt, match="source says"):
+        await world.run()
+
+
+async def test_a_provider_that_refuses_to_copy_is_packed_anew_and_bytes_travel(tmp_path):
+    world = World(tmp_path, [Fault("upload.copy", 0, Raise(Refused("not from there")))], shared=True)
+    await world.begin()
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    with pytest.raises(RouteRefused) as refused:
+        await world.stages.fill("t1", segments, world.live)
+    await world.stages.reroute("t1", world.live, {refused.value.plane: refused.value.why})
+    await world.run()
+    assert await world.content() == DATA
+    record = await world.stages.record("t1")
+    assert any("not from there" in note for note in record.warnings)
+    assert world.live.native == 0
+    assert world.live.through_us == len(DATA)
+
+
+async def test_stored_steps_are_not_sent_again(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    for segment in range(1, segments + 1):
+        await world.stages.fill("t1", segment, world.live)
+    sent = world.faulty.script.calls["upload.put"]
+    await world.store.write(lambda c: c.exec_driver_sql("UPDATE segments SET done = 0").close())
+    await world.run()
+    assert world.faulty.script.calls["upload.put"] == sent
+    assert await world.content() == DATA
+
+
+async def test_every_stage_may_run_twice(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    for _ in range(2):
+        segments = await world.stages.plan("t1", world.live)
+        for segment in range(1, segments + 1):
+            await world.stages.open("t1", world.live)
+            await world.stages.fill("t1", segment, world.live)
+    await world.stages.commit("t1", world.live)
+    await world.stages.commit("t1", world.live)
+    await world.stages.publish("t1", world.live)
+    await world.stages.publish("t1", world.live)
+    assert await world.content() == DATA
+
+
+async def test_a_source_that_changes_is_one_error(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    await world.stages.plan("t1", world.live)
+    await world.source.put("x", DATA[::-1], upload_id="again", replace=True)
+    with pytest.raises(Changed):
+        await world.run()
+
+
+async def test_verify_read_finds_what_the_store_changed_behind_our_back(tmp_path):
+    world = World(tmp_path)
+    await world.begin(verify=True)
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    for segment in range(1, segments + 1):
+        await world.stages.fill("t1", segment, world.live)
+    await world.stages.commit("t1", world.live)
+    key = (await world.litter())[0]
+    size = (await world.inner.stat(key)).size
+    await world.inner.put(key, bytes(size), upload_id="evil", replace=True)
+    with pytest.raises(Corrupt):
+        await world.stages.publish("t1", world.live)
+
+
+async def test_a_stop_ends_the_work_and_waits_for_it(tmp_path):
+    world = World(tmp_path)
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    asyncio.get_running_loop().call_soon(lambda: world.live.ask("cancel"))
+    with pytest.raises(Error, match="cancelled"):
+        await world.live.until_stopped(work())
+    assert ended.is_set()
+
+
+async def test_buffers_keep_to_their_budget():
+    buffers, held, most = Buffers(100), 0, 0
+
+    async def use(size: int) -> None:
+        nonlocal held, most
+        async with buffers.take(size) as view:
+            assert len(view) == size
+            held += size
+            most = max(most, held)
+            await asyncio.sleep(0)
+            held -= size
+
+    await asyncio.gather(*(use(size) for size in (60, 50, 40, 30, 100, 10)))
+    assert most <= 100
+    await use(250)
