@@ -42,7 +42,6 @@ PIECE = os.urandom(MIB)
 CRC = checksum.compute(PIECE, 0, "crc32c")
 
 
-# ruff: noqa: ARG002 - the planes' own names
 class NullUpload(WrappedUpload):
     async def put(self, number, _offset, data, crc64nvme=None):
         return StepReceipt(number, memoryview(data).nbytes, crc64nvme)
