@@ -201,3 +201,35 @@ def test_a_plane_is_checked_by_trying_its_contract(machine, bucket):
     checked = machine("planes", "check", "cloud", "--json").json
     assert checked["ok"], checked
     assert bucket.keys() == []
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C"])
+@pytest.mark.parametrize("plane", ["cloud", "data"])
+def test_a_source_with_another_composable_checksum_is_compared_in_that(machine, bucket, algorithm, plane):
+    data = os.urandom(13 * MIB)
+    bucket.put("in/x.dat", data, ChecksumAlgorithm=algorithm)
+    shown = spray(machine, "cloud:x.dat", "a::x", "--plane", plane, "--format", "fixed:1", "--parts", "2")
+    assert shown["outcome"]["evidence"] == "compared"
+    parts = machine("files", "show", "a::x", "--json").json["parts"]
+    assert all(algorithm.lower() in p["checksum"] for p in parts)
+    assert machine("files", "verify", "a::x", "--read", "--json").json["ok"]
+    copied = machine("copy", "a::x", "a::y", "--plane", "cloud", "--json").json
+    assert copied["outcome"]["evidence"] == "compared"
+    machine("despray", "a::x", "./y.dat")
+    assert (machine.folder / "y.dat").read_bytes() == data
+
+
+def test_a_composite_checksum_is_never_compared(machine, bucket):
+    from boto3.s3.transfer import TransferConfig
+
+    path = machine.folder / "x.dat"
+    path.write_bytes(os.urandom(17 * MIB))
+    bucket.store.client().upload_file(
+        str(path),
+        bucket.name,
+        "in/x.dat",
+        ExtraArgs={"ChecksumAlgorithm": "SHA256"},
+        Config=TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB),
+    )
+    shown = spray(machine, "cloud:x.dat", "a::x", "--plane", "cloud", "--format", "fixed:1", "--parts", "2")
+    assert shown["outcome"]["evidence"] == "pinned"
