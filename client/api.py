@@ -1,6 +1,6 @@
 """The client library: one method a call of the wire, paged listings as iterators, a watch that outlives its server.
 
-Busy is not broken: an answer that says when to come back, and a connection that breaks, are waited out for up to a
+Busy is not broken: a server that says when to come back, and a connection that breaks, are waited out for up to a
 minute; an embedded server that has gone is started again. All failures are `client.errors.ServerError`.
 
     connection = Connection(Loopback("127.0.0.1:7300"))
@@ -144,19 +144,27 @@ class Client:
         return _items(page, lambda answer: answer.transfers)
 
     def watch_transfer(self, name: str) -> Iterator[transfer_pb2.Transfer]:
-        """The transfer now and whenever it changes, until it has ended; attaches again when the server goes away."""
+        """The transfer now and whenever it changes, until it has ended or stands still (PAUSED).
+
+        Attaches again when the server goes away.
+        """
         request = transfer_pb2.WatchTransferRequest(name=name)
         patience = self._patience()
         while True:
             failure = broken("the server ended the watch")
+            state = transfer_pb2.Transfer.STATE_UNSPECIFIED
             try:
                 for answer in self._stream(lambda c: TransferServiceStub(c).WatchTransfer, request):
                     patience.renew()
+                    state = answer.transfer.state
                     yield answer.transfer
-                    if answer.transfer.state in ENDED:
+                    if state in ENDED:
                         return
             except ServerError as error:
                 failure = error
+            else:
+                if state == transfer_pb2.Transfer.STATE_PAUSED:  # the server has no more to tell until it is resumed
+                    return
             self._recover(failure, patience, again=True)
 
     def cancel_transfer(self, name: str) -> transfer_pb2.Transfer:
@@ -325,7 +333,8 @@ class Client:
                 return
             raise self._stranger(failure)
         gone = failure.code is Code.UNAVAILABLE and not failure.reason
-        busy = failure.code in _BUSY and failure.retry_after is not None
+        # The error of a plane is none of the server's own: the server has waited for that plane long enough itself.
+        busy = failure.code in _BUSY and failure.retry_after is not None and "plane" not in failure.metadata
         if not gone and not busy:
             raise failure
         if gone:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -75,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed()
     # gRPC's own log lines on stderr would stand beside our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
@@ -84,11 +87,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code or Exit.OK)
 
 
+def _open_closed() -> None:
+    """Give the streams that the caller closed (`>&-`) somewhere to go: Python has None for them."""
+    sys.stdin = sys.stdin or _nowhere("r")
+    sys.stdout = sys.stdout or _nowhere("w")
+    sys.stderr = sys.stderr or _nowhere("w")
+
+
+def _nowhere(mode: str) -> TextIO:
+    return cast("TextIO", Path(os.devnull).open(mode, encoding="utf-8"))
+
+
 def _refuse(error: typer.TyperException, words: Sequence[str]) -> int:
     """Words that typer could not make a command of."""
     text = error.format_message()
     if text.startswith("Usage:"):  # nothing was asked, so typer answers with the help
-        print(text, file=sys.stderr)  # noqa: T201  # help is no result
+        with suppress(BrokenPipeError):
+            print(text, file=sys.stderr, flush=True)  # noqa: T201  # help is no result
         return Exit.BAD_REQUEST
     asked = getattr(getattr(error, "ctx", None), "command_path", _PROGRAM)
     message = f"{text.rstrip('.')} (see {asked} --help)"

@@ -27,7 +27,10 @@ CONNECT_SECONDS: Final = 5.0
 _COOKIE: Final = re.compile(rb"[0-9A-Za-z+/=_-]{32,128}")
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment must not come between this machine and itself
-    ("grpc.max_receive_message_length", 64 << 20),  # a file of 100,000 parts is one message
+    # A plan or a file of 100,000 parts is one message, and so is a request with as many sources: more than the usual
+    # 4 MiB. Both as the server has them; data travels in messages of 1 MiB.
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
     ("grpc.http2.lookahead_bytes", 16 << 20),
 )
 _SERVING: Final = 1  # grpc.health.v1.HealthCheckResponse.ServingStatus

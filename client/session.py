@@ -166,8 +166,7 @@ def _run(session: Session, work: Callable[[], Exit | None]) -> int:
         session.show.error(error)
         return error.exit
     except BrokenPipeError:
-        # Whoever read our output has had enough. Python would complain once more when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()  # whoever read our output has had enough
         return Exit.OK
     except OSError as error:
         session.show.error(local_failure(error))
@@ -179,6 +178,11 @@ def _run(session: Session, work: Callable[[], Exit | None]) -> int:
         return ended
     finally:
         session.close()
+
+
+def forget_output() -> None:
+    """Send the rest of stdout nowhere: its pipe is broken, and Python would complain again when it flushes that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def local_failure(error: OSError) -> ServerError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -52,18 +52,18 @@ class Show:
         """Something that a person should know; the same twice in a row is said once."""
         if not self.as_json and text != self._noted:
             self._noted = text
-            print(phrases.clean(text), file=sys.stderr, flush=True)
+            _say(phrases.clean(text))
 
     def error(self, error: ServerError) -> None:
         """A failure: one JSON object, or the message with every wrong field below it."""
         if self.as_json:
-            print(json.dumps(shapes.failure(error)), file=sys.stderr, flush=True)
+            _say(json.dumps(shapes.failure(error)))
             return
-        print(phrases.clean(f"error: {error.message}"), file=sys.stderr)
+        lines = [f"error: {error.message}"]
         for field, text in error.violations.items():
             if error.message not in {text, f"{field}: {text}"}:
-                print(phrases.clean(f"  {field}: {text}"), file=sys.stderr)
-        sys.stderr.flush()
+                lines.append(f"  {field}: {text}")
+        _say(phrases.clean("\n".join(lines)))
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, one pair a line."""
@@ -154,6 +154,12 @@ class _Bar:
             completed=progress.bytes_done,
             far=far,
         )
+
+
+def _say(text: str) -> None:
+    """Print to stderr; where nobody reads that, the exit code alone tells."""
+    with suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _ignore(_: Transfer) -> None:

@@ -1,8 +1,9 @@
 """The server: listeners, what surrounds a call, health, and an end in good order. Knows no verb.
 
-Up: everything that a call may need, then the listeners, then health says SERVING. Down: health says NOT_SERVING, new
-calls are sent elsewhere, streams end, transfers stop at their next step, planes and store close. The state directory
-is held from before the first to after the last of this (`fileserver.state.hold`), by whoever runs a server.
+Up: the addresses, everything that a call may need, then the listeners, then health says SERVING. Down: health says
+NOT_SERVING, new calls are sent elsewhere, streams end, transfers stop at their next step, planes and store close. The
+state directory is held from before the first to after the last of this (`fileserver.state.hold`), by whoever runs a
+server.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from fileserver.status import ErrorInterceptor
 from planes.plane import MIB
 
 OPTIONS: Final = (
-    ("grpc.max_receive_message_length", 4 * MIB),
-    ("grpc.max_send_message_length", 4 * MIB),
+    # Data travels in messages of 1 MiB, and most else is small. But a spray of many sources and a registered file name
+    # each object, and a plan or a file with its parts names every part: some 60,000 of them are more than the usual
+    # 4 MiB. What callers send is held before they are known, so that limit is the lower one.
+    ("grpc.max_receive_message_length", 16 * MIB),
+    ("grpc.max_send_message_length", 64 * MIB),
     ("grpc.http2.lookahead_bytes", 16 * MIB),
     ("grpc.so_reuseport", 0),  # a second server on one port is a mistake that must be told
 )
@@ -114,10 +118,10 @@ class Server:
                 listener = self._listener(offered, reflect=internal)
                 self._listeners.append(listener)
                 bound += [self._bind(listener, address) for address in addresses]
+        self._working = True  # what fails on its way up is stopped, too
+        await self._jobs.start()
         for listener in self._listeners:
             await listener.start()
-        await self._jobs.start()
-        self._working = True
         for name in ("", *(PACKAGE + s.name for s in self._services)):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return bound
@@ -163,13 +167,20 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self.calls.drain()
         if self._working:
-            with suppress(TimeoutError):  # a step that hangs is done again at the next start
-                await asyncio.wait_for(self._jobs.stop(), grace)
+            await self._stop_jobs(grace)
         for listener in self._listeners:
             await listener.stop(grace)
         self._listeners.clear()
         for path in self._sockets:  # gRPC leaves the socket of a listener that was never started
             path.unlink(missing_ok=True)
+
+    async def _stop_jobs(self, grace: float) -> None:
+        """Wait for the transfers; a step that hangs is done again at the next start."""
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._jobs.stop(), grace)
+        except Exception:  # noqa: BLE001  # listeners that nobody stops must not stay, whatever went wrong here
+            _log.exception("transfers did not stop in good order")
 
 
 def _answers(path: Path) -> bool:

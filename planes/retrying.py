@@ -8,15 +8,17 @@ object the upload id does the same.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
 from typing_extensions import Buffer
 
-from planes.errors import Corrupt, Error
+from planes.errors import Corrupt, Error, Throttled, Unavailable
 from planes.plane import Extent, Info, Plane, StepReceipt, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -26,44 +28,112 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how long to wait, in seconds.
+    """How long to keep trying and how long to wait, in seconds.
+
+    A retriable error is tried again until `seconds` have passed since the first attempt, and at least `attempts`
+    times, for attempts that time out take long. Being throttled uses up no attempt and ends after `throttled`.
 
     A pause is drawn between half and the whole of `first`, doubled with each attempt up to `longest`, so that many
     who failed together do not come back together. What the provider asks for is waited at least, but never longer
     than `longest_asked`: then the error goes to the caller, who knows better what to do meanwhile.
+
+    A plane that was unavailable for all that time is asked only once a call for the next `weary` seconds or until it
+    answers: who cleans up after the failure does not wait as long again for every object.
     """
 
     attempts: int = 5
+    seconds: float = 30.0
+    throttled: float = 120.0
     first: float = 0.2
-    longest: float = 20.0
+    longest: float = 5.0
     longest_asked: float = 60.0
+    weary: float = 30.0
     sleep: Sleep = field(default=asyncio.sleep)
+    clock: Callable[[], float] = field(default=monotonic)
+
+    def pause(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        longest = min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
+        return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+
+
+class Outage:
+    """What the calls of one plane know together: until when it is not waited for."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
+        self._until = -math.inf
+
+    @property
+    def is_known(self) -> bool:
+        """The plane was waited for in vain, a short while ago."""
+        return self.patience.clock() < self._until
+
+    def begin(self) -> None:
+        """A call has waited in vain."""
+        self._until = self.patience.clock() + self.patience.weary
+
+    def end(self) -> None:
+        """The plane has answered."""
+        self._until = -math.inf
 
     async def keep_trying(self, verb: Callable[[], Awaitable[T]]) -> T:
         """The answer of `verb`, or the error of its last attempt.
 
         Raises:
-            Error: not retriable, or the attempts are used up; Corrupt after the second.
+            Error: not retriable, or patience has ended; Corrupt after the second attempt.
         """
-        attempt = 1
+        trial = Trial(self)
         while True:
             try:
-                return await verb()
+                answer = await verb()
             except Error as error:
-                await self.wait_after(error, attempt)
-            attempt += 1
+                await trial.wait_after(error)
+            else:
+                self.end()
+                return answer
 
-    async def wait_after(self, error: Error, attempt: int) -> None:
+
+class Trial:
+    """The attempts of one call."""
+
+    def __init__(self, outage: Outage) -> None:
+        self._outage = outage
+        self._patience = outage.patience
+        self._begun = self._patience.clock()
+        self._failures = 0
+        self._throttled = 0
+        self._paused = 0.0
+
+    async def wait_after(self, error: Error) -> None:
         """Wait before the next attempt; raises `error` itself if there is to be none after this one."""
-        allowed = min(2, self.attempts) if isinstance(error, Corrupt) else self.attempts
+        patience, outage = self._patience, self._outage
+        self._failures += 1
+        self._throttled += isinstance(error, Throttled)
         asked = error.retry_after or 0.0
-        if not error.retriable or attempt >= allowed or asked > self.longest_asked:
+        if not error.retriable or asked > patience.longest_asked:
             raise error
-        await self.sleep(max(asked, self._pause(attempt)))
+        pause = max(asked, patience.pause(self._failures))
+        is_outage = isinstance(error, Unavailable)
+        if is_outage and outage.is_known:
+            raise error
+        if self._is_over(error, pause):
+            if is_outage:
+                outage.begin()
+            raise error
+        self._paused += pause
+        await patience.sleep(pause)
 
-    def _pause(self, attempt: int) -> float:
-        longest = min(self.longest, self.first * 2.0 ** min(attempt - 1, 30))
-        return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+    def _is_over(self, error: Error, pause: float) -> bool:
+        patience = self._patience
+        attempts = self._failures - self._throttled
+        # Pauses count even where the clock has not seen them, so that a sleep without time cannot try for ever.
+        elapsed = max(patience.clock() - self._begun, self._paused) + pause
+        if isinstance(error, Throttled):
+            return elapsed > patience.throttled
+        if isinstance(error, Corrupt):
+            return attempts >= min(2, patience.attempts)
+        return attempts >= patience.attempts and elapsed > patience.seconds
 
 
 class RetryingPlane(WrappedPlane):
@@ -71,7 +141,7 @@ class RetryingPlane(WrappedPlane):
 
     def __init__(self, inner: Plane, patience: Patience | None = None) -> None:
         super().__init__(inner)
-        self._again = patience or Patience()
+        self._again = Outage(patience or Patience())
 
     def _wrap(self, upload: Upload) -> Upload:
         return RetryingUpload(upload, self._again)
@@ -81,17 +151,19 @@ class RetryingPlane(WrappedPlane):
         return await self._again.keep_trying(lambda: self.inner.stat(key))
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
-        """Goes on behind the last key that came; every key that comes renews the attempts."""
-        failures = 0
+        """Goes on behind the last key that came; every key that comes renews the patience."""
+        trial = Trial(self._again)
         while True:
             try:
                 async for info in self.inner.list(prefix, after):
-                    after, failures = info.key, 0
+                    self._again.end()
+                    after = info.key
                     yield info
+                    trial = Trial(self._again)
             except Error as error:
-                failures += 1
-                await self._again.wait_after(error, failures)
+                await trial.wait_after(error)
             else:
+                self._again.end()
                 return
 
     async def read(self, extent: Extent, into: memoryview) -> None:
@@ -150,9 +222,9 @@ class RetryingPlane(WrappedPlane):
 class RetryingUpload(WrappedUpload):
     """An upload that is asked again."""
 
-    def __init__(self, inner: Upload, patience: Patience) -> None:
+    def __init__(self, inner: Upload, again: Outage) -> None:
         super().__init__(inner)
-        self._again = patience
+        self._again = again
 
     async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
         """Asked again."""

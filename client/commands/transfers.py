@@ -9,7 +9,7 @@ import typer
 
 from client.commands import options
 from client.errors import Code, Exit, Reason, ServerError, from_failure
-from client.session import Session, command
+from client.session import Session, command, forget_output
 
 if TYPE_CHECKING:
     from fileserver.v1.transfer_pb2 import Transfer
@@ -58,7 +58,7 @@ def show(session: Session, name: _ID) -> None:
 
 
 def watch(session: Session, name: _ID) -> Exit | None:
-    """Watch a transfer until it has ended, and end as it did."""
+    """Watch a transfer until it has ended or is paused, and end as it did."""
     return follow(session, name, each=True)
 
 
@@ -130,7 +130,7 @@ def show_accepted(session: Session, transfer: Transfer) -> None:
 
 
 def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None, *, each: bool = False) -> Exit | None:
-    """Wait for a transfer and tell how it ended; Ctrl-C detaches and leaves it running.
+    """Wait for a transfer and tell how it ended or that it is paused; Ctrl-C detaches and leaves it running.
 
     Args:
         session: the running command.
@@ -141,6 +141,8 @@ def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None
     Raises:
         ServerError: the error that is stored in the transfer, or CANCELLED.
     """
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
     last: Transfer | None = None
     try:
         with session.show.progress() as update:
@@ -151,7 +153,11 @@ def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None
                 update(transfer)
     except KeyboardInterrupt:
         return _detach(session, last.name if last else name)
-    assert last is not None, "a watch ends with a transfer that has ended"
+    assert last is not None, "a watch ends with a transfer that has ended or stands still"
+    if phrases.state(last.state) == "PAUSED":
+        _show_state(session, last)
+        session.show.note(_ways_out(session, last.name))
+        return None
     ended()
     _finish(session, last)
     return None
@@ -162,7 +168,10 @@ def _finish(session: Session, transfer: Transfer) -> None:
     from client import phrases  # noqa: PLC0415  # loaded with the client already
 
     if session.show.as_json:
-        _show(session, transfer)
+        try:
+            _show(session, transfer)
+        except BrokenPipeError:  # who reads no result still learns by the exit code how the transfer ended
+            forget_output()
     for warning in transfer.warnings:
         session.show.note(f"warning: {warning}")
     if transfer.HasField("error"):
@@ -187,6 +196,13 @@ def _ways_on(session: Session, name: str) -> str:
     same = session.settings.as_options()
     ways = (("watch it:  ", "watch"), ("cancel it: ", "cancel"))
     return "\n".join(f"  {what}cropduster transfers {verb} {number}{same}" for what, verb in ways)
+
+
+def _ways_out(session: Session, name: str) -> str:
+    """What a person can do about a transfer that is paused."""
+    number, same = name.removeprefix("transfers/"), session.settings.as_options()
+    resume, cancel = (f"'cropduster transfers {verb} {number}{same}'" for verb in ("resume", "cancel"))
+    return f"paused; {resume} lets it go on, {cancel} ends it"
 
 
 def has_ended(session: Session, name: str) -> bool:

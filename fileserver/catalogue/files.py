@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
-from fileserver.catalogue.names import normalise
+from fileserver.catalogue.names import MANIFEST, normalise
 from fileserver.catalogue.store import Store
 from fileserver.errors import FileNotFound
 from planes import checksum
-from planes.errors import AlreadyExists
+from planes.errors import AlreadyExists, Changed
 
 PAGE = 1000
 
@@ -73,7 +73,7 @@ def listing(c: sa.Connection, mask: str, after: str, limit: int) -> list[Logical
 
 
 def parts(c: sa.Connection, generation: str, after: int = 0, limit: int = PAGE) -> list[FilePart]:
-    """One page of a file's parts in order."""
+    """One page of a file's parts in order; limit -1 is all."""
     p = t.file_parts.c
     query = sa.select(t.file_parts).where(p.generation == generation, p.number > after).order_by(p.number).limit(limit)
     return [
@@ -157,29 +157,82 @@ def drop(c: sa.Connection, name: str, retire_at: float) -> LogicalFile:
 
 
 def retire(c: sa.Connection, generation: str, not_before: float) -> None:
-    """Move the owned parts of a generation to the garbage and forget its rows."""
+    """Move the owned objects of a generation, parts and manifest, to the garbage.
+
+    The rows of its parts stay for those who read it now, until `forget_parts`.
+    """
     p = t.file_parts.c
-    owned = sa.select(p.plane, p.key, sa.literal(not_before)).where(p.generation == generation, p.owned)
-    c.execute(t.garbage.insert().prefix_with("OR REPLACE").from_select(["plane", "key", "not_before"], owned))
-    c.execute(t.file_parts.delete().where(p.generation == generation))
+    mine = sa.and_(p.generation == generation, p.owned)
+    _discard(c, sa.select(p.plane, p.key, sa.literal(not_before)).where(mine))
+    first = c.execute(sa.select(p.plane, p.key).where(mine).order_by(p.number).limit(1)).first()
+    if first is not None:
+        home = first.key.rpartition("/")[0]  # not made from the name: a rename leaves objects where they are
+        discard(c, first.plane, [f"{home}/{MANIFEST}"], not_before)
 
 
-def due(c: sa.Connection, now: float, limit: int = PAGE) -> list[tuple[str, str]]:
-    """(plane, key) of garbage that may be deleted: its time has come and no running transfer reads it."""
+def discard(c: sa.Connection, plane: str, keys: Sequence[str], not_before: float) -> None:
+    """Enter objects of ours that nobody needs from a moment on; one that is entered already gets the new moment."""
+    rows = [{"plane": plane, "key": key, "not_before": not_before} for key in keys]
+    if rows:
+        c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
+
+
+def _discard(c: sa.Connection, rows: sa.Select[Any]) -> None:
+    c.execute(t.garbage.insert().prefix_with("OR REPLACE").from_select(["plane", "key", "not_before"], rows))
+
+
+def due(
+    c: sa.Connection, now: float, planes: Sequence[str], after: tuple[str, str] = ("", "")
+) -> list[tuple[str, str]]:
+    """A page of garbage on `planes` that may be deleted, as (plane, key) in this order, beginning after `after`.
+
+    Its time has come, and no running transfer reads it.
+    """
     g, s = t.garbage.c, t.sources.c
     running = (
         sa.select(s.transfer)
         .join(t.transfers, t.transfers.c.id == s.transfer)
         .where(s.plane == g.plane, s.key == g.key, t.transfers.c.ended.is_(None))
     )
-    query = sa.select(g.plane, g.key).where(g.not_before <= now, ~running.exists())
-    return [(row.plane, row.key) for row in c.execute(query.order_by(g.not_before).limit(limit))]
+    query = sa.select(g.plane, g.key).where(
+        g.plane.in_(planes), sa.tuple_(g.plane, g.key) > sa.tuple_(*map(sa.literal, after)), g.not_before <= now
+    )
+    query = query.where(~running.exists()).order_by(g.plane, g.key).limit(PAGE)
+    return [(row.plane, row.key) for row in c.execute(query)]
+
+
+def discarded(c: sa.Connection, plane: str, home: str) -> bool:
+    """Whether an object of a folder (its key without a trailing slash) is garbage."""
+    g = t.garbage.c
+    inside = sa.select(g.key).where(g.plane == plane, g.key > f"{home}/", g.key < f"{home}0")  # 0 comes after /
+    return c.execute(inside.limit(1)).first() is not None
 
 
 def forget_garbage(c: sa.Connection, rows: Sequence[tuple[str, str]]) -> None:
     """Objects that are deleted now."""
     for plane, key in rows:
         c.execute(t.garbage.delete().where(t.garbage.c.plane == plane, t.garbage.c.key == key))
+
+
+def dead(c: sa.Connection) -> list[str]:
+    """Generations that nobody can read any more: no file, no running transfer and no garbage of theirs is left."""
+    p, g = t.file_parts.c, t.garbage.c
+    needed = sa.select(t.files.c.generation).union(sa.select(t.transfers.c.id).where(t.transfers.c.ended.is_(None)))
+    gone = c.execute(sa.select(p.generation).distinct().where(p.generation.not_in(needed))).scalars().all()
+    left = sa.select(g.key).join(t.file_parts, sa.and_(p.plane == g.plane, p.key == g.key))
+    return [one for one in gone if c.execute(left.where(p.generation == one).limit(1)).first() is None]
+
+
+def forget_parts(c: sa.Connection, generations: Sequence[str]) -> None:
+    """Forget the parts of generations that are dead."""
+    for generation in generations:
+        c.execute(t.file_parts.delete().where(t.file_parts.c.generation == generation))
+
+
+def by_generation(c: sa.Connection, generation: str) -> str | None:
+    """The name that a generation has now, if it is in the catalogue."""
+    found: str | None = c.execute(sa.select(t.files.c.name).where(t.files.c.generation == generation)).scalar()
+    return found
 
 
 class Catalogue:
@@ -197,11 +250,22 @@ class Catalogue:
         return await self.store.read(lambda c: parts(c, generation, after))
 
     async def all_parts(self, generation: str) -> list[FilePart]:
-        """All parts of a file in order."""
-        found: list[FilePart] = []
-        while page := await self.parts(generation, found[-1].number if found else 0):
-            found += page
-        return found
+        """All parts of a file in order; raises Changed if they are not all there any more."""
+        return await self.store.read(lambda c: _all_parts(c, generation))
+
+
+def replaced(name: str) -> Changed:
+    """The error of a reader whose file went away under its hands."""
+    msg = f"{name} was replaced while it was read; try again"
+    return Changed(msg, file=name)
+
+
+def _all_parts(c: sa.Connection, generation: str) -> list[FilePart]:
+    found = parts(c, generation, limit=-1)  # one statement sees one moment
+    file = c.execute(sa.select(t.files.c.name, t.files.c.part_count).where(t.files.c.generation == generation)).first()
+    if not found or (file is not None and file.part_count != len(found)):
+        raise replaced("the file" if file is None else file.name)
+    return found
 
 
 def now() -> float:

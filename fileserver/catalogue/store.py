@@ -7,16 +7,15 @@ else two writers that both read first would fail instead of waiting.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from planes.errors import Refused
+from planes.threads import Threads
 
 T = TypeVar("T")
 
@@ -77,7 +76,7 @@ class Store:
         path = directory / "state.db"
         self.engine = _engine(path, "NORMAL")
         self._durable = _engine(path, "FULL")
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="store")
+        self._threads = Threads("store", 4)
         self._migrate()
 
     def _migrate(self) -> None:
@@ -101,14 +100,15 @@ class Store:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that only reads."""
-        return await self._run(self._reading, work)
+        return await self._threads.run(lambda _: self._reading(work))
 
     async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
-        """Run `work` in a transaction that writes; `durable` waits until the disk has it."""
-        return await self._run(self._writing, work, self._durable if durable else self.engine)
+        """Run `work` in a transaction that writes; `durable` waits until the disk has it.
 
-    async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        A call that is cancelled returns when its transaction has ended, one way or the other.
+        """
+        engine = self._durable if durable else self.engine
+        return await self._threads.run(lambda _: self._writing(work, engine))
 
     def _reading(self, work: Callable[[sa.Connection], T]) -> T:
         with self.engine.connect() as connection:
@@ -121,6 +121,6 @@ class Store:
 
     def close(self) -> None:
         """Close all connections; a running transaction ends first."""
-        self._threads.shutdown()
+        self._threads.close()
         self.engine.dispose()
         self._durable.dispose()

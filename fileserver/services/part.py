@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fileserver.errors import InvalidSpec
+from fileserver.errors import InvalidSpec, TransferNotFound
 from fileserver.services.shapes import format_of
 from fileserver.services.transfer import id_of
 from fileserver.transfer.jobs import Jobs
@@ -47,7 +47,11 @@ class PartServicer(PartServiceServicer):
 
     async def _fill(self, segment: pb.Segment) -> AsyncIterator[pb.SegmentProgress]:
         transfer = id_of(segment.transfer)
-        live = Live((await self._jobs.get(transfer))[0].progress)
+        record, _ = await self._jobs.get(transfer)
+        if record.ended is not None or record.wish:
+            msg = f"transfer {transfer} has ended or is being stopped: none of its segments may be moved"
+            raise TransferNotFound(msg, transfer=transfer)
+        live = Live(record.progress)
         live.done = live.through_us = live.native = live.checked = 0
         live.total = 0
         work = asyncio.create_task(self._jobs.stages.fill(transfer, segment.number, live))

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.files import FilePart, LogicalFile, replaced
+from fileserver.transfer.survey import still
 from planes.errors import Changed, OutOfRange
 from planes.plane import MIB, Extent, Plane
 
@@ -63,21 +64,22 @@ async def file_runs(files: Files, planes: Planes, name: str, offset: int, length
     """The same of a logical file, whose parts follow each other; parts are looked up a page at a time.
 
     Raises:
-        Changed: a part is not what the catalogue says.
+        Changed: a part is not what the catalogue says, or the file was replaced and its parts are gone.
     """
     file = await files.get(name)
     start, end = _range(file.name, file.size, offset, length)
     position, number = 0, 0
-    while start < end and (page := await files.parts(file.generation, number)):
+    while position < end and start < end:
+        page = await files.parts(file.generation, number)
         for part in page:
             first, last = max(start, position) - position, min(end, position + part.size) - position
             if first < last:
                 plane = planes.plane(part.plane)
-                yield Run(plane, Extent(part.key, await _pin(plane, part, file.name), first, last))
+                yield Run(plane, Extent(part.key, (await still(plane, part)).version, first, last))
             position += part.size
+        if not page:
+            raise replaced(file.name)
         number = page[-1].number
-        if position >= end:
-            return
 
 
 async def slices(runs: AsyncIterator[Run]) -> AsyncGenerator[memoryview, None]:
@@ -123,16 +125,6 @@ async def _cut(runs: AsyncIterator[Run]) -> AsyncIterator[Run]:
         e = run.extent
         for start in range(e.start, e.end, SLICE):
             yield Run(run.plane, Extent(e.key, e.version, start, min(start + SLICE, e.end)))
-
-
-async def _pin(plane: Plane, part: FilePart, name: str) -> str:
-    if part.version:
-        return part.version
-    info = await plane.stat(part.key)
-    if info.size != part.size:
-        msg = f"part {part.number} of {name} has {info.size} bytes and not the {part.size} of the catalogue"
-        raise Changed(msg, plane=part.plane, key=part.key, part=str(part.number), file=name)
-    return info.version
 
 
 def _range(name: str, size: int, offset: int, length: int) -> tuple[int, int]:

@@ -9,16 +9,18 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
+from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
 from fileserver.formats.records import count_quotes
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
-from fileserver.transfer.manifest import Extent
+from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
-from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep
+from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
 from fileserver.transfer.spec import format_from_json
 from planes import checksum
 from planes.errors import Refused, Unsupported
@@ -164,6 +166,8 @@ class _Filling:
             else:
                 async with self._executor.buffers.take(step.size) as buffer:
                     await self._read(step, buffer)
+                    if self._counted and count_quotes(self._counted, buffer) % 2:
+                        raise odd_quotes(row.part)
                     receipt = await self.target.put(key, buffer, upload_id=name, replace=over)
                     receipt = self._with_other(receipt, buffer)
         self._count(step, receipt, native=way == "copy")
@@ -238,6 +242,17 @@ class _Filling:
         ledger.add_steps(c, self.transfer, stored)
         done = [Done(number, r.crc64nvme, r.other, r.compared) for number, r in ended]
         ledger.parts_done(c, self.transfer, done)
+        # With the receipts, so that after a crash the counters are those of what is stored.
+        ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))
+
+
+def odd_quotes(part: Part) -> FormatMismatch:
+    """What a part is told whose quotes do not come in pairs."""
+    msg = (
+        f"part {part.number} ({part.key}) holds an odd number of quotes, so a record was cut or the quotes do not stand"
+        " only around fields; try --split exact"
+    )
+    return FormatMismatch(msg, part=str(part.number), key=part.key)
 
 
 async def _by_route(plane: str, copy: Coroutine[None, None, StepReceipt]) -> StepReceipt:

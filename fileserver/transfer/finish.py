@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
 
 from fileserver.catalogue import files
-from fileserver.catalogue.files import PAGE, FilePart, LogicalFile
+from fileserver.catalogue.files import PAGE, FilePart, LogicalFile, now
 from fileserver.catalogue.names import MANIFEST, folder
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
-from fileserver.errors import FormatMismatch
+from fileserver.errors import Cancelled
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
-from fileserver.transfer.execute import copies, upload_id
-from fileserver.transfer.live import Live
+from fileserver.transfer.execute import copies, odd_quotes, upload_id
+from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.plan import steps_of
-from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep
+from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from planes import checksum
 from planes.errors import Corrupt, Error
 from planes.plane import KIB, MIB, Plane
 from planes.plane import Extent as PlaneExtent
+
+T = TypeVar("T")
 
 AT_ONCE: Final = 16
 _LEFT: Final = 3  # objects that could not be removed, after which clean-up gives up
@@ -57,7 +61,14 @@ class Finisher:
     # --- commit -------------------------------------------------------------------------------------------------
 
     async def commit(self, transfer: str, plan: Plan, live: Live) -> None:
-        """Commit every part that is not committed yet; each commit is recorded before the next page."""
+        """Commit every part that is not committed yet, after comparing it with what the sources' values say.
+
+        A commit that has begun ends and is recorded, even if the transfer is being stopped.
+
+        Raises:
+            Corrupt: what is stored is not what the sources hold; nothing of that part became visible.
+        """
+        known = await self._source_values(transfer)
         async for page in self._pages(transfer, _COMMITS):
             first, last = page[0].part.number, page[-1].part.number
             stored = await self._store.read(lambda c, a=first, b=last: ledger.steps(c, transfer, a, b))  # type: ignore[misc]
@@ -68,32 +79,40 @@ class Finisher:
                 row: PartRow, gate: asyncio.Semaphore = gate, stored: Any = stored, done: list[Done] = done
             ) -> None:
                 async with gate:
-                    done.append(await self._commit_part(plan, row, stored.get(row.part.number, [])))
+                    steps = stored.get(row.part.number, [])
+                    await to_its_end(self._commit_part(plan, row, steps, known), done.append)
                     live.parts_done += 1
                     live.touch()
 
             try:
                 await all_of(one(row) for row in page if not row.done)
             finally:
-                await asyncio.shield(self._store.write(lambda c, done=done: ledger.parts_done(c, transfer, done)))  # type: ignore[misc]
+                await to_its_end(self._store.write(lambda c, done=done: self._record(c, transfer, done, live)))  # type: ignore[misc]
 
-    async def _commit_part(self, plan: Plan, row: PartRow, stored: list[StoredStep]) -> Done:
+    @staticmethod
+    def _record(c: sa.Connection, transfer: str, done: list[Done], live: Live) -> None:
+        ledger.parts_done(c, transfer, done)
+        ledger.update(c, transfer, now(), progress=plain(live.progress))
+
+    async def _commit_part(
+        self, plan: Plan, row: PartRow, stored: list[StoredStep], known: dict[tuple[str, str], Source]
+    ) -> Done:
         part = row.part
         expected = [s.size for s in steps_of(part, plan.limits, copies(plan))]
         if [s.receipt.size for s in stored] != expected:
             msg = f"part {part.number} lacks steps: {len(stored)} of {len(expected)} are recorded"
             raise Corrupt(msg, part=str(part.number))
         if all(s.quotes is not None for s in stored) and sum(s.quotes or 0 for s in stored) % 2:
-            msg = (
-                f"part {part.number} ({part.key}) holds an odd number of quotes, so a record was cut or the quotes do"
-                " not stand only around fields; try --split exact"
-            )
-            raise FormatMismatch(msg, part=str(part.number), key=part.key)
+            raise odd_quotes(part)
         crc: int | None = 0
         other: int | None = 0 if plan.kind != "crc64nvme" else None
         for s in stored:
             crc = _join(crc, (s.receipt.crc64nvme, s.receipt.size))
             other = _join(other, (s.receipt.other, s.receipt.size), plan.kind)
+        mine = crc if plan.kind == "crc64nvme" else other
+        (value, _), whole = _expected(row, known, plan.kind)
+        if whole and mine is not None and value is not None:
+            _same(mine, value, where(plan.plane, part.key), plan.kind)
         compared = all(s.receipt.compared for s in stored)
         upload = self._planes.plane(plan.plane).resume(row.token or "")
         info = await upload.commit([s.receipt for s in stored], part.size, crc)
@@ -120,7 +139,7 @@ class Finisher:
                 expected, written = _join(expected, value, plan.kind), _join(written, mine, plan.kind)
                 crc = _join(crc, (row.crc64nvme, row.part.size))
                 if whole and mine[0] is not None and value[0] is not None:
-                    _same(mine[0], value[0], f"part {row.part.number} ({row.part.key})", plan.kind)
+                    _same(mine[0], value[0], f"part {row.part.number} ({where(plan.plane, row.part.key)})", plan.kind)
                     marks += [] if row.compared else [row.part.number]
                 elif not row.compared:
                     all_compared = False
@@ -194,7 +213,7 @@ class Finisher:
     # --- publish ------------------------------------------------------------------------------------------------
 
     async def publish(
-        self, record: Record, proof: Proof, outcome: dict[str, Any], now: float, retire_at: float
+        self, record: Record, proof: Proof, outcome: dict[str, Any], moment: float, retire_at: float
     ) -> None:
         """Make the logical file visible, whole, and end the transfer, in one transaction; may run twice."""
         plan = record.plan
@@ -211,13 +230,16 @@ class Finisher:
             proof.crc64nvme,
             plan.parts,
             record.id,
-            now,
+            moment,
         )
 
-        def work(c: Any) -> None:
+        def work(c: sa.Connection) -> None:
+            wish = ledger.get(c, record.id).wish
+            if wish:  # asked while the last byte was proved: nothing is visible yet
+                raise Cancelled(f"the transfer {record.id} was cancelled") if wish == "cancel" else Paused
             if plan.file:
                 files.publish(c, file, overwrite=plan.overwrite, retire_at=retire_at)
-            ledger.end(c, record.id, now, "SUCCEEDED", outcome=outcome)
+            ledger.end(c, record.id, moment, "SUCCEEDED", outcome=outcome)
 
         await self._store.write(work, durable=True)
 
@@ -299,6 +321,21 @@ class Finisher:
         while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first, limit=size)):  # type: ignore[misc]
             yield page
             first = page[-1].part.number + 1
+
+
+async def to_its_end(work: Coroutine[None, None, T], then: Callable[[T], object] = lambda _: None) -> None:
+    """Run `work` and hand on its result; a caller that is cancelled waits for that before it goes."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None or task.exception() is None:
+        then(task.result())
+    if cancelled is not None:
+        raise cancelled
 
 
 async def all_of(work: Any) -> None:

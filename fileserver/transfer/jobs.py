@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID
 
-from fileserver.catalogue import files
-from fileserver.catalogue.files import now
+from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import Cancelled, InvalidSpec, to_record
@@ -31,6 +30,7 @@ from fileserver.transfer.planning import Drawing, Planner, check_names
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.spec import Spec, spec_to_json
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.upkeep import Upkeep
 from planes.errors import Error
 from planes.plane import MIB
 
@@ -40,10 +40,6 @@ VERSION: Final = "1"
 MEMORY: Final = 128 * MIB
 WIDTH: Final = 2
 """Segments of a transfer that run side by side."""
-
-_KEPT: Final = 30 * 24 * 3600.0
-_TICK: Final = 1.0
-_SWEEP: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +53,8 @@ class Jobs:
         self.stages = Stages(planes, store, Buffers(MEMORY), retire_after)
         self.planner = Planner(planes, store)
         self._live: dict[str, Live] = {}
-        self._active = 0
-        self._background: list[asyncio.Task[None]] = []
         self._draining = False
+        self._upkeep = Upkeep(store, planes, self.stages, self._every_second, DBOS.delete_workflows_async)
 
     # --- life of the server -------------------------------------------------------------------------------------
 
@@ -79,27 +74,43 @@ class Jobs:
             }
         )
         DBOS.launch()
-        for record in await self._store.read(lambda c: ledger.listing(c, None, 10_000, active=True)):
-            if record.state != "PAUSED":
-                await self._run(record)
-        self._background = [asyncio.create_task(self._tick()), asyncio.create_task(self._sweep())]
+        await self._start_idle()
+        self._upkeep.start()
 
     async def stop(self) -> None:
         """Stop at the next step; what is unfinished goes on at the next start."""
         self._draining = True
-        for live in self._live.values():
+        for live in list(self._live.values()):
             live.ask("drain")
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        for live in self._live.values():
+        await self._upkeep.stop()
+        for live in list(self._live.values()):
             await live.idle()
         await self._save_progress()
         _CURRENT.remove(self)
 
     def unfinished(self) -> int:
         """Transfers that are running here."""
-        return self._active
+        return len(self._live)
+
+    async def _every_second(self) -> None:
+        await self._save_progress()
+        await self._start_idle()
+
+    async def _start_idle(self) -> None:
+        """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
+        before: tuple[float, str] | None = None
+        while page := await self._store.read(lambda c, b=before: ledger.listing(c, b, PAGE, active=True)):  # type: ignore[misc]
+            for record in page:
+                if record.state != "PAUSED" and record.id not in self._live and not self._draining:
+                    await self._start_again(record)
+            before = (page[-1].created, page[-1].id)
+
+    async def _start_again(self, record: Record) -> None:
+        """Start the current run; if the engine has ended that one without ending the transfer, the next."""
+        status = await DBOS.get_workflow_status_async(_name(record))
+        if status is not None and status.status not in {"PENDING", "ENQUEUED"}:
+            record = await self._store.write(lambda c: ledger.next_run(c, record.id, now()))
+        await self._run(record)
 
     # --- calls --------------------------------------------------------------------------------------------------
 
@@ -122,9 +133,10 @@ class Jobs:
         target = await check_names(spec, self._planes, self._store)
         moment = now()
         record = Record(uuid.uuid4().hex[:12], asked, "QUEUED", "", 1, moment, moment)
-        await self._store.write(lambda c: ledger.create(c, record, request_id, target))
-        await self._run(record)
-        return record
+        made = await self._store.write(lambda c: ledger.create(c, record, request_id, target))
+        if made.id == record.id:
+            await self._run(record)
+        return made
 
     async def draw(self, spec: Spec) -> Drawing:
         """What a transfer would do; writes nothing."""
@@ -161,60 +173,49 @@ class Jobs:
 
     async def cancel(self, transfer: str) -> Record:
         """Ask a transfer to stop for good; one that stands still is woken for it."""
-        return await self._ask(transfer, "cancel", "CANCELLING")
+        return await self._ask(transfer, "cancel")
 
     async def pause(self, transfer: str) -> Record:
         """Ask a transfer to stand still."""
-        return await self._ask(transfer, "pause", "PAUSING")
+        return await self._ask(transfer, "pause")
 
     async def resume(self, transfer: str) -> Record:
         """Let a paused transfer go on; others are left alone."""
-        record = await self.stages.record(transfer)
-        if record.state == "PAUSED":
-            await self._wake(record, "QUEUED", "")
-        return (await self.get(transfer))[0]
+        return await self._ask(transfer, "")
 
-    async def _ask(self, transfer: str, wish: str, state: str) -> Record:
+    async def _ask(self, transfer: str, wish: str) -> Record:
+        wake = await self._store.write(lambda c: ledger.ask(c, transfer, wish, now()))
         record = await self.stages.record(transfer)
-        if record.ended is not None or (wish == "pause" and record.state in {"PAUSED", "CANCELLING"}):
-            return record
-        if record.state == "PAUSED":
-            await self._wake(record, state, wish)
-        else:
-            await self._store.write(lambda c: ledger.update(c, transfer, now(), wish=wish, state=state))
-            if transfer in self._live:
-                self._live[transfer].ask(wish)
+        live = self._live.get(transfer)
+        if wake:
+            await self._run(record)
+        elif live is not None and record.ended is None and record.wish:
+            live.ask(record.wish)
+        elif live is not None:
+            live.go_on("pause")
         return (await self.get(transfer))[0]
-
-    async def _wake(self, record: Record, state: str, wish: str) -> None:
-        run = record.run + 1
-        await self._store.write(lambda c: ledger.update(c, record.id, now(), state=state, wish=wish, run=run))
-        await self._run(await self.stages.record(record.id))
 
     # --- running ------------------------------------------------------------------------------------------------
 
     async def _run(self, record: Record) -> None:
         """Start the workflow of the current run; the engine knows it already after a crash."""
-        self._live_of(record)
-        with SetWorkflowID(f"{record.id}-{record.run}"):
-            await DBOS.start_workflow_async(_transfer, record.id)
-
-    def _live_of(self, record: Record) -> Live:
-        live = self._live.get(record.id)
-        if live is None:
-            live = self._live[record.id] = Live(record.progress)
-            self._active += 1
-        live.ask("")
-        if record.wish:
-            live.ask(record.wish)
-        if record.error is not None:
-            live.ask("fail")
-        return live
+        live = self._live[record.id] = Live(record.progress, record.run)
+        live.ask("fail" if record.error is not None else record.wish)
+        with SetWorkflowID(_name(record)):
+            await DBOS.start_workflow_async(_transfer, record.id, record.run)
 
     async def live(self, transfer: str) -> Live:
-        """The shared state of a transfer that runs here."""
-        known = self._live.get(transfer)
-        return known if known is not None else self._live_of(await self.stages.record(transfer))
+        """The shared state of a transfer that runs here, with what is wished of it by now."""
+        record = await self.stages.record(transfer)
+        live = self._live.get(transfer)
+        if live is None:
+            live = self._live[transfer] = Live(record.progress, record.run)
+        wish = "fail" if record.error is not None else record.wish
+        if self._draining:
+            live.ask("drain")
+        elif wish and live.wish != wish:
+            live.ask(wish)
+        return live
 
     async def guarded(
         self, transfer: str, work: Callable[[Stages, Live], Coroutine[None, None, Any]]
@@ -233,8 +234,8 @@ class Jobs:
         except Paused:
             if live.wish == "drain":
                 live.finish()
-                await asyncio.Event().wait()  # the process ends; nothing of this step is recorded
-            return {"stop": live.wish}
+                await _for_ever()
+            return {"stop": live.wish or "pause"}
         except RouteRefused as refused:
             live.ask("again")
             return {"stop": "again", "closed": {refused.plane: refused.why}}
@@ -255,11 +256,26 @@ class Jobs:
         live.ask("fail")
         return {"stop": "fail"}
 
-    async def ended(self, transfer: str) -> None:
-        """The run is over: watchers see the last state, and the live state goes."""
-        live = self._live.pop(transfer, None)
-        if live is not None:
-            self._active -= 1
+    async def stopped(self, transfer: str, kind: str) -> None:
+        """Stand still or clean up, whatever happens; not while the server ends: then the next one does it."""
+        live = await self.live(transfer)
+        if self._draining:
+            await _for_ever()
+        live.begin()
+        try:
+            await self.stages.stop(transfer, kind, live)
+        except Exception:  # a bug in the clean-up must not leave a transfer that never ends
+            log.exception("clean-up failed", transfer=transfer)
+            note = f"clean-up failed and will be tried again; the server's log tells more under {transfer}"
+            await self.stages.give_up(transfer, kind, note)
+        finally:
+            live.finish()
+
+    def ended(self, transfer: str, run: int) -> None:
+        """A run is over: watchers see the last state, and the live state goes."""
+        live = self._live.get(transfer)
+        if live is not None and live.run == run:
+            del self._live[transfer]
             live.touch()
 
     async def _save_progress(self) -> None:
@@ -270,40 +286,19 @@ class Jobs:
                 values = {"progress": plain(ahead)}
                 await self._store.write(lambda c, t=transfer, v=values: ledger.update(c, t, now(), **v))  # type: ignore[misc]
 
-    async def _tick(self) -> None:
-        """Store counters, at most once a second."""
-        while True:
-            await asyncio.sleep(_TICK)
-            await _kept_alive("progress", self._save_progress())
-
-    async def _sweep(self) -> None:
-        """Delete garbage whose time has come, and forget old transfers."""
-        while True:
-            await _kept_alive("garbage", self.collect())
-            await _kept_alive("history", self._store.write(lambda c: ledger.forget_before(c, now() - _KEPT)))
-            await asyncio.sleep(_SWEEP)
-
-    async def collect(self) -> int:
-        """Delete garbage whose time has come; returns how many objects."""
-        count = 0
-        rows = await self._store.read(lambda c: files.due(c, now()))
-        for plane, key in rows:
-            if plane in self._planes.names:
-                await self._planes.plane(plane).delete(key)
-                await self._store.write(lambda c, row=(plane, key): files.forget_garbage(c, [row]))  # type: ignore[misc]
-                count += 1
-        return count
-
 
 _CURRENT: Final[list[Jobs]] = []
 """The engine's workflows are plain functions; this is where they find their server: one a process."""
 
 
-async def _kept_alive(what: str, work: Awaitable[Any]) -> None:
-    try:
-        await work
-    except Exception:  # a background task lives as long as the server; what fails now is tried again
-        log.warning("background task failed", task=what, exc_info=True)
+async def _for_ever() -> None:
+    """Wait for the end of the process, so that nothing of a step is recorded."""
+    await asyncio.Event().wait()
+
+
+def _name(record: Record) -> str:
+    """What the engine calls a run."""
+    return f"{record.id}-{record.run}"
 
 
 async def _in_stage(transfer: str, work: Callable[[Stages, Live], Coroutine[None, None, Any]]) -> dict[str, Any]:
@@ -325,9 +320,9 @@ async def _fill(transfer: str, segment: int) -> dict[str, Any]:
 
 
 @DBOS.step(name="reroute")
-async def _reroute(transfer: str, closed: dict[str, str]) -> None:
-    live = await _CURRENT[-1].live(transfer)
-    await _CURRENT[-1].stages.reroute(transfer, live, closed)
+async def _reroute(transfer: str, closed: dict[str, str]) -> dict[str, Any]:
+    (await _CURRENT[-1].live(transfer)).go_on("again")
+    return await _in_stage(transfer, lambda stages, live: stages.reroute(transfer, live, closed))
 
 
 @DBOS.step(name="commit")
@@ -342,15 +337,7 @@ async def _publish(transfer: str) -> dict[str, Any]:
 
 @DBOS.step(name="stop")
 async def _stop(transfer: str, kind: str) -> None:
-    jobs = _CURRENT[-1]
-    live = await jobs.live(transfer)
-    record = await jobs.stages.record(transfer)
-    try:
-        await jobs.stages.stop(transfer, kind, record.error, live)
-    except Exception:  # a bug in the clean-up must not leave a transfer that never ends
-        log.exception("clean-up failed", transfer=transfer)
-        note = f"clean-up failed; the server's log has the details under transfer {transfer}"
-        await jobs.stages.give_up(transfer, kind, record.error, note)
+    await _CURRENT[-1].stopped(transfer, kind)
 
 
 async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
@@ -372,8 +359,19 @@ async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
 
 
 @DBOS.workflow(name="transfer", max_recovery_attempts=1000)
-async def _transfer(transfer: str) -> str:
+async def _transfer(transfer: str, run: int) -> str:
     """One run of a transfer, from wherever the ledger says it stands."""
+    try:
+        end = await _move(transfer)
+        if "stop" in end:
+            await _stop(transfer, end["stop"])
+    finally:
+        _CURRENT[-1].ended(transfer, run)
+    return str(end.get("stop", "done"))
+
+
+async def _move(transfer: str) -> dict[str, Any]:
+    """All stages in order; how the last of them ended."""
     end = await _plan(transfer)
     while "ok" in end:
         segments = end["ok"]
@@ -382,13 +380,10 @@ async def _transfer(transfer: str) -> str:
             end = await _fill_all(transfer, segments)
         if end.get("stop") != "again":
             break
-        await _reroute(transfer, end["closed"])
-        end = await _plan(transfer)
-    if "ok" in end:
-        end = await _commit(transfer)
-    if "ok" in end:
-        end = await _publish(transfer)
-    if "stop" in end:
-        await _stop(transfer, end["stop"])
-    await _CURRENT[-1].ended(transfer)
-    return str(end.get("stop", "done"))
+        end = await _reroute(transfer, end["closed"])
+        if "ok" in end:
+            end = await _plan(transfer)
+    for stage in (_commit, _publish):
+        if "ok" in end:
+            end = await stage(transfer)
+    return end

@@ -22,11 +22,14 @@ from planes.plane import StepReceipt
 
 
 def create(c: sa.Connection, record: Record, request_id: str, target: str) -> Record:
-    """Enter a transfer and reserve its target.
+    """Enter a transfer and reserve its target, or return the one that the same request made before.
 
     Raises:
         TargetBusy: another transfer holds the target.
     """
+    known = by_request(c, request_id)
+    if known is not None:
+        return known
     refuse_busy(c, target)
     c.execute(t.reservations.insert().values(target=target, transfer=record.id))
     c.execute(
@@ -87,20 +90,77 @@ def update(c: sa.Connection, transfer: str, now: float, **values: Any) -> None:
     c.execute(t.transfers.update().where(x.id == transfer, x.ended.is_(None)).values(updated=now, **values))
 
 
-def end(c: sa.Connection, transfer: str, now: float, state: str, **values: Any) -> None:
-    """End a transfer: its target is free, its work is forgotten; sources and outcome stay."""
+def enter_state(c: sa.Connection, transfer: str, now: float, state: str) -> None:
+    """Go on to a state, unless the user wished something else meanwhile."""
+    x = t.transfers.c
+    query = t.transfers.update().where(x.id == transfer, x.ended.is_(None), x.wish == "")
+    c.execute(query.values(updated=now, state=state))
+
+
+def ask(c: sa.Connection, transfer: str, wish: str, now: float) -> bool:
+    """Note a wish ("cancel", "pause", or "" to go on); returns whether a new run has to be started for it.
+
+    A cancel is final: no other wish takes its place.
+    """
+    record = get(c, transfer)
+    if record.ended is not None or record.wish == "cancel" or (not wish and record.wish != "pause"):
+        return _wake(c, record, "QUEUED", "", now) if not wish and record.state == "PAUSED" else False
+    if record.state == "PAUSED":
+        return wish == "cancel" and _wake(c, record, "CANCELLING", wish, now)
+    state = {"cancel": "CANCELLING", "pause": "PAUSING", "": "RUNNING"}[wish]
+    update(c, transfer, now, wish=wish, state=state)
+    return False
+
+
+def _wake(c: sa.Connection, record: Record, state: str, wish: str, now: float) -> bool:
+    update(c, record.id, now, state=state, wish=wish, run=record.run + 1)
+    return True
+
+
+def stand_still(c: sa.Connection, transfer: str, now: float, progress: dict[str, int]) -> str:
+    """Note that a transfer has stopped for a pause; returns what is wished now: "pause", "cancel" or "" (go on)."""
+    record = get(c, transfer)
+    if record.wish == "pause":
+        update(c, transfer, now, state="PAUSED", wish="", progress=progress)
+    elif not record.wish:
+        _wake(c, record, "QUEUED", "", now)
+    return record.wish
+
+
+def next_run(c: sa.Connection, transfer: str, now: float) -> Record:
+    """Count a run that could not end well, so that the next one is another job for the engine."""
+    record = get(c, transfer)
+    _wake(c, record, record.state, record.wish, now)
+    return get(c, transfer)
+
+
+def end(c: sa.Connection, transfer: str, now: float, state: str, *, clean: bool = True, **values: Any) -> None:
+    """End a transfer: its target is free, its work is forgotten; sources and outcome stay.
+
+    Where the clean-up left something (not `clean`), parts and their tokens stay for a later one.
+    """
     update(c, transfer, now, state=state, ended=now, wish="", **values)
     c.execute(t.reservations.delete().where(t.reservations.c.transfer == transfer))
-    for table in (t.steps, t.segments, t.parts):
+    for table in (t.steps, t.segments, t.parts) if clean else (t.steps, t.segments):
         c.execute(table.delete().where(table.c.transfer == transfer))
 
 
-def forget_before(c: sa.Connection, moment: float) -> None:
-    """Forget transfers that ended before a moment; sources of files that still exist stay."""
+def unclean(c: sa.Connection) -> list[Record]:
+    """Ended transfers whose clean-up left something."""
     x = t.transfers.c
-    c.execute(t.transfers.delete().where(x.ended < moment))
-    kept = sa.select(x.id).union(sa.select(t.files.c.transfer))
-    c.execute(t.sources.delete().where(t.sources.c.transfer.not_in(kept)))
+    left = sa.select(t.parts.c.transfer).distinct()
+    return [_record(r) for r in c.execute(sa.select(t.transfers).where(x.ended.is_not(None), x.id.in_(left)))]
+
+
+def forget_before(c: sa.Connection, moment: float) -> list[Record]:
+    """Forget transfers that ended before a moment, and return them; sources of files that still exist stay."""
+    x = t.transfers.c
+    gone = [_record(r) for r in c.execute(sa.select(t.transfers).where(x.ended < moment).limit(PAGE))]
+    for record in gone:
+        c.execute(t.transfers.delete().where(x.id == record.id))
+        if not c.execute(sa.select(t.files.c.name).where(t.files.c.transfer == record.id)).first():
+            c.execute(t.sources.delete().where(t.sources.c.transfer == record.id))
+    return gone
 
 
 def save_sources(c: sa.Connection, transfer: str, sources: Sequence[Source]) -> None:
@@ -159,7 +219,14 @@ def clear_segments(c: sa.Connection, transfer: str) -> None:
     """Forget segments, receipts and tokens: the same manifest is packed anew."""
     for table in (t.steps, t.segments):
         c.execute(table.delete().where(table.c.transfer == transfer))
-    c.execute(t.parts.update().where(t.parts.c.transfer == transfer).values(token=None))
+    blank = {"token": None, "crc64nvme": None, "other": None, "compared": False, "version": "", "done": False}
+    c.execute(t.parts.update().where(t.parts.c.transfer == transfer).values(**blank))
+
+
+def forget_receipts(c: sa.Connection, transfer: str) -> None:
+    """Forget what is stored of parts that are not committed: every segment has to be filled again."""
+    c.execute(t.steps.delete().where(t.steps.c.transfer == transfer))
+    c.execute(t.segments.update().where(t.segments.c.transfer == transfer).values(done=False))
 
 
 def segment(c: sa.Connection, transfer: str, number: int) -> tuple[Segment, bool]:

@@ -27,7 +27,8 @@ class Live:
     Counters only grow while the process lives; what is stored is never less than what was stored before.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, run: int = 1) -> None:
+        self.run = run
         self.total = progress.bytes_total
         self.parts_total = progress.parts_total
         self.done = progress.bytes_done
@@ -67,6 +68,11 @@ class Live:
         else:
             self._halt.clear()
         self.touch()
+
+    def go_on(self, wish: str) -> None:
+        """Forget a wish that has been fulfilled, if no other has taken its place."""
+        if self.wish == wish:
+            self.ask("")
 
     def begin(self) -> None:
         """A stage is at work."""

@@ -56,6 +56,8 @@ class Plan:
     """The checksum that the sources have in common: what can be compared with a value that was there before."""
     windows: int = 0
     opened: bool = False
+    boot: str = ""
+    """The run of the machine in which the uploads were begun: what a power cut took was recorded, but not stored."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the store."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -86,7 +87,7 @@ class Stages:
         plan = record.plan
         assert plan is not None
         await self._state(transfer, "RUNNING", live)
-        again, plan = plan.opened, replace(plan, opened=True)
+        again, plan = plan.opened, replace(plan, opened=True, boot=plan.boot or boot())
         await self._store.write(lambda c: ledger.update(c, transfer, now(), plan=plan.to_json()))
         target, gate = self._planes.plane(plan.plane), asyncio.Semaphore(AT_ONCE)
         tokens: dict[int, str] = {}
@@ -140,20 +141,32 @@ class Stages:
         await self._cut(transfer, plan, iter(rows))
         values = {"plan": plan.to_json(), "warnings": notes}
         await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
-        live.ask("")
+        live.done = live.native = live.parts_done = 0
+        live.go_on("again")
 
     async def commit(self, transfer: str, live: Live) -> None:
         """Commit all parts."""
         record = await self.record(transfer)
         assert record.plan is not None
+        await self._fill_after_power_cut(record, record.plan, live)
         await self._state(transfer, "PUBLISHING", live)
         await self._finisher.commit(transfer, record.plan, live)
+
+    async def _fill_after_power_cut(self, record: Record, plan: Plan, live: Live) -> None:
+        """Receipts of a directory may be on the disk without their bytes, if the machine went down in between."""
+        if plan.boot == boot() or self._planes.plane(plan.plane).capabilities.shared:
+            return
+        await self._store.write(lambda c: ledger.forget_receipts(c, record.id))
+        for number in range(1, await self._store.read(lambda c: _count(c, record.id)) + 1):
+            await self.fill(record.id, number, live)
+        fresh = replace(plan, boot=boot()).to_json()
+        await self._store.write(lambda c: ledger.update(c, record.id, now(), plan=fresh))
 
     async def publish(self, transfer: str, live: Live) -> None:
         """Settle the evidence and make the result visible; nothing to do if that has happened."""
         record = await self.record(transfer)
         plan = record.plan
-        if record.state == "SUCCEEDED":
+        if record.ended is not None:
             return
         assert plan is not None
         verify = bool(record.spec["verify_read"])
@@ -183,33 +196,45 @@ class Stages:
         kind = "posix" if plan.plane == "local" else getattr(self._planes.settings(plan.plane), "type", "")
         return f"{parts} copied by the {_ENGINES.get(kind, 'provider')}, {through}"
 
-    async def stop(self, transfer: str, kind: str, error: dict[str, Any] | None, live: Live) -> None:
-        """Stand still, or remove everything and end."""
+    async def stop(self, transfer: str, kind: str, live: Live) -> None:
+        """Stand still ("pause"), or remove everything and end ("cancel", "fail").
+
+        What is wished by now counts: a cancel after a pause ends the transfer, a resume lets it go on in a new run.
+        """
         record = await self.record(transfer)
         if record.ended is not None:
             return
         progress = plain(record.progress.forward(live.progress))
         if kind == "pause":
-            values: dict[str, Any] = {"state": "PAUSED", "wish": "", "progress": progress}
-            await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
-            return
+            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
+            if kind != "cancel":
+                return
         left = await self._finisher.clean(record)
-        await self._end(record, kind, error, left, progress=progress)
+        await self._end(record, kind, left, clean=not left, progress=progress)
 
-    async def give_up(self, transfer: str, kind: str, error: dict[str, Any] | None, note: str) -> None:
-        """End a transfer whose clean-up failed."""
-        await self._end(await self.record(transfer), kind, error, [note])
+    async def give_up(self, transfer: str, kind: str, note: str) -> None:
+        """End a transfer whose clean-up failed; what it left is tried again later."""
+        await self._end(await self.record(transfer), kind, [note], clean=False)
 
-    async def _end(
-        self, record: Record, kind: str, error: dict[str, Any] | None, notes: list[str], **values: Any
-    ) -> None:
+    async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:
         state = "CANCELLED" if kind == "cancel" else "FAILED"
-        values |= {"error": None if kind == "cancel" else error, "warnings": [*record.warnings, *notes]}
-        await self._store.write(lambda c: ledger.end(c, record.id, now(), state, **values), durable=True)
+        values |= {"warnings": [*record.warnings, *notes]}
+        await self._store.write(lambda c: ledger.end(c, record.id, now(), state, clean=clean, **values), durable=True)
+
+    async def clean_again(self) -> None:
+        """Try again to remove what ended transfers have left."""
+        for record in await self._store.read(ledger.unclean):
+            if not await self._finisher.clean(record):
+                await self._store.write(lambda c, record=record: ledger.clear_manifest(c, record.id))  # type: ignore[misc]
 
     async def _state(self, transfer: str, state: str, live: Live) -> None:
-        await self._store.write(lambda c: ledger.update(c, transfer, now(), state=state))
+        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
         live.touch()
+
+
+def boot() -> str:
+    """Names the present run of this machine, from its start to its next."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def size_text(size: int) -> str:

@@ -49,6 +49,42 @@ async def pin(planes: Configured, locations: Sequence[Location], *, natural: boo
     return found
 
 
+async def still(plane: Plane, part: FilePart) -> Info:
+    """The facts of a part's object now, if it is still the part that the catalogue knows; reads are pinned to them.
+
+    Size and every checksum that both sides know must be equal. Where the version differs, a checksum in the catalogue
+    is enough: `chmod` and a restored backup make new versions of the same bytes, and a transfer compares them.
+
+    Raises:
+        Changed: the object is gone, or is another.
+    """
+    try:
+        info = await plane.stat(part.key)
+    except NotFound as error:
+        raise _changed(part, "is gone", "") from error
+    if why := unlike(part, info):
+        raise _changed(part, "is not what the catalogue says", f" {why}")
+    if part.version not in {"", info.version} and not part.checksums:
+        raise _changed(part, "may have changed", " was written again, and no checksum of it is known")
+    return info
+
+
+def unlike(part: FilePart, info: Info) -> str:
+    """What contradicts the catalogue, "" if nothing does."""
+    if info.size != part.size:
+        return f"has {info.size} bytes, catalogued are {part.size}"
+    for kind, known in part.checksums.items():
+        found = info.checksums.get(kind, known)
+        if found != known:
+            return f"has {kind} {checksum.to_hex(found, kind)}, catalogued is {checksum.to_hex(known, kind)}"
+    return ""
+
+
+def _changed(part: FilePart, what: str, why: str) -> Changed:
+    msg = f"part {part.number} {what}: {where(part.plane, part.key)}{why}; `cropduster files verify` tells more"
+    return Changed(msg, plane=part.plane, key=part.key, part=str(part.number))
+
+
 async def pin_parts(planes: Configured, parts: Sequence[FilePart]) -> list[Source]:
     """The parts of a logical file as sources, checked against the catalogue; our own checksums come along.
 
@@ -59,19 +95,7 @@ async def pin_parts(planes: Configured, parts: Sequence[FilePart]) -> list[Sourc
 
     async def one(part: FilePart) -> Source:
         async with gate:
-            try:
-                info = await planes.plane(part.plane).stat(part.key)
-            except NotFound as error:
-                msg = f"part {part.number} is gone: {where(part.plane, part.key)}; `cropduster files verify` tells more"
-                raise Changed(msg, plane=part.plane, key=part.key) from error
-        stored = info.checksums.get("crc64nvme")
-        known = part.checksums.get("crc64nvme", stored)
-        if info.size != part.size or (stored is not None and stored != known):
-            msg = (
-                f"part {part.number} is not what the catalogue says: {where(part.plane, part.key)} has {info.size}"
-                f" bytes, catalogued are {part.size}; `cropduster files verify` tells more"
-            )
-            raise Changed(msg, plane=part.plane, key=part.key)
+            info = await still(planes.plane(part.plane), part)
         return Source(part.plane, part.key, info.size, info.version, {**info.checksums, **part.checksums})
 
     return list(await asyncio.gather(*map(one, parts)))

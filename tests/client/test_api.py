@@ -16,6 +16,7 @@ from fileserver.v1.plane_pb2 import ListPlanesResponse, Plane
 from fileserver.v1.transfer_pb2 import (
     CreateTransferResponse,
     Plan,
+    PlannedPart,
     Progress,
     Transfer,
     WatchTransferResponse,
@@ -110,6 +111,37 @@ def test_waiting_ends(server, client, waits):
     assert PATIENCE_SECONDS - 7 <= sum(waits) <= PATIENCE_SECONDS
 
 
+def test_a_plane_that_the_server_has_waited_for_is_not_waited_for_again(server, client, waits):
+    down = Fault(grpc.StatusCode.UNAVAILABLE, "PLANE_UNAVAILABLE", "it is down", retry=1, plane="cloud")
+    server.on("CreateTransfer", down)
+    with pytest.raises(ServerError, match="it is down") as caught:
+        client.plan_transfer(SPEC)
+    assert caught.value.exit is Exit.UNAVAILABLE
+    assert waits == []
+
+
+def test_a_draining_server_is_waited_for(server, client, waits):
+    draining = Fault(grpc.StatusCode.UNAVAILABLE, "PLANE_UNAVAILABLE", "draining", retry=1, server="draining")
+    server.on("ListPlanes", draining, PLANES)
+    assert client.list_planes() == PLANES
+    assert waits == [1]
+
+
+def test_a_plan_of_100000_parts_passes(server, client):
+    parts = [PlannedPart(number=n, size=1, route="copied natively", key=f"folder/{n:0100}") for n in range(100_000)]
+    server.on("CreateTransfer", CreateTransferResponse(plan=Plan(parts=parts)))
+    assert len(client.plan_transfer(SPEC).parts) == 100_000
+
+
+def test_a_request_that_no_server_takes_is_not_sent(server, client, waits):
+    sources = [Location("local", f"/{n:01000}") for n in range(17_000)]
+    with pytest.raises(ServerError, match="larger than max") as caught:
+        client.create_transfer(specs.spray(sources, "a::b"))
+    assert caught.value.exit is Exit.UNAVAILABLE
+    assert "CLIENT" in caught.value.message
+    assert server.requests["CreateTransfer"] == waits == []
+
+
 def test_a_message_that_is_too_large_is_not_sent_again(server, client, waits):
     server.on("ListPlanes", Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, message="larger than max"))
     with pytest.raises(ServerError, match="larger than max"):
@@ -159,6 +191,28 @@ def test_a_watch_outlives_its_server(server, client):
     )
     states = [t.progress.bytes_done for t in client.watch_transfer("1")]
     assert states == [1, 2, 3]
+
+
+def test_a_watch_ends_when_the_transfer_stands_still(server, client, waits):
+    server.on("WatchTransfer", [seen(Transfer.STATE_RUNNING), seen(Transfer.STATE_PAUSED)])
+    assert [t.state for t in client.watch_transfer("1")] == [Transfer.STATE_RUNNING, Transfer.STATE_PAUSED]
+    assert waits == []
+
+
+def test_a_watch_that_broke_while_the_transfer_stood_still_is_taken_up_again(server, client):
+    server.on(
+        "WatchTransfer",
+        [seen(Transfer.STATE_PAUSED), seen(Transfer.STATE_QUEUED)],
+        [seen(Transfer.STATE_PAUSED), GONE],
+        [seen(Transfer.STATE_SUCCEEDED)],
+    )
+    states = [t.state for t in client.watch_transfer("1")]
+    assert states == [
+        Transfer.STATE_PAUSED,
+        Transfer.STATE_QUEUED,
+        Transfer.STATE_PAUSED,
+        Transfer.STATE_SUCCEEDED,
+    ]
 
 
 def test_a_watch_of_a_server_that_stays_away_ends(server, client, waits):

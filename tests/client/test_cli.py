@@ -206,6 +206,43 @@ def test_a_cancelled_transfer_is_exit_130(run, server):
     assert "cancelled" in err
 
 
+PAUSED = Transfer(name="transfers/1", spec=SPEC, state=Transfer.STATE_PAUSED)
+WAITING = [
+    ("spray", "x.csv", "a::b"),
+    ("despray", "a::b", "./y"),
+    ("copy", "a::b", "a::c"),
+    ("transfers", "watch", "1"),
+]
+
+
+@pytest.mark.parametrize("words", WAITING, ids=" ".join)
+def test_a_transfer_that_stands_still_is_told_once_and_waited_for_no_longer(run, server, words):
+    accepted(server, PAUSED)
+    code, out, err = run(*words)
+    assert (code, out) == (0, "transfers/1: PAUSED\n")
+    at = f"--server {server.address} --state"
+    assert err.startswith(f"paused; 'cropduster transfers resume 1 {at}")
+    assert f"lets it go on, 'cropduster transfers cancel 1 {at}" in err
+    assert err.endswith("' ends it\n")
+    assert err.count("\n") == len(server.requests["WatchTransfer"]) == 1
+
+
+@pytest.mark.parametrize("words", WAITING, ids=" ".join)
+def test_a_transfer_that_stands_still_as_json_is_its_state(run, server, words):
+    accepted(server, PAUSED)
+    code, out, err = run(*words, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["state"] == "PAUSED"
+
+
+def test_standard_input_is_kept_for_a_transfer_that_stands_still(run, server, tmp_path, monkeypatch):
+    accepted(server, PAUSED)
+    monkeypatch.setattr("sys.stdin", Input(b"1,2\n"))
+    assert run("spray", "-", "a::b", "--format", "csv")[0] == 0
+    [kept] = (tmp_path / "state" / "spool").glob("*.data")
+    assert kept.read_bytes() == b"1,2\n"
+
+
 def test_warnings_go_to_stderr(run, server):
     warned = Transfer(warnings=["the header stays in part 1"])
     warned.MergeFrom(DONE)
@@ -696,6 +733,58 @@ def test_a_reader_who_has_had_enough_is_no_error(server):
         process.stdout.close()
         assert process.wait(60) == 0
         assert process.stderr.read() == b""
+
+
+def nobody():
+    """The end of a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    return open(write, "wb")
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["", "json"])
+@pytest.mark.parametrize(
+    "words",
+    [("files", "list"), ("transfers", "list"), ("transfers", "watch", "1"), ("spray", "x.csv", "a::b")],
+    ids=" ".join,
+)
+def test_no_reader_at_all_is_no_error(server, words, more):
+    server.on("ListFiles", ListFilesResponse(files=[FILE] * 100))
+    server.on("ListTransfers", ListTransfersResponse(transfers=[DONE] * 100))
+    accepted(server, DONE)
+    with nobody() as out:
+        process = program(server, *words, *more, stdout=out)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [("transfers", "watch", "1"), ("spray", "x.csv", "a::b")], ids=" ".join)
+def test_a_transfer_that_failed_is_an_error_whoever_reads_the_result(server, words):
+    accepted(server, FAILED)
+    with nobody() as out:
+        process = program(server, *words, "--json", stdout=out)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert json.loads(err)["error"]["reason"] == "SOURCE_CHANGED"
+
+
+@pytest.mark.parametrize("words", [("nothing",), ("spray", "x.dat", "a::b"), ("transfers", "watch", "1")], ids=" ".join)
+def test_an_error_that_nobody_reads_has_its_exit_code_all_the_same(server, words):
+    accepted(server, FAILED)
+    with nobody() as out:
+        process = program(server, *words, stdout=out, stderr=out)
+        process.communicate(timeout=60)
+    assert process.returncode == (6 if words[0] == "transfers" else 2)
+
+
+@pytest.mark.parametrize("words", ["files list", "files list --json", "cat a::b", "transfers watch 1", "--help"])
+def test_standard_output_may_be_closed(server, words):
+    server.on("ListFiles", ListFilesResponse(files=[FILE]))
+    server.on("Read", [ReadResponse(offset=0, data=b"x" * (1 << 16))])
+    accepted(server, DONE)
+    with program(server, start=["/bin/sh", "-c", f"exec {PROGRAM} {words} >&-"]) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
 
 
 def test_a_full_disk_under_standard_output_is_told(server):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import grpc
 import hypothesis.strategies as st
@@ -12,6 +13,7 @@ from fileserver import codec
 from fileserver.errors import FileNotFound, InvalidSpec, PlaneNotFound, ServerBusy
 from fileserver.services import reading
 from fileserver.v1 import data_pb2
+from planes import checksum
 from planes.errors import Changed, NotFound, OutOfRange
 from planes.plane import MIB, Info
 from planes.wrapped import WrappedPlane
@@ -65,6 +67,32 @@ async def test_a_part_that_changed_size_is_no_part_of_the_file(serving, plane, f
     error = await serving.refused(serving.read(file="a::b"))
     assert type(error) is Changed
     assert error.facts["part"] == "2"
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_part_with_a_new_version_is_read_if_its_checksum_is_known(serving, plane, files, known):
+    checksums = {"crc64nvme": checksum.compute(b"x" * 10)} if known else {}
+    files.enter("a::b", [replace(p, version="older", checksums=checksums) for p in parts_of([10])])
+    await put(plane, "p1", b"x" * 10)
+    if known:
+        assert await serving.read(file="a::b") == b"x" * 10
+        return
+    error = await serving.refused(serving.read(file="a::b"))
+    assert type(error) is Changed
+    assert "part 1" in str(error)
+    assert "files verify" in str(error)
+
+
+@pytest.mark.parametrize("left", range(5))
+async def test_a_file_that_is_replaced_while_it_is_read_never_ends_early(serving, plane, files, left):
+    files.enter("a::b", parts_of([10] * 5))
+    for number in range(1, 6):
+        await put(plane, f"p{number}", b"x" * 10)
+    file, parts = files.files["a::b"]
+    files.files["a::b"] = (file, parts[:left])
+    error = await serving.refused(serving.read(file="a::b"))
+    assert type(error) is Changed
+    assert "was replaced while it was read; try again" in str(error)
 
 
 async def test_a_read_is_pinned_to_the_version_asked_for(serving, plane):

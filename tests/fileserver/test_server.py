@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from fileserver import state
 from fileserver.auth import METADATA_KEY
@@ -23,10 +24,13 @@ from fileserver.server import Server, Service, first
 from fileserver.status import from_call
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
 from planes.errors import Unavailable
+from planes.plane import MIB
 
 ROOT = Path(__file__).parents[2]
 COOKIE = "ab" * 32
 ALLOWED = ((METADATA_KEY, COOKIE),)
+LARGE = (("grpc.max_receive_message_length", 64 * MIB),)
+"""What the command line takes."""
 
 
 class Jobs:
@@ -38,13 +42,18 @@ class Jobs:
         self.left = 0
         self.asked = 0
         self.events = []
+        self.begun = asyncio.Event()
+        self.bug = None
 
     async def start(self):
         self.events.append("start")
+        self.begun.set()
         await self.gate.wait()
 
     async def stop(self):
         self.events.append("stop")
+        if self.bug:
+            raise self.bug
 
     def unfinished(self):
         self.asked += 1
@@ -52,7 +61,7 @@ class Jobs:
 
 
 class Slow(grpc.GenericRpcHandler):
-    """`/t.T/one` answers when let, `/t.T/many` streams for ever."""
+    """`/t.T/one` answers when let, `/t.T/large` with 60 MiB, `/t.T/many` streams for ever."""
 
     def __init__(self):
         self.let = asyncio.Event()
@@ -64,12 +73,16 @@ class Slow(grpc.GenericRpcHandler):
             await self.let.wait()
             return request
 
+        async def large(_request, _context):
+            return bytes(60 * MIB)
+
         async def many(_request, _context):
             yield b"first"
             self.begun.set()
             await asyncio.Event().wait()
 
         return {
+            "/t.T/large": grpc.unary_unary_rpc_method_handler(large),
             "/t.T/one": grpc.unary_unary_rpc_method_handler(one),
             "/t.T/many": grpc.unary_stream_rpc_method_handler(many),
         }.get(handler_call_details.method)
@@ -124,13 +137,19 @@ async def running(tmp_path):
     await made.server.stop(0)
 
 
-async def test_health_says_serving_only_when_everything_is_up(running):
-    running.jobs.gate.clear()
-    starting = asyncio.create_task(running.server.start())
-    await running.channel.channel_ready()
-    assert await running.status() == health_pb2.HealthCheckResponse.NOT_SERVING
-    running.jobs.gate.set()
-    await starting
+async def test_nobody_is_listened_to_before_all_that_a_call_needs_is_there(running, monkeypatch):
+    real = type(aio.server())
+    listen, said = real.start, []
+
+    async def start(listener):
+        await listen(listener)
+        running.jobs.events.append("listen")
+        said.append(await running.status())
+
+    monkeypatch.setattr(real, "start", start)
+    await running.server.start()
+    assert running.jobs.events == ["start", "listen"]
+    assert said == [health_pb2.HealthCheckResponse.NOT_SERVING]
     assert await running.status() == health_pb2.HealthCheckResponse.SERVING
     assert await running.status("fileserver.v1.PlaneService") == health_pb2.HealthCheckResponse.SERVING
 
@@ -199,6 +218,43 @@ async def test_draining_refuses_ends_streams_and_lets_answers_finish(running):
     await stopping
     assert running.jobs.events == ["start", "stop"]
     assert not running.socket.exists()
+
+
+async def test_the_listeners_stop_even_if_the_transfers_cannot(running):
+    bound = await running.server.start()
+    running.jobs.bug = RuntimeError("the store has gone")
+    with capture_logs() as lines:
+        await running.server.stop(20)
+    assert [(row["event"], row["log_level"]) for row in lines] == [("transfers did not stop in good order", "error")]
+    assert not running.socket.exists()
+    host, _, port = bound[1].rpartition(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+
+
+async def test_jobs_that_did_not_start_are_stopped_too(running):
+    running.jobs.gate.clear()
+    starting = asyncio.create_task(running.server.start())
+    await running.jobs.begun.wait()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await running.server.stop(20)
+    assert running.jobs.events == ["start", "stop"]
+    assert not running.socket.exists()
+
+
+async def test_large_plans_and_requests_pass_and_larger_requests_do_not(running):
+    await running.server.start()
+    running.slow.let.set()
+    one = running.channel.unary_unary("/t.T/one")
+    big = bytes(15 * MIB)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await one(bytes(17 * MIB), metadata=ALLOWED)
+    assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    async with aio.insecure_channel(f"unix:{running.socket}", options=LARGE) as channel:
+        assert await channel.unary_unary("/t.T/one")(big, metadata=ALLOWED) == big
+        plan = await channel.unary_unary("/t.T/large")(b"", metadata=ALLOWED)
+        assert len(plan) == 60 * MIB
 
 
 async def test_a_draining_server_says_so_to_new_calls(running):

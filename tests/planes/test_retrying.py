@@ -21,15 +21,17 @@ from planes.retrying import Patience, RetryingPlane
 
 
 class Around:
-    """A retrying plane around a faulty one in memory, and the pauses that it made."""
+    """A retrying plane around a faulty one in memory, the pauses that it made, and a clock that they move."""
 
     def __init__(self, *faults: Fault, **patience) -> None:
         self.pauses: list[float] = []
+        self.now = 1000.0
         self.faulty = FaultyPlane(MemoryPlane("m"), faults)
-        self.plane = RetryingPlane(self.faulty, Patience(sleep=self._sleep, **patience))
+        self.plane = RetryingPlane(self.faulty, Patience(sleep=self._sleep, clock=lambda: self.now, **patience))
 
     async def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
+        self.now += seconds
 
     def calls(self, verb: str) -> int:
         return self.faulty.script.calls[verb]
@@ -37,6 +39,10 @@ class Around:
 
 def times(verb: str, count: int, error: Error) -> list[Fault]:
     return [Fault(verb, n + 1, Raise(error)) for n in range(count)]
+
+
+def times_after(verb: str, first: int, count: int) -> list[Fault]:
+    return [Fault(verb, first + n + 1, Raise(Unavailable("reset"))) for n in range(count)]
 
 
 async def use(verb: str, around: Around) -> None:
@@ -76,8 +82,8 @@ async def test_every_verb_is_asked_again(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-async def test_every_verb_gives_up_after_so_many_attempts(verb):
-    around = Around(*times(verb, 9, Unavailable("reset")), attempts=3)
+async def test_every_verb_gives_up_when_patience_ends(verb):
+    around = Around(*times(verb, 9, Unavailable("reset")), attempts=3, seconds=0)
     with pytest.raises(Unavailable, match="reset"):
         await use(verb, around)
     assert around.calls(verb) == 3
@@ -100,8 +106,85 @@ async def test_corrupt_is_tried_once_more_and_then_final():
     assert around.calls("upload.put") == 2
 
 
+async def test_a_store_may_be_away_for_half_a_minute():
+    around = Around(*times("stat", 99, Unavailable("reset")))
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    assert 25 <= sum(around.pauses) <= 30
+    for pause, most in zip(around.pauses, [0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5, 5], strict=False):
+        assert most / 2 <= pause <= most
+
+
+async def test_attempts_that_take_long_are_still_several():
+    around = Around(*times("stat", 99, Unavailable("timed out")))
+    stat = around.faulty.stat
+
+    async def slow(key: str):
+        around.now += 60
+        return await stat(key)
+
+    around.faulty.stat = slow
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    assert around.calls("stat") == 5
+
+
+async def test_being_throttled_uses_up_no_attempt_and_ends_after_two_minutes():
+    around = Around(*times("stat", 99, Throttled("slow down", retry_after=7)))
+    with pytest.raises(Throttled):
+        await around.plane.stat("x")
+    assert around.pauses == [7] * 17
+    around = Around(*times("stat", 10, Throttled("slow down", retry_after=7)), *times_after("stat", 10, 99))
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    assert around.calls("stat") == 10 + 5
+
+
+async def test_a_plane_that_was_waited_for_in_vain_is_not_waited_for_again_at_once():
+    around = Around(*times("stat", 99, Unavailable("refused")), *times("discard", 99, Unavailable("refused")))
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    waited = list(around.pauses)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await around.plane.discard("x", "u")
+    assert around.calls("discard") == 3
+    assert around.pauses == waited
+    around.now += 30
+    with pytest.raises(Unavailable):
+        await around.plane.discard("x", "u")
+    assert around.calls("discard") > 3 + 5
+
+
+async def test_an_upload_knows_what_its_plane_has_waited_for():
+    around = Around(*times("stat", 99, Unavailable("refused")), *times("upload.abort", 99, Unavailable("refused")))
+    upload = await around.plane.upload("new", upload_id="u")
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    with pytest.raises(Unavailable):
+        await upload.abort()
+    assert around.calls("upload.abort") == 1
+
+
+async def test_a_plane_that_answers_again_is_waited_for_again():
+    around = Around(*times("stat", 99, Unavailable("refused")), Fault("put", 2, Raise(Unavailable("refused"))))
+    with pytest.raises(Unavailable):
+        await around.plane.stat("x")
+    await around.plane.put("a", b"", upload_id="u")
+    await around.plane.put("b", b"", upload_id="u")
+    assert around.calls("put") == 3
+
+
+async def test_what_is_wrong_with_one_step_says_nothing_about_the_plane():
+    around = Around(*times("stat", 2, Corrupt("wrong")), Fault("put", 1, Raise(Unavailable("refused"))))
+    with pytest.raises(Corrupt):
+        await around.plane.stat("x")
+    await around.plane.put("a", b"", upload_id="u")
+    assert around.calls("put") == 2
+
+
 async def test_pauses_grow_to_their_limit_and_are_spread():
-    around = Around(*times("stat", 99, Unavailable("reset")), attempts=9, first=1.0, longest=10.0)
+    around = Around(*times("stat", 99, Unavailable("reset")), attempts=9, seconds=0, first=1.0, longest=10.0)
     with pytest.raises(Unavailable):
         await around.plane.stat("x")
     for pause, most in zip(around.pauses, [1, 2, 4, 8, 10, 10, 10, 10], strict=True):
@@ -143,7 +226,7 @@ async def test_a_listing_goes_on_behind_the_last_key_that_came():
     async def at_once(seconds: float) -> None:
         """No pause."""
 
-    plane = RetryingPlane(inner, Patience(attempts=2, sleep=at_once))
+    plane = RetryingPlane(inner, Patience(attempts=2, seconds=0, sleep=at_once))
     assert [i.key async for i in plane.list("f")] == [f"f{n}" for n in range(7)]
 
 

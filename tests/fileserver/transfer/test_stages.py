@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
+from fileserver.errors import Cancelled, FormatMismatch
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import RouteRefused
-from fileserver.transfer.live import Live
+from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Progress, Record
-from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
+from fileserver.transfer.spec import Csv, Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes.errors import Changed, Corrupt, Error, Full, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Flip, LoseAnswer, Raise
@@ -123,7 +125,7 @@ async def test_what_stays_is_one_error_and_no_litter(tmp_path, fault, kind):
     await world.begin()
     with pytest.raises(kind):
         await world.run()
-    await world.stages.stop("t1", "fail", {"reason": kind.reason, "message": "m", "facts": {}}, world.live)
+    await world.stages.stop("t1", "fail", world.live)
     assert await world.litter() == []
     assert world.inner._store.drafts == {}
     assert (await world.stages.record("t1")).state == "FAILED"
@@ -236,3 +238,133 @@ async def test_buffers_keep_to_their_budget():
     await asyncio.gather(*(use(size) for size in (60, 50, 40, 30, 100, 10)))
     assert most <= 100
     await use(250)
+
+
+async def test_parts_that_were_done_before_a_route_was_refused_are_written_again(tmp_path):
+    """Whole objects are copied at once and done; the third refusal must not leave the first two deleted."""
+    world = World(tmp_path, [Fault("copy", 3, Raise(Refused("not from there")))], shared=True)
+    contents = [os.urandom(1000) for _ in range(3)]
+    for number, content in enumerate(contents):
+        await world.source.put(f"x{number}", content, upload_id=f"setup{number}")
+    verb = Spray(tuple(Location("source", f"x{n}") for n in range(3)), "a::x", "target", 3, 0, Fixed(1), no_split=True)
+    record = Record("t1", spec_to_json(Spec(verb)), "QUEUED", "", 1, time.time(), time.time())
+    await world.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    with pytest.raises(RouteRefused) as refused:
+        await world.stages.fill("t1", segments, world.live)
+    await world.stages.reroute("t1", world.live, {refused.value.plane: refused.value.why})
+    await world.run()
+    assert await world.content() == b"".join(contents)
+
+
+@pytest.mark.parametrize("wish", ["cancel", "pause"])
+async def test_a_wish_that_comes_before_the_publish_is_heeded_by_it(tmp_path, wish):
+    world = World(tmp_path)
+    await world.begin()
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    for segment in range(1, segments + 1):
+        await world.stages.fill("t1", segment, world.live)
+    await world.stages.commit("t1", world.live)
+    await world.store.write(lambda c: ledger.ask(c, "t1", wish, time.time()))
+    with pytest.raises((Cancelled, Paused)):
+        await world.stages.publish("t1", world.live)
+    await world.stages.stop("t1", wish, world.live)
+    record = await world.stages.record("t1")
+    assert record.state == {"cancel": "CANCELLED", "pause": "PAUSED"}[wish]
+    if wish == "cancel":
+        assert await world.litter() == []
+
+
+async def test_a_cancelled_write_to_the_store_has_ended_when_its_call_returns(tmp_path):
+    world = World(tmp_path)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slowly(_c) -> None:
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    task = asyncio.create_task(world.store.write(slowly))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_a_cancel_beats_a_pause_whatever_comes_first(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    ask = world.stages
+    for wish in ("pause", "cancel", "pause", ""):
+        await world.store.write(lambda c, wish=wish: ledger.ask(c, "t1", wish, time.time()))
+    assert (await ask.record("t1")).wish == "cancel"
+    await world.stages.stop("t1", "pause", world.live)
+    assert (await ask.record("t1")).state == "CANCELLED"
+
+
+async def test_a_resume_while_it_is_still_pausing_begins_the_next_run(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    for wish in ("pause", ""):
+        await world.store.write(lambda c, wish=wish: ledger.ask(c, "t1", wish, time.time()))
+    await world.stages.stop("t1", "pause", world.live)
+    record = await world.stages.record("t1")
+    assert (record.state, record.run, record.wish) == ("QUEUED", 2, "")
+
+
+async def test_what_a_failed_plane_kept_is_removed_when_it_is_back(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    for segment in range(1, segments + 1):
+        await world.stages.fill("t1", segment, world.live)
+    await world.stages.commit("t1", world.live)
+    world.faulty.script.faults = [Fault("delete", 0, UNAVAILABLE), Fault("upload.abort", 0, UNAVAILABLE)]
+    await world.stages.stop("t1", "fail", world.live)
+    assert await world.litter()
+    assert any("could not be removed" in w for w in (await world.stages.record("t1")).warnings)
+    world.faulty.script.faults = []
+    await world.stages.clean_again()
+    assert await world.litter() == []
+    assert await world.store.read(ledger.unclean) == []
+
+
+async def test_counters_are_recorded_with_the_receipts(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    for segment in range(1, segments + 1):
+        await world.stages.fill("t1", segment, world.live)
+    progress = (await world.stages.record("t1")).progress
+    assert progress.bytes_done == progress.bytes_through_us == len(DATA)
+
+
+async def test_an_odd_number_of_quotes_is_refused_in_a_part_that_one_put_writes(tmp_path):
+    world = World(tmp_path)
+    text = b'a,"b\n' + b"c,d\n" * 200
+    await world.source.put("q", text, upload_id="setup")
+    verb = Spray((Location("source", "q"),), "a::x", "target", 1, 0, Csv(max_record=4000))
+    record = Record("t1", spec_to_json(Spec(verb)), "QUEUED", "", 1, time.time(), time.time())
+    await world.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+    with pytest.raises(FormatMismatch, match="--split exact"):
+        await world.run()
+
+
+async def test_after_a_power_cut_receipts_of_uncommitted_parts_are_not_believed(tmp_path, monkeypatch):
+    world = World(tmp_path)
+    await world.begin()
+    segments = await world.stages.plan("t1", world.live)
+    await world.stages.open("t1", world.live)
+    for segment in range(1, segments + 1):
+        await world.stages.fill("t1", segment, world.live)
+    for draft in world.inner._store.drafts.values():
+        draft.steps = {number: (offset, bytes(len(data))) for number, (offset, data) in draft.steps.items()}
+    monkeypatch.setattr("fileserver.transfer.stages.boot", lambda: "another")
+    await world.stages.commit("t1", world.live)
+    await world.stages.publish("t1", world.live)
+    assert await world.content() == DATA

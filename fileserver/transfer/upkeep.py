@@ -1,0 +1,79 @@
+"""What a file server does beside its transfers: count, clean up, forget. Each task is tried again for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from fileserver.catalogue.files import now
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.transfer import garbage, ledger
+from fileserver.transfer.stages import Stages
+
+KEPT: Final = 30 * 24 * 3600.0
+"""Seconds that an ended transfer is remembered."""
+
+_SWEEP: Final = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """The background tasks of one server.
+
+    Args:
+        every_second: stores counters, and starts what has no one working at it.
+        forget: drops what the job engine keeps of transfers that are forgotten, by their ids and number of runs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        planes: Configured,
+        stages: Stages,
+        every_second: Callable[[], Awaitable[None]],
+        forget: Callable[[list[str]], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._planes = planes
+        self._stages = stages
+        self._every_second = every_second
+        self._forget = forget
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._sweep())]
+
+    async def stop(self) -> None:
+        """End the tasks and wait for them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await _tried("progress", self._every_second())
+
+    async def _sweep(self) -> None:
+        while True:
+            await _tried("garbage", garbage.collect(self._store, self._planes, now()))
+            await _tried("what failed transfers left", self._stages.clean_again())
+            await _tried("history", self._history())
+            await asyncio.sleep(_SWEEP)
+
+    async def _history(self) -> None:
+        gone = await self._store.write(lambda c: ledger.forget_before(c, now() - KEPT))
+        await self._forget([f"{record.id}-{run}" for record in gone for run in range(1, record.run + 1)])
+
+
+async def _tried(what: str, work: Awaitable[Any]) -> None:
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - a background task lives as long as the server; what fails now is tried again
+        _log.warning("background task failed", task=what, exc_info=True)

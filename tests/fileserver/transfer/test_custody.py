@@ -1,0 +1,293 @@
+"""The catalogue held against the planes: what is ours stays ours, and nothing else becomes it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fileserver.catalogue import files
+from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.names import MANIFEST, folder, part_key
+from fileserver.configured import Configured
+from fileserver.errors import TargetChanged
+from fileserver.transfer import garbage, survey
+from fileserver.transfer.custody import Custody
+from fileserver.transfer.spec import Csv, Fixed, format_from_json, format_to_json
+from planes import checksum
+from planes.errors import Changed, Unavailable
+from planes.faulty import Fault, FaultyPlane, Raise
+from planes.memory import MemoryPlane, MemorySettings
+
+BYTES = b"0123456789"
+
+
+class Planes(Configured):
+    """Planes handed in as they are."""
+
+    def __init__(self, **planes) -> None:
+        super().__init__({name: MemorySettings() for name in planes}, "data")
+        self._open = planes
+
+
+@pytest.fixture
+def plane():
+    return MemoryPlane("data")
+
+
+@pytest.fixture
+def custody(store, plane):
+    return Custody(store, Planes(data=plane), retire_after=100.0)
+
+
+async def write(plane, name="a::x", generation="g1", count=3, **changes) -> dict:
+    """The objects and the manifest of a generation, as a spray leaves them."""
+    crc = checksum.to_hex(checksum.compute(BYTES))
+    parts = []
+    for number in range(1, count + 1):
+        key = part_key(name, generation, number, count)
+        await plane.put(key, BYTES, upload_id="setup", replace=True)
+        parts.append({"number": number, "key": key, "size": len(BYTES), "checksum": {"crc64nvme": crc}})
+    whole = checksum.to_hex(checksum.compute(BYTES * count))
+    manifest = {
+        "cropduster": 1,
+        "name": name,
+        "generation": generation,
+        "created": 5.0,
+        "size": count * len(BYTES),
+        "format": {"kind": "fixed", "record_size": 5},
+        "evidence": "compared",
+        "crc64nvme": whole,
+        "parts": parts,
+        "sources": [{"plane": "in", "key": "x", "size": count * len(BYTES), "version": "1"}],
+    } | changes
+    await put_manifest(plane, manifest, name, generation)
+    return manifest
+
+
+async def put_manifest(plane, manifest, name="a::x", generation="g1") -> None:
+    key = f"{folder(name, generation)}/{MANIFEST}"
+    await plane.put(key, json.dumps(manifest).encode(), upload_id="m", replace=True)
+
+
+async def rebuild(custody):
+    return await custody.rebuild("data", validate_only=False)
+
+
+async def test_a_lost_catalogue_is_rebuilt_and_twice_changes_nothing(custody, plane):
+    await write(plane)
+    assert (await custody.rebuild("data", validate_only=True)).restored == ["a::x"]
+    assert (await rebuild(custody)).restored == ["a::x"]
+    file = await custody.catalogue.get("a::x")
+    assert (file.size, file.part_count, file.evidence, file.created) == (30, 3, "compared", 5.0)
+    assert file.crc64nvme == checksum.compute(BYTES * 3)
+    parts = await custody.catalogue.all_parts("g1")
+    assert all(p.owned and p.checksums == {"crc64nvme": checksum.compute(BYTES)} for p in parts)
+    again = await rebuild(custody)
+    assert (again.restored, again.present, again.skipped) == ([], ["a::x"], [])
+
+
+async def test_the_youngest_generation_of_a_name_counts(custody, plane):
+    await write(plane)
+    await write(plane, generation="g2", created=6.0)
+    assert (await rebuild(custody)).restored == ["a::x"]
+    assert (await custody.catalogue.get("a::x")).generation == "g2"
+
+
+@pytest.mark.parametrize("form", [None, Fixed(5), Csv(), Csv((b"|", b"\xff"), escapes=(b"\\",), split="exact")])
+async def test_every_format_comes_back_as_it_was(custody, plane, form):
+    await write(plane, format=format_to_json(form))
+    await rebuild(custody)
+    assert format_from_json((await custody.catalogue.get("a::x")).format) == form
+
+
+@pytest.mark.parametrize(
+    "key", ["secret/payroll.dat", "a/x/~g1/deeper/x._1_of_3", "a/x/~g10/x._1_of_3", f"a/x/~g1/{MANIFEST}", "a/x/~g1/"]
+)
+async def test_a_manifest_makes_no_foreign_object_ours(custody, plane, key):
+    manifest = await write(plane)
+    if key != "a/x/~g1/" and not key.endswith(MANIFEST):
+        await plane.put(key, BYTES, upload_id="theirs")
+    manifest["parts"][0]["key"] = key
+    await put_manifest(plane, manifest)
+    found = await rebuild(custody)
+    assert found.restored == []
+    assert len(found.skipped) == 1
+    assert "a/x/~g1/_manifest.json" in found.skipped[0]
+
+
+async def test_after_a_rename_the_file_is_present_and_its_old_name_is_free(custody, plane):
+    await write(plane)
+    await rebuild(custody)
+    await custody.rename("a::x", "b::y")
+    found = await rebuild(custody)
+    assert (found.restored, found.present, found.skipped) == ([], ["b::y"], [])
+    await write(plane, generation="g2", created=9.0)
+    found = await rebuild(custody)
+    assert (found.restored, found.present, found.skipped) == (["a::x"], ["b::y"], [])
+
+
+async def test_what_was_deleted_on_purpose_does_not_come_back(custody, plane, store):
+    await write(plane)
+    await rebuild(custody)
+    await custody.delete("a::x", with_parts=False, validate_only=False)
+    found = await rebuild(custody)
+    assert (found.restored, found.present) == ([], [])
+    assert "deleted or replaced" in found.skipped[0]
+    await garbage.collect(store, Planes(data=plane), files.now() + 101)
+    assert await rebuild(custody) == type(found)([], [], [])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"parts": [{"number": 1, "size": 10, "checksum": {}}]},
+        {"parts": [{"number": "1", "key": "a/x/~g1/x._1_of_3", "size": 10, "checksum": {}}]},
+        {"parts": [{"number": 1, "key": "a/x/~g1/x._1_of_3", "size": "10", "checksum": {}}]},
+        {"parts": [{"number": 1, "key": "a/x/~g1/x._1_of_3", "size": 10, "checksum": {"crc64nvme": "zz"}}]},
+        {"parts": [{"number": 1, "key": "a/x/~g1/x._1_of_3", "size": 10, "checksum": {"crc64nvme": "f" * 17}}]},
+        {"parts": [{"number": 1, "key": "a/x/~g1/x._1_of_3", "size": 10, "checksum": {"md5": "00"}}]},
+        {"parts": [{"number": 1, "key": "a/x/~g1/x._1_of_3", "size": -1, "checksum": {}}]},
+        {"parts": []},
+        {"parts": {}},
+        {"parts": 7},
+        {"name": 7},
+        {"name": "A::X"},
+        {"name": "a::::x"},
+        {"generation": "../../b"},
+        {"created": "yesterday"},
+        {"created": float("nan")},
+        {"size": 31},
+        {"size": 1 << 70},
+        {"format": {"kind": "fixed"}},
+        {"format": {"kind": "fixed", "record_size": "5"}},
+        {"format": {"kind": "fixed", "record_size": 0}},
+        {"format": {"kind": "xml"}},
+        {"format": {"kind": "csv", "separators": [","]}},
+        {"format": "fixed:5"},
+        {"evidence": None},
+        {"evidence": "trust me"},
+        {"crc64nvme": "not hex"},
+        {"crc64nvme": 12},
+        {"sources": None},
+        {"sources": [{"plane": "in"}]},
+        {"sources": [{"plane": "in", "key": 7, "size": 1, "version": ""}]},
+    ],
+    ids=str,
+)
+async def test_a_malformed_manifest_is_skipped_and_stops_no_other(custody, plane, wrong):
+    manifest = await write(plane)
+    await put_manifest(plane, manifest | wrong)
+    await write(plane, "z::good", "g9")
+    found = await rebuild(custody)
+    assert found.restored == ["z::good"]
+    assert [s.split(":")[0] for s in found.skipped] == ["a/x/~g1/_manifest.json"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
+async def test_what_is_no_manifest_at_all_is_skipped(custody, plane, data):
+    await plane.put(f"a/x/~g1/{MANIFEST}", data, upload_id="m")
+    assert len((await rebuild(custody)).skipped) == 1
+
+
+async def test_a_plane_that_fails_at_one_file_stops_no_other(store, plane):
+    await write(plane)
+    await write(plane, "z::good", "g9")
+    faulty = FaultyPlane(plane, [Fault("stat", 1, Raise(Unavailable("reset")))])
+    found = await Custody(store, Planes(data=faulty), retire_after=0.0).rebuild("data", validate_only=False)
+    assert found.restored == ["z::good"]
+    assert "reset" in found.skipped[0]
+
+
+async def test_a_part_with_another_checksum_is_not_restored(custody, plane):
+    manifest = await write(plane)
+    await plane.put(manifest["parts"][1]["key"], BYTES[::-1], upload_id="theirs", replace=True)
+    found = await rebuild(custody)
+    assert found.restored == []
+    assert manifest["parts"][1]["key"] in found.skipped[0]
+
+
+# --- delete ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_was_replaced_while_it_is_deleted_stays(custody, plane, monkeypatch):
+    await write(plane)
+    await rebuild(custody)
+    listed = custody.catalogue.all_parts
+
+    async def replaced(generation):
+        found = await listed(generation)
+        parts = [FilePart(1, "data", "a/x/~g2/x._1_of_1", 1, "", {}, owned=True)]
+        file = LogicalFile("a::x", "g2", 1, None, "compared", None, 1, "g2", 0.0)
+
+        def work(c) -> None:
+            files.enter_parts(c, "g2", parts)
+            files.publish(c, file, overwrite=True, retire_at=0.0)
+
+        await custody.catalogue.store.write(work)
+        return found
+
+    monkeypatch.setattr(custody.catalogue, "all_parts", replaced)
+    with pytest.raises(TargetChanged, match="a::x"):
+        await custody.delete("a::x", with_parts=True, validate_only=False)
+    assert (await custody.catalogue.get("a::x")).generation == "g2"
+
+
+# --- is it still the part ---------------------------------------------------------------------------------------------
+
+
+def part(info, **changes) -> FilePart:
+    facts = {"size": info.size, "version": info.version, "checksums": {}} | changes
+    return FilePart(4, "data", info.key, facts["size"], facts["version"], facts["checksums"], owned=True)
+
+
+@pytest.fixture
+async def info(plane):
+    await plane.put("p", BYTES, upload_id="u")
+    return await plane.stat("p")
+
+
+CRC = checksum.compute(BYTES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"checksums": {"crc64nvme": CRC}},
+        {"version": "older", "checksums": {"crc64nvme": CRC}},
+        {"version": "older", "checksums": {"crc32": 7}},
+        {"version": ""},
+    ],
+    ids=str,
+)
+async def test_a_part_that_is_still_the_one_is_pinned_to_what_is_there(plane, info, changes):
+    assert (await survey.still(plane, part(info, **changes))).version == info.version
+    (source,) = await survey.pin_parts(Planes(data=plane), [part(info, **changes)])
+    assert source.version == info.version
+    assert source.checksums == {"crc64nvme": CRC} | changes.get("checksums", {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": 11},
+        {"size": 11, "version": "older"},
+        {"checksums": {"crc64nvme": 7}},
+        {"version": "older", "checksums": {"crc64nvme": 7}},
+        {"version": "older"},
+    ],
+    ids=str,
+)
+async def test_a_part_that_is_another_now_is_refused(plane, info, changes):
+    with pytest.raises(Changed, match=r"part 4 .*files verify") as caught:
+        await survey.still(plane, part(info, **changes))
+    assert caught.value.facts["part"] == "4"
+    with pytest.raises(Changed, match=r"part 4 .*files verify"):
+        await survey.pin_parts(Planes(data=plane), [part(info, **changes)])
+
+
+async def test_a_part_that_is_gone_is_named(plane, info):
+    await plane.delete("p")
+    with pytest.raises(Changed, match="part 4 is gone: data:p"):
+        await survey.still(plane, part(info))
