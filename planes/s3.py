@@ -10,15 +10,16 @@ In a bucket with versions a pin names the version: it stays readable after it wa
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
-from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
+from planes.errors import Changed, Error, NotFound, OutOfRange, Unavailable, Unsupported
 from planes.plane import MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
@@ -214,7 +215,8 @@ class S3Plane:
     ) -> S3Upload:
         """Begin an object in steps; a lost answer leaves an upload that `discard` finds.
 
-        The store computes and keeps the `kind` of the whole object; with `checksums: none` it is ignored.
+        The store computes and keeps the `kind` of the whole object; with `checksums: none` it is ignored. A cancelled
+        call waits for the answer of the store and aborts what it has begun.
         """
         target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
         more: Any = target.described
@@ -223,11 +225,19 @@ class S3Plane:
         else:
             kind = "crc64nvme"
         full = self._connection.full(key)
-        answer = await self._connection.ask(
-            lambda client: client.create_multipart_upload(Bucket=self._connection.bucket, Key=full, **more),
-            Asked("begin the upload of", key),
-        )
-        return S3Upload(self._connection, key, answer["UploadId"], upload_id, replace=replace, kind=kind)
+        begun: list[S3Upload] = []
+
+        def begin(client: S3Client) -> S3Upload:
+            answer = client.create_multipart_upload(Bucket=self._connection.bucket, Key=full, **more)
+            begun.append(S3Upload(self._connection, key, answer["UploadId"], upload_id, replace=replace, kind=kind))
+            return begun[0]
+
+        try:
+            return await self._connection.ask(begin, Asked("begin the upload of", key))
+        except asyncio.CancelledError:  # comes when the thread has ended; nobody else will ever know of the upload
+            for upload in begun:
+                await _to_its_end(upload.abort())
+            raise
 
     def resume(self, token: str) -> S3Upload:
         """The upload of a token."""
@@ -273,3 +283,13 @@ class S3Plane:
     async def aclose(self) -> None:
         """Close connections and let the threads go."""
         self._connection.close()
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Do a clean-up whole, however often the task is cancelled meanwhile; that it failed is not what to report then."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    with contextlib.suppress(Error):
+        task.result()

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fileserver.catalogue.files import FilePart, LogicalFile, replaced
+from fileserver.configured import where
 from fileserver.transfer.survey import still
-from planes.errors import Changed, OutOfRange
+from planes import checksum
+from planes.errors import Changed, Corrupt, OutOfRange
 from planes.plane import MIB, Extent, Plane
 
 SLICE: Final = 8 * MIB
@@ -36,12 +38,40 @@ class Files(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Proof:
+    """The checksum that a whole part must have, added up as its bytes go by."""
+
+    part: FilePart
+    kind: str
+    value: int = 0
+    size: int = 0
+
+    def add(self, data: memoryview) -> None:
+        """Count bytes that were read.
+
+        Raises:
+            Corrupt: these were the last, and the part is not what the catalogue says.
+        """
+        self.value = checksum.compute(data, self.value, self.kind)
+        self.size += len(data)
+        expected = self.part.checksums[self.kind]
+        if self.size == self.part.size and self.value != expected:
+            mine, its = checksum.to_hex(self.value, self.kind), checksum.to_hex(expected, self.kind)
+            msg = (
+                f"part {self.part.number} ({where(self.part.plane, self.part.key)}) has {self.kind} {mine}, catalogued"
+                f" is {its}: its bytes were changed since it was written; `cropduster files verify` tells more"
+            )
+            raise Corrupt(msg, plane=self.part.plane, key=self.part.key)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A pinned extent and the plane that holds it."""
+    """A pinned extent and the plane that holds it; `proof` if it is a whole part whose checksum is known."""
 
     plane: Plane
     extent: Extent
+    proof: Proof | None = None
 
 
 async def object_runs(plane: Plane, key: str, version: str, offset: int, length: int) -> AsyncIterator[Run]:
@@ -75,7 +105,9 @@ async def file_runs(files: Files, planes: Planes, name: str, offset: int, length
             first, last = max(start, position) - position, min(end, position + part.size) - position
             if first < last:
                 plane = planes.plane(part.plane)
-                yield Run(plane, Extent(part.key, (await still(plane, part)).version, first, last))
+                kind = next(iter(part.checksums), "") if last - first == part.size else ""
+                proof = Proof(part, kind) if kind else None
+                yield Run(plane, Extent(part.key, (await still(plane, part)).version, first, last), proof)
             position += part.size
         if not page:
             raise replaced(file.name)
@@ -86,24 +118,34 @@ async def slices(runs: AsyncIterator[Run]) -> AsyncGenerator[memoryview, None]:
     """The bytes of all runs in order, each slice valid until the next is asked for.
 
     While the caller has one slice, the next is read into the other of two buffers.
+
+    Raises:
+        Corrupt: a whole part is not what the catalogue says; its last slice is not handed out.
     """
     buffers = (bytearray(SLICE), bytearray(SLICE))
-    ahead: asyncio.Task[memoryview] | None = None
+    ahead: tuple[asyncio.Task[memoryview], Proof | None] | None = None
     turn = 0
     try:
         async for run in _cut(runs):
-            coming = asyncio.create_task(_fill(run, memoryview(buffers[turn])))
+            coming = asyncio.create_task(_fill(run, memoryview(buffers[turn]))), run.proof
             ready, ahead, turn = ahead, coming, 1 - turn
             if ready:
                 try:
-                    yield await ready
+                    yield await _proved(*ready)
                 finally:
-                    await _end(ready)
+                    await _end(ready[0])
         if ahead:
-            yield await ahead
+            yield await _proved(*ahead)
     finally:
         if ahead:
-            await _end(ahead)
+            await _end(ahead[0])
+
+
+async def _proved(task: asyncio.Task[memoryview], proof: Proof | None) -> memoryview:
+    data = await task
+    if proof:
+        proof.add(data)
+    return data
 
 
 async def _end(task: asyncio.Task[memoryview]) -> None:
@@ -124,7 +166,7 @@ async def _cut(runs: AsyncIterator[Run]) -> AsyncIterator[Run]:
     async for run in runs:
         e = run.extent
         for start in range(e.start, e.end, SLICE):
-            yield Run(run.plane, Extent(e.key, e.version, start, min(start + SLICE, e.end)))
+            yield Run(run.plane, Extent(e.key, e.version, start, min(start + SLICE, e.end)), run.proof)
 
 
 def _range(name: str, size: int, offset: int, length: int) -> tuple[int, int]:

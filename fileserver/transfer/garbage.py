@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
-import sqlalchemy as sa
 import structlog
 
 from fileserver.catalogue import files
@@ -20,14 +18,6 @@ AT_ONCE: Final = 8
 _FAILURES: Final = 16  # on one plane, after which it has to wait for the next call: it is probably down
 
 log = structlog.get_logger(__name__)
-
-
-def keep_for_later(c: sa.Connection, plane: str, keys: Sequence[str], now: float) -> None:
-    """Enter objects that could not be deleted just now (seconds since 1970, UTC).
-
-    For objects in the folder of a generation alone: any other key may be somebody's by the time it is deleted.
-    """
-    files.discard(c, plane, keys, now)
 
 
 async def collect(store: Store, planes: Configured, now: float) -> int:

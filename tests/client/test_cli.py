@@ -739,7 +739,7 @@ def nobody():
     """The end of a pipe that nobody reads."""
     read, write = os.pipe()
     os.close(read)
-    return open(write, "wb")
+    return os.fdopen(write, "wb")
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)], ids=["", "json"])

@@ -193,18 +193,18 @@ def test_a_target_that_is_one_of_the_sources(machine):
     assert machine("cat", "a::x").out == "xyz"
 
 
-def test_an_unwritable_directory(machine):
-    if os.geteuid() == 0:
-        target = "/proc/y.dat"  # root may write anywhere but here
-    else:
+def test_a_target_that_cannot_be_written(machine):
+    (machine.folder / "x.dat").write_bytes(b"x")
+    machine("spray", "x.dat", "a::x", "--format", "fixed:1")
+    below = str(machine.folder / "x.dat" / "y")
+    refused(machine, "despray", "a::x", below, code=REFUSED, reason="PLANE_REFUSED", says=("x.dat", "is a file"))
+    assert (machine.folder / "x.dat").read_bytes() == b"x"
+    if os.geteuid() != 0:  # root may write into any directory
         closed = machine.folder / "closed"
         closed.mkdir(mode=0o500)
         target = str(closed / "y.dat")
-    (machine.folder / "x.dat").write_bytes(b"x")
-    machine("spray", "x.dat", "a::x", "--format", "fixed:1")
-    error = machine("despray", "a::x", target, "--json", code=None)
-    assert error.code in {REFUSED, NOT_FOUND}
-    assert error.error["message"]
+        refused(machine, "despray", "a::x", target, code=REFUSED, reason="PLANE_REFUSED", says=(target, "denied"))
+        assert list(closed.iterdir()) == []
 
 
 def test_a_plane_whose_root_is_missing(machine):
@@ -337,9 +337,7 @@ def test_a_changed_configuration_is_in_force_at_the_next_call(machine):
 
 def test_an_unknown_key_is_named_with_its_path(machine):
     machine.configure(f"planes:\n  data: {{type: posix, path: {machine.folder}, pth: 1}}\n")
-    result = machine("files", "list", code=None)
-    assert result.code in {INVALID, BUSY}
-    assert "planes.data.pth" in result.err
+    assert "planes.data.pth" in machine("files", "list", code=INVALID).err
 
 
 def test_a_stranger_is_refused_and_told_where_the_cookie_is(machine):
@@ -402,7 +400,7 @@ def test_wrong_credentials_and_missing_buckets_are_told_apart_and_no_secret_is_w
     refused(
         machine, "spray", "x.dat", "a::x", "--format", "fixed:1", code=BUSY, reason="PLANE_UNAVAILABLE", says=("cloud",)
     )
-    assert time.monotonic() - start < 90
+    assert time.monotonic() - start < 60  # it is waited for once, not once a request
     machine.signal(signal.SIGTERM)
     found = subprocess.run(
         ["grep", "-r", "-l", "the-very-secret-key", str(machine.state)], capture_output=True, check=False

@@ -117,6 +117,10 @@ def test_a_part_that_was_tampered_with_never_leaves(machine):
     assert error["reason"] == "CHECKSUM_MISMATCH"
     assert not (machine.folder / "out.dat").exists()
     assert [p.name for p in machine.folder.iterdir() if "out.dat" in p.name] == []
+    (machine.folder / "mine.dat").write_bytes(b"mine")
+    machine("despray", "a::x", "./mine.dat", "--overwrite", code=CORRUPT)
+    assert (machine.folder / "mine.dat").read_bytes() == b"mine"
+    assert "was changed" in machine("cat", "a::x", code=CORRUPT).err.replace("were", "was")
 
 
 def test_a_part_whose_mode_was_changed_can_be_read_and_desprayed(machine):

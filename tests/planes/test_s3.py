@@ -613,6 +613,50 @@ async def test_an_upload_left_by_an_error_is_aborted(plane, behind):
     assert open_uploads(behind, "left/b") == []
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_an_upload_that_the_store_opens_for_a_cancelled_call_is_aborted(shaky, between, behind, times):
+    """Outside of generation folders nothing would find it again."""
+    reached, held = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(exchange: proxy.Exchange) -> None:
+        whole = exchange.forward()
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run_coroutine_threadsafe(held.wait(), loop).result()
+        exchange.send(whole)
+
+    between.once(hold, method="POST", query="uploads")
+    task = asyncio.create_task(shaky.upload(f"left/c{times}", upload_id="t-34"))
+    await reached.wait()
+    assert open_uploads(behind, f"left/c{times}") == [f"left/c{times}"]
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert open_uploads(behind, f"left/c{times}") == []
+
+
+async def test_a_cancelled_call_that_the_store_refuses_has_nothing_to_abort(shaky, between):
+    reached, held = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(exchange: proxy.Exchange) -> None:
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run_coroutine_threadsafe(held.wait(), loop).result()
+        proxy.fail(exchange)
+
+    between.once(hold, method="POST", query="uploads")
+    task = asyncio.create_task(shaky.upload("left/d", upload_id="t-35"))
+    await reached.wait()
+    task.cancel()
+    held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert between.requests("DELETE") == []
+
+
 async def test_a_cancelled_read_has_let_go_of_its_buffer(shaky, between):
     reached, held = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

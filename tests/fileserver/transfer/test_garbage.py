@@ -165,20 +165,11 @@ async def test_an_object_that_fails_blocks_no_other_and_is_tried_again(store):
 
 async def test_rows_of_a_plane_that_is_gone_from_the_configuration_fill_no_page(store):
     gone, plane = MemoryPlane("agone"), MemoryPlane("data")
-    await store.write(lambda c: garbage.keep_for_later(c, "agone", [f"k{n}" for n in range(files.PAGE + 1)], 0.0))
+    await store.write(lambda c: files.discard(c, "agone", [f"k{n}" for n in range(files.PAGE + 1)], 0.0))
     await enter(store, plane)
     await drop(store)
     assert await garbage.collect(store, Planes(data=plane), GRACE) == 4
     assert await garbage.collect(store, Planes(agone=gone, data=plane), GRACE) == files.PAGE + 1
-
-
-async def test_what_could_not_be_removed_at_once_is_removed_later(store):
-    plane = MemoryPlane("data")
-    await plane.put("a/~t/x", b"abc", upload_id="setup")
-    await store.write(lambda c: garbage.keep_for_later(c, "data", ["a/~t/x", "a/~t/x", "a/~t/never"], 50.0))
-    assert await garbage.collect(store, Planes(data=plane), 49.0) == 0
-    assert await garbage.collect(store, Planes(data=plane), 50.0) == 2
-    assert await keys(plane) == []
 
 
 async def test_a_reader_of_a_file_that_is_dropped_sees_all_parts_or_is_told(store):
