@@ -110,7 +110,8 @@ def settings_model() -> TypeAdapter[PlaneSettings]:
 def open_plane(name: str, settings: PlaneSettings, patience: Patience | None = None) -> Plane:
     """A plane ready for use: retrying(limited(metered(provider))). Nothing is asked of the provider yet.
 
-    Each attempt of a retried request is limited and counted for itself.
+    Each attempt of a retried request is limited and counted for itself. Without a `patience` a provider that does not
+    answer is waited for half a minute, one that asks to slow down two minutes.
 
     Raises:
         Refused: the packages of its type are not installed, or a secret cannot be found.

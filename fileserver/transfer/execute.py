@@ -14,7 +14,6 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
-from fileserver.formats.records import count_quotes
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
@@ -139,6 +138,7 @@ class _Filling:
         self._ended: list[tuple[int, StepReceipt]] = []
         form = format_from_json(plan.format)
         self._counted = form if plan.split == "deduce" and isinstance(form, Csv) and form.quotes else None
+        """The format whose quotes are counted in bytes that pass through us."""
 
     async def store(self, part: int, upload: Upload, step: Step) -> None:
         """One step of an upload."""
@@ -166,7 +166,7 @@ class _Filling:
             else:
                 async with self._executor.buffers.take(step.size) as buffer:
                     await self._read(step, buffer)
-                    if self._counted and count_quotes(self._counted, buffer) % 2:
+                    if (self._quotes(buffer) or 0) % 2:
                         raise odd_quotes(row.part)
                     receipt = await self.target.put(key, buffer, upload_id=name, replace=over)
                     receipt = self._with_other(receipt, buffer)
@@ -185,7 +185,15 @@ class _Filling:
         async with self._executor.buffers.take(step.size) as buffer:
             crc = await self._read(step, buffer)
             receipt = self._with_other(await upload.put(step.number, step.offset, buffer, crc), buffer)
-            return receipt, count_quotes(self._counted, buffer) if self._counted else None
+            return receipt, self._quotes(buffer)
+
+    def _quotes(self, buffer: memoryview) -> int | None:
+        """The quotes in bytes that pass through us; None where they do not matter."""
+        if self._counted is None:
+            return None
+        from fileserver.formats.records import count_quotes  # noqa: PLC0415 - brings numpy: not before it is needed
+
+        return count_quotes(self._counted, buffer)
 
     def _with_other(self, receipt: StepReceipt, buffer: memoryview) -> StepReceipt:
         """The receipt with the checksum of the plan's kind, of bytes that passed through us."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart
@@ -19,11 +19,13 @@ from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv
 from fileserver.transfer import plan, survey
 from fileserver.transfer.manifest import Part, Source
-from fileserver.transfer.partition import Points, Read, last_terminated, partition, targets
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, format_from_json, format_to_json
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info
+
+if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
+    from fileserver.transfer.partition import Points, Read
 
 MOST_PARTS: Final = 100_000
 
@@ -126,6 +128,8 @@ class Planner:
 
     async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
         """Split points of pinned sources."""
+        from fileserver.transfer.partition import partition  # noqa: PLC0415 - see above
+
         return await partition(sources, form, wanted, self._reader(sources))
 
     # --- pieces of the above ------------------------------------------------------------------------------------
@@ -133,6 +137,8 @@ class Planner:
     async def _split(
         self, spec: Spec, target: _Target, stream: plan.Stream, form: Format, count: int, notes: tuple[str, ...]
     ) -> Drawing:
+        from fileserver.transfer.partition import targets  # noqa: PLC0415 - see above
+
         points = await self.partition(stream.sources, form, targets(stream.size, count))
         return self._drawn(
             spec,
@@ -213,6 +219,8 @@ class Planner:
         filled = [i for i, s in enumerate(sources) if s.size]
         if not isinstance(form, Csv):
             return endings, ()
+        from fileserver.transfer.partition import last_terminated  # noqa: PLC0415 - see above
+
         read = self._reader(sources)
         for i in filled[:-1]:
             source = sources[i]
