@@ -57,6 +57,13 @@ def get(c: sa.Connection, name: str) -> LogicalFile:
     return _file(row)
 
 
+def owner(c: sa.Connection, plane: str, key: str) -> str | None:
+    """The name of the file that owns an object, or None: an object of no file, or one that is only registered."""
+    p = t.file_parts.c
+    owning = sa.select(t.files.c.name).join(t.file_parts, t.files.c.generation == p.generation)
+    return c.execute(owning.where(p.plane == plane, p.key == key, p.owned)).scalar()
+
+
 def taken(c: sa.Connection, name: str) -> bool:
     """Whether a logical file has this normalised name."""
     return c.execute(sa.select(t.files.c.name).where(t.files.c.name == name)).first() is not None

@@ -71,6 +71,7 @@ class Custody:
 
         Raises:
             AlreadyExists: the name is taken.
+            InvalidSpec: an object is a part that we wrote for a file: it would have two owners.
             NotFound: an object is not there.
         """
         name = normalise(name)
@@ -87,6 +88,11 @@ class Custody:
         file = LogicalFile(name, generation, size, format_to_json(form), "registered", crc, len(parts), "", now())
 
         def work(c: Any) -> None:
+            for part in parts:
+                owner = files.owner(c, part.plane, part.key)
+                if owner is not None:
+                    msg = f"{where(part.plane, part.key)} is a part of {owner} already: copy or rename that"
+                    raise InvalidSpec(msg, {f"parts[{part.number - 1}]": msg}, plane=part.plane, key=part.key)
             files.enter_parts(c, generation, parts)
             files.publish(c, file, overwrite=False, retire_at=0.0)
 
@@ -162,6 +168,9 @@ class Custody:
         for known, value in part.checksums.items():
             if known in info.checksums:
                 return Verdict(part.number, part.key, *_compared(known, info.checksums[known], value, "stored"))
+        if part.version and info.version != part.version:
+            detail = "it was touched since it was written; --read tells whether its bytes are the same"
+            return Verdict(part.number, part.key, "touched", detail)
         return Verdict(part.number, part.key, "size", "the plane stores no checksum; --read compares the bytes")
 
     async def _verify_by_reading(self, part: FilePart, info: Info, kind: str) -> Verdict:

@@ -29,7 +29,7 @@ from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.plan import steps_of
 from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from planes import checksum
-from planes.errors import Corrupt, Error
+from planes.errors import Corrupt, Error, Missing
 from planes.plane import KIB, MIB, Plane
 from planes.plane import Extent as PlaneExtent
 
@@ -289,32 +289,38 @@ class Finisher:
         left: list[str] = []
         if plan is None or not plan.opened:
             return left
-        plane = self._planes.plane(plan.plane)
-
-        async def remove(key: str, number: int, token: str | None, *, ours: bool) -> None:
-            if len(left) >= _LEFT:  # the plane itself is gone: asking it once more for each part helps nobody
-                return
-            try:
-                if token:
-                    await plane.resume(token).abort()
-                else:
-                    await plane.discard(key, upload_id(record.id, number))
-                if ours:
-                    await plane.delete(key)
-            except Error as error:
-                left.append(f"{where(plan.plane, key)} could not be removed: {error.message}")
-
         if plan.file:
-            await remove(f"{folder(plan.file, record.id)}/{MANIFEST}", 0, None, ours=True)
+            manifest = f"{folder(plan.file, record.id)}/{MANIFEST}"
+            await self._remove(plan.plane, manifest, upload_id(record.id, 0), None, left, ours=True)
         async for page in self._pages(record.id):
             gate = asyncio.Semaphore(AT_ONCE)
 
             async def one(row: PartRow, gate: asyncio.Semaphore = gate) -> None:
                 async with gate:
-                    await remove(row.part.key, row.part.number, row.token, ours=bool(plan.file) or row.done)
+                    name, ours = upload_id(record.id, row.part.number), bool(plan.file) or row.done
+                    await self._remove(plan.plane, row.part.key, name, row.token, left, ours=ours)
 
             await all_of(one(row) for row in page)
         return left
+
+    async def _remove(
+        self, name: str, key: str, attempt: str, token: str | None, left: list[str], *, ours: bool
+    ) -> None:
+        """Remove one object and its upload; what can't be is added to `left`."""
+        if len(left) >= _LEFT:  # the plane itself is gone: asking it once more for each part helps nobody
+            return
+        plane = self._planes.plane(name)
+        try:
+            if token:
+                await plane.resume(token).abort()
+            else:
+                await plane.discard(key, attempt)
+            if ours:
+                await plane.delete(key)
+        except Missing:  # the bucket or root itself is gone, and everything in it
+            return
+        except Error as error:
+            left.append(f"{where(name, key)} could not be removed: {error.message}")
 
     async def _pages(self, transfer: str, size: int = PAGE) -> AsyncIterator[list[PartRow]]:
         first = 1

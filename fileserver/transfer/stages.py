@@ -210,7 +210,8 @@ class Stages:
             if kind != "cancel":
                 return
         left = await self._finisher.clean(record)
-        await self._end(record, kind, left, clean=not left, progress=progress)
+        notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
+        await self._end(record, kind, notes, clean=not left, progress=progress)
 
     async def give_up(self, transfer: str, kind: str, note: str) -> None:
         """End a transfer whose clean-up failed; what it left is tried again later."""

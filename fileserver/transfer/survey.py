@@ -37,8 +37,9 @@ async def pin(planes: Configured, locations: Sequence[Location], *, natural: boo
     for location in locations:
         plane, key = planes.plane(location.plane), key_of(location)
         folder, _, last = key.rpartition("/")
-        if not set(last) & set("*?"):
-            found.append(_source(location.plane, await plane.stat(key)))
+        literal = await _there(plane, key) if set(last) & set("*?") else await plane.stat(key)
+        if literal is not None:
+            found.append(_source(location.plane, literal))
             continue
         keys = [found async for found in _matching(plane, f"{folder}/" if folder else "", last)]
         if not keys:
@@ -118,6 +119,14 @@ def common_kind(sources: Sequence[Source]) -> str:
         if all(kind in s.checksums for s in sources if s.size):
             return kind
     return "crc64nvme"
+
+
+async def _there(plane: Plane, key: str) -> Info | None:
+    """Facts about an object that has the very name of a wildcard, if there is one."""
+    try:
+        return await plane.stat(key)
+    except NotFound:
+        return None
 
 
 async def _matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[str]:

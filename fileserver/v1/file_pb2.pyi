@@ -513,7 +513,9 @@ class PartVerdict(_message.Message):
     key: _builtins.str
     """Key of the part."""
     verdict: _builtins.str
-    """"read", "stored", "size" (the plane keeps no checksum), "missing", "different"."""
+    """"read", "stored", "size" (the plane keeps no checksum), "touched" (the same without checksum, but changed since), "missing",
+    "different".
+    """
     detail: _builtins.str
     """A sentence, when not well."""
     def __init__(

@@ -129,3 +129,27 @@ def test_a_part_whose_mode_was_changed_can_be_read_and_desprayed(machine):
     assert machine("cat", "a::x").out == "0123456789" * 10
     machine("despray", "a::x", "./out.dat")
     assert (machine.folder / "out.dat").read_bytes() == b"0123456789" * 10
+
+
+def test_a_part_of_a_file_cannot_be_registered_as_anothers(machine):
+    part = spray(machine, "a::x")["parts"][1]["key"]
+    error = machine("files", "register", "a::own", f"data:{part}", "--format", "csv", "--json", code=2).error
+    assert "a::x" in error["message"]
+    machine("files", "verify", "a::x")
+
+
+def test_a_part_that_was_touched_is_not_called_well_before_it_was_read(machine):
+    part = machine.data / spray(machine, "a::x")["parts"][0]["key"]
+    part.write_bytes(part.read_bytes()[::-1])
+    assert machine("files", "verify", "a::x", "--json", code=None).json["parts"][0]["verdict"] in {
+        "touched",
+        "different",
+    }
+    assert machine("files", "verify", "a::x", "--read", "--json", code=None).json["parts"][0]["verdict"] == "different"
+
+
+def test_a_source_that_has_the_very_name_of_a_wildcard_is_that_source(machine):
+    (machine.folder / "w?.csv").write_text("a\n")
+    (machine.folder / "wx.csv").write_text("b\n")
+    machine("spray", "./w?.csv", "a::w")
+    assert machine("cat", "a::w").out == "a\n"
