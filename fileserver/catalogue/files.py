@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -278,11 +278,6 @@ def _all_parts(c: sa.Connection, generation: str) -> list[FilePart]:
 def now() -> float:
     """Seconds since 1970 (UTC)."""
     return time.time()
-
-
-def pages(rows: Sequence[Any], size: int = PAGE) -> Iterator[Sequence[Any]]:
-    """Consecutive runs of at most `size`."""
-    return (rows[i : i + size] for i in range(0, len(rows), size))
 
 
 def _checksums(stored: dict[str, str]) -> dict[str, int]:
