@@ -14,12 +14,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar
 
 import grpc
 
 from client.connection import Connection
-from client.errors import Code, Reason, ServerError, broken, from_rpc
+from client.errors import Code, Reason, ServerError, broken, from_rpc, unavailable
 from fileserver.v1 import data_pb2, file_pb2, plane_pb2, transfer_pb2
 from fileserver.v1.data_pb2_grpc import DataServiceStub
 from fileserver.v1.file_pb2_grpc import FileServiceStub
@@ -111,6 +112,12 @@ class Client:
     def close(self) -> None:
         """Release the connection."""
         self._connection.close()
+
+    @property
+    def server_state(self) -> Path | None:
+        """The state directory of a server that somebody else runs for us; asks it, None if it does not say."""
+        self.list_planes()
+        return self._connection.state
 
     # --- transfers
 
@@ -341,10 +348,10 @@ class Client:
             self._connection.close()
             if not again:
                 msg = f"the connection to the server broke, and what was asked may be done or not ({failure.message})"
-                raise broken(msg)
+                raise unavailable(msg)
         seconds = patience.wait(failure.retry_after)
         if seconds is None:
-            raise failure
+            raise unavailable(failure.message) if gone else failure
         if busy:
             self._told(f"waiting for the server: {failure.message}")
         self._sleep(seconds)

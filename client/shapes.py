@@ -13,7 +13,7 @@ from typing import TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from client import phrases
-from client.errors import ServerError
+from client.errors import ServerError, rename
 from fileserver.v1 import file_pb2, plane_pb2
 from fileserver.v1 import transfer_pb2 as wire
 
@@ -44,8 +44,8 @@ def transfer(message: wire.Transfer) -> dict[str, JSON]:
         "spec": spec(message.spec),
         "progress": progress(message.progress),
         "outcome": outcome(message.outcome) if message.HasField("outcome") else None,
-        "error": stored_failure(message.error) if message.HasField("error") else None,
-        "warnings": list[JSON](message.warnings),
+        "error": stored_failure(message) if message.HasField("error") else None,
+        "warnings": list[JSON](phrases.warnings(message)),
         "create_time": _time(message.create_time),
         "update_time": _time(message.update_time),
         "end_time": _time(message.end_time),
@@ -112,9 +112,11 @@ def outcome(message: wire.Outcome) -> dict[str, JSON]:
     }
 
 
-def stored_failure(message: wire.Failure) -> dict[str, JSON]:
+def stored_failure(message: wire.Transfer) -> dict[str, JSON]:
     """The error that is stored in a transfer."""
-    return {"reason": message.reason, "message": message.message, "metadata": dict[str, JSON](message.metadata)}
+    error = message.error
+    text = rename(error.message, phrases.names(message))
+    return {"reason": error.reason, "message": text, "metadata": dict[str, JSON](error.metadata)}
 
 
 def location(message: wire.Location) -> dict[str, JSON]:

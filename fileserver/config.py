@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fileserver import state
 from fileserver.errors import InvalidSpec
@@ -43,7 +43,11 @@ def _duration(value: object) -> timedelta:
     if not found:
         msg = 'a duration is a number and its unit, like "90s", "30m", "1h" or "7d"'
         raise ValueError(msg)
-    return timedelta(seconds=float(found[1]) * _UNIT[found[2]])
+    try:
+        return timedelta(seconds=float(found[1]) * _UNIT[found[2]])
+    except OverflowError:
+        msg = f"{value} is longer than anybody can wait"
+        raise ValueError(msg) from None
 
 
 def _loopback(value: object) -> object:
@@ -65,7 +69,15 @@ def _loopback(value: object) -> object:
     return value
 
 
+def _place(path: Path) -> Path:
+    if "\0" in str(path):
+        msg = "a path holds no zero byte"
+        raise ValueError(msg)
+    return path
+
+
 Address = Annotated[str, BeforeValidator(_loopback)]
+Place = Annotated[Path, AfterValidator(_place)]
 
 
 class _Section(BaseModel):
@@ -82,7 +94,7 @@ class Listen(_Section):
 class State(_Section):
     """What the server keeps."""
 
-    directory: Path | None = Field(default=None, description="On a local disk; the user's data folder if unset.")
+    directory: Place | None = Field(default=None, description="On a local disk; the user's data folder if unset.")
 
 
 class Log(_Section):
@@ -90,7 +102,7 @@ class Log(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
-    file: Path | None = Field(default=None, description="Appended to; standard error if unset.")
+    file: Place | None = Field(default=None, description="Appended to; standard error if unset.")
 
 
 class _Document(_Section):
@@ -207,6 +219,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = "a key must be a word"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
                 problem = f"the key {key} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
@@ -224,6 +239,9 @@ def _parse(text: bytes, source: Path | None) -> dict[str, Any]:
         raise InvalidSpec(msg, {where: str(error.problem)}, path=str(source)) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         msg = f"the configuration {source} is no YAML: it holds characters that no text has"
+        raise InvalidSpec(msg, {"config": msg}, path=str(source)) from None
+    except (ValueError, RecursionError):  # their words may hold a value, which may be a secret
+        msg = f"the configuration {source} is no YAML: a number or a date in it is none, or it is nested too deep"
         raise InvalidSpec(msg, {"config": msg}, path=str(source)) from None
     if document is None:
         return {}

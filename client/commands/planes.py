@@ -83,8 +83,8 @@ def check(session: Session, name: _NAME) -> None:
 
 def check_failure(name: str, answer: CheckPlaneResponse) -> ServerError:
     """The error of a plane that does not do what it must."""
-    failed = ", ".join(result.check for result in answer.results if not result.ok)
-    msg = f"the plane '{name}' does not work as it must ({failed}): see what it answered, and its configuration"
+    failed = "; ".join(f"{r.check}: {r.detail or 'no'}" for r in answer.results if not r.ok)
+    msg = f"the plane '{name}' does not work as it must; {failed}"
     return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, msg, {"plane": name})
 
 

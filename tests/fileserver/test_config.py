@@ -213,6 +213,13 @@ def test_a_duration_needs_its_unit(text, tmp_path):
         ("just words", "must be a mapping"),
         ("a: \x00", "is no YAML"),
         ("a: !!python/object/apply:os.system [id]", "is no YAML"),
+        ("? [a]\n: b", "a key must be a word at line 1"),
+        ("a: 2020-99-99", "a date in it is none"),
+        ("a: !!int hidden", "a number or (?!.*hidden)"),
+        ("[" * 3000, "nested too deep"),
+        ('log: {file: "a\\0b"}', "log.file: a path holds no zero byte"),
+        ('state: {directory: "a\\0b"}', "state.directory: a path holds no zero byte"),
+        ("retire_after: 99999999999999d", "retire_after: 99999999999999d is longer"),
     ],
 )
 def test_what_is_no_configuration_is_told_with_its_place(text, said, tmp_path):
