@@ -6,15 +6,12 @@ installed, only then.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from planes.errors import Refused
 from planes.limited import LimitedPlane
@@ -95,16 +92,6 @@ def parse_settings(name: str, mapping: object) -> PlaneSettings:
         return model.model_validate(dict(mapping))
     except ValidationError as error:
         raise SettingsInvalid(tuple(_problems(here, model, error))) from None  # its cause may quote a secret
-
-
-def settings_model() -> TypeAdapter[PlaneSettings]:
-    """Settings of any type whose packages are installed, told apart by `type`; for the schema of the configuration."""
-    found = []
-    for kind in PROVIDERS:
-        with suppress(Refused):
-            found.append(provider(kind).settings)
-    made = reduce(operator.or_, found)  # the union is not known before the imports were tried
-    return TypeAdapter(Annotated[made, Field(discriminator="type")])  # type: ignore[arg-type]
 
 
 def open_plane(name: str, settings: PlaneSettings, patience: Patience | None = None) -> Plane:

@@ -72,6 +72,7 @@ class Connection:
             access_key=_words("access_key", settings.access_key),
             secret_key=_words("secret_key", settings.secret_key),
             session_token=_words("session_token", settings.session_token),
+            endpoint=settings.endpoint or "",
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -13,13 +14,17 @@ from fileserver.errors import InvalidSpec
 from fileserver.log import strike
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
 from planes.errors import Refused
+from planes.opening import open_plane
 from planes.plane import Info
 from planes.posix import PosixSettings
+from planes.retrying import Patience
 from planes.s3_settings import S3Settings
 from planes.settings import PlaneSettings
 
 PAGE = 100
 LARGEST_PAGE = 1000
+
+_PATIENCE: Final = Patience(attempts=2, seconds=2.0, throttled=10.0)
 
 
 class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
@@ -43,14 +48,24 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         return plane_pb2.GetPlaneResponse(plane=self._describe(request.name))
 
     async def CheckPlane(self, request: plane_pb2.CheckPlaneRequest, context: Context) -> plane_pb2.CheckPlaneResponse:
-        """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises."""
-        from planes.check import check  # noqa: PLC0415 - asked for by hand, now and then
+        """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises.
 
-        self._planes.settings(request.name)
-        results = [
-            plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail)
-            async for r in check(self._planes.plane(request.name))
-        ]
+        The plane is opened anew for it, with little patience: who asks whether it works does not want to wait until
+        it does.
+        """
+        from planes.check import CheckResult, check  # noqa: PLC0415 - asked for by hand, now and then
+
+        settings = self._planes.settings(request.name)
+        try:
+            plane = open_plane(request.name, settings, _PATIENCE)
+        except Refused as error:
+            found = [CheckResult("open", ok=False, detail=error.message, reason=error.reason)]
+        else:
+            try:
+                found = [result async for result in check(plane)]
+            finally:
+                await plane.aclose()
+        results = [plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail, reason=r.reason) for r in found]
         return plane_pb2.CheckPlaneResponse(results=results, ok=all(r.ok for r in results))
 
     async def ListObjects(

@@ -261,22 +261,26 @@ class CheckResult(_message.Message):
     CHECK_FIELD_NUMBER: _builtins.int
     OK_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     """What was tried."""
     ok: _builtins.bool
     """It works."""
     detail: _builtins.str
     """What happened instead."""
+    reason: _builtins.str
+    """The reason of what the plane answered, as in ErrorInfo; empty if it works, or answered but not as it must."""
     def __init__(
         self,
         *,
         check: _builtins.str = ...,
         ok: _builtins.bool = ...,
         detail: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "detail", b"detail", "ok", b"ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "detail", b"detail", "ok", b"ok", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
