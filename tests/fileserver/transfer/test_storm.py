@@ -23,6 +23,8 @@ DATA = os.urandom(1 << 19)
 ROUNDS = 25
 CALLERS = 5
 CALLS = 12
+TURNS = (3, 50, 400)
+"""Turns of the event loop that a caller waits at most between two calls."""
 
 
 class Planes(Configured):
@@ -94,7 +96,9 @@ async def storm(world: World, transfer: str, chance: random.Random) -> None:
             await {"pause": jobs.pause, "resume": jobs.resume, "cancel": jobs.cancel}[wish](transfer)
 
     wishes = ["pause", "resume"] * 12 + (["cancel"] if chance.random() < 0.6 else [])
-    plans = [[(chance.choice(wishes), chance.randrange(200)) for _ in range(CALLS)] for _ in range(CALLERS)]
+    plans = [
+        [(chance.choice(wishes), chance.randrange(chance.choice(TURNS))) for _ in range(CALLS)] for _ in range(CALLERS)
+    ]
     await asyncio.gather(*map(caller, plans))
 
 
