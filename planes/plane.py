@@ -29,7 +29,7 @@ The rules that all keep, proved by `tests/contract/`:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -40,6 +40,9 @@ from typing_extensions import Buffer
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+
+Presign = Callable[[], Awaitable[str]]
+"""Asks the source plane of a copy for a short-lived address of the ticket's object; called at the moment of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +156,12 @@ class Upload(Protocol):
         """
         ...
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Let the provider copy bytes [start, end) of the ticket's object as step `number`.
+
+        A provider that copies by fetching an address calls `url` for one; the others leave it alone.
 
         Raises:
             Changed: the source is not the ticket's version any more.
@@ -246,7 +253,9 @@ class Plane(Protocol):
         """
         ...
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Copy a whole object (up to `limits.whole_copy`) by the provider in one request, visible on return.
 
         Where the source has no stored CRC64NVME but another checksum of the whole, S3 keeps that kind for the copy,
@@ -297,6 +306,16 @@ class Plane(Protocol):
 
     def accepts(self, ticket: Ticket) -> bool:
         """Whether this plane can hope to redeem the ticket."""
+        ...
+
+    async def presign(self, ticket: Ticket) -> str:
+        """A short-lived address by which anyone can read the object of a ticket of this plane's own.
+
+        It is a credential: for one step, never stored, never shown.
+
+        Raises:
+            Unsupported: the objects of this provider have no addresses.
+        """
         ...
 
     async def aclose(self) -> None:

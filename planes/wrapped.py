@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 from typing_extensions import Buffer
 
-from planes.plane import Capabilities, Extent, Info, Limits, Plane, StepReceipt, Ticket, Upload
+from planes.plane import Capabilities, Extent, Info, Limits, Plane, Presign, StepReceipt, Ticket, Upload
 
 P = TypeVar("P", bound=Plane)
 
@@ -65,9 +65,11 @@ class WrappedPlane:
             key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
         )
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Forwarded."""
-        return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace)
+        return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
 
     async def upload(
         self,
@@ -106,6 +108,10 @@ class WrappedPlane:
         """Forwarded."""
         return self.inner.accepts(ticket)
 
+    async def presign(self, ticket: Ticket) -> str:
+        """Forwarded."""
+        return await self.inner.presign(ticket)
+
     async def aclose(self) -> None:
         """Forwarded."""
         await self.inner.aclose()
@@ -126,9 +132,11 @@ class WrappedUpload:
         """Forwarded."""
         return await self.inner.put(number, offset, data, crc64nvme)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Forwarded."""
-        return await self.inner.copy(number, offset, ticket, start, end)
+        return await self.inner.copy(number, offset, ticket, start, end, url)
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """Forwarded."""

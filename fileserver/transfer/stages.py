@@ -33,7 +33,7 @@ from planes.pack import Step
 
 AT_ONCE: Final = 16
 
-_ENGINES: Final = {"posix": "kernel", "s3": "store"}
+_ENGINES: Final = {"posix": "kernel", "s3": "store", "azure": "store"}
 
 
 class Stages:
