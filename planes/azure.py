@@ -18,7 +18,7 @@ from azure.storage.blob import BlobProperties
 from typing_extensions import Buffer
 
 from planes import azure_read, azure_source, checksum
-from planes.azure_connection import ATTEMPT, DROPPED, KIND, PATIENT, Connection, bare, info_of, pin
+from planes.azure_connection import ATTEMPT, KIND, PATIENT, Connection, bare, info_of, is_dropped, pin
 from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEP, MAX_STEPS, AzureSettings
 from planes.azure_upload import AzureUpload, Target
@@ -93,7 +93,7 @@ class AzurePlane:
         while (page := await connection.work(turn, asked)) is not None:
             for each in page:
                 info = info_of(str(each.name).removeprefix(root), each)
-                is_object = DROPPED not in info.metadata and info.metadata.get(_FOLDER) != "true"
+                is_object = not is_dropped(info) and info.metadata.get(_FOLDER) != "true"
                 # A folder itself may be an object; and not every service begins where it is told to.
                 if info.key and is_object and info.key.encode() > after.encode():
                     yield info
@@ -151,7 +151,7 @@ class AzurePlane:
             if found is None:
                 words = "another write of it was under way and came to nothing"
                 raise self._connection.error(Unavailable, key, words) from None
-            if found.metadata.get(ATTEMPT) != upload_id:
+            if found.metadata.get(ATTEMPT) != upload_id and not is_dropped(found):
                 raise
         return await self._send(target, view, crc, pin(found.version))
 
@@ -195,7 +195,7 @@ class AzurePlane:
             found = await self._connection.look(key)
             if found is not None and found.metadata.get(ATTEMPT) == upload_id and found.size == ticket.size:
                 return StepReceipt(1, found.size, found.checksums.get("crc64nvme"), found.version)
-            if found is not None:
+            if found is not None and not is_dropped(found):
                 raise self._connection.error(AlreadyExists, key, "an object with this key exists")
         facts = await azure_source.look_through(self._connection, address, ticket, asked)
 

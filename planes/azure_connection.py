@@ -88,22 +88,17 @@ class Connection:
         info = info_of(
             key, await self.ask(lambda c: c.get_blob_client(full).get_blob_properties(**pin(version)), asked)
         )
-        if DROPPED in info.metadata:
+        if is_dropped(info):
             raise self.error(asked.absent, key, "it is not there")
         return info
 
     async def look(self, key: str) -> Info | None:
-        """Facts about the object with this key, or None; what a broken-off abort left of one is removed."""
+        """Facts about the blob with this key, or None; also of what an abort leaves for a moment (`is_dropped`)."""
         asked, full = Asked("look at", key), self.full(key)
         try:
-            found = await self.ask(lambda c: c.get_blob_client(full).get_blob_properties(), asked)
+            return info_of(key, await self.ask(lambda c: c.get_blob_client(full).get_blob_properties(), asked))
         except NotFound:
             return None
-        info = info_of(key, found)
-        if DROPPED not in info.metadata:
-            return info
-        await self.delete(key, only=info.version)
-        return None
 
     async def delete(self, key: str, *, only: str = "") -> None:
         """Delete the object with this key if there is one; with `only`, if it still has that version."""
@@ -149,6 +144,11 @@ def info_of(key: str, found: BlobProperties) -> Info:
         content_type=found.content_settings.content_type or "",
         metadata={name: text for name, text in names.items() if name.lower() not in OURS} | ours,
     )
+
+
+def is_dropped(info: Info) -> bool:
+    """Whether it is what an abort leaves for a moment, or for longer if it broke off: not an object, anybody's."""
+    return DROPPED in info.metadata
 
 
 def bare(etag: str) -> str:

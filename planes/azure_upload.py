@@ -22,7 +22,7 @@ from azure.storage.blob import BlobBlock, BlobClient, BlockState, ContainerClien
 from typing_extensions import Buffer
 
 from planes import azure_source, checksum
-from planes.azure_connection import ATTEMPT, CRC, DROPPED, PATIENT, SIZE, Connection, bare
+from planes.azure_connection import ATTEMPT, CRC, DROPPED, PATIENT, SIZE, Connection, bare, is_dropped, pin
 from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEPS
 from planes.errors import AlreadyExists, Changed, Corrupt, Error, NotFound, OutOfRange, Unavailable, Unsupported
@@ -190,20 +190,26 @@ class AzureUpload:
         try:
             if not await self._are_stored(ordered):
                 raise self._error(NotFound, "blocks of it are gone: another write of the same blob has dropped them")
-            return await self.publish(ordered, size, expected)
+            return await self._publish(ordered, size, expected, self._target.condition)
         except Error as doubt:
             if not doubtful(doubt):
                 raise
-            return await self._settle(size, expected, doubt)
+            found = await self._connection.look(self._target.key)
+            if found is None or not is_dropped(found):
+                return self._settle(found, size, expected, doubt)
+            dropped = found.version
+        return await self._publish(ordered, size, expected, pin(dropped))  # in place of what a broken-off abort left
 
-    async def publish(self, ordered: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
+    async def _publish(
+        self, ordered: Sequence[StepReceipt], size: int, crc64nvme: int | None, condition: Mapping[str, Any]
+    ) -> Info:
         """Ask the service to put the blocks together; what it answers is not settled here."""
         target = self._target
         described = target.described(size, crc64nvme)
         blocks = [BlobBlock(self._id(step.number), state=BlockState.UNCOMMITTED) for step in ordered]
 
         def call(client: ContainerClient) -> Mapping[str, Any]:
-            more: Any = {"metadata": described, "content_settings": target.content, **target.condition, **PATIENT}
+            more: Any = {"metadata": described, "content_settings": target.content, **condition, **PATIENT}
             return self._blob(client).commit_block_list(blocks, **more)
 
         answer = await self._connection.ask(call, Asked("commit", target.key, precondition=AlreadyExists))
@@ -255,9 +261,8 @@ class AzureUpload:
             return None
         return {str(block.id): int(block.size) for block in waiting}
 
-    async def _settle(self, size: int, crc64nvme: int | None, doubt: Error) -> Info:
-        """The facts of the blob if it is ours and whole, whatever the service answered; else why it is not."""
-        found = await self._connection.look(self._target.key)
+    def _settle(self, found: Info | None, size: int, crc64nvme: int | None, doubt: Error) -> Info:
+        """The facts of the blob if it is ours and whole, whatever the service answered; else raises why it is not."""
         if found is not None and self._target.is_met_by(found, size, crc64nvme):
             self._committed = True
             return found
@@ -281,6 +286,8 @@ class AzureUpload:
         if waiting is None:
             return
         found = await self._connection.look(self._target.key)
+        if found is not None and is_dropped(found) and not waiting:  # what an earlier abort left that broke off
+            await self._connection.delete(self._target.key, only=found.version)
         if found is not None or not waiting or not all(name.startswith(self._mine) for name in waiting):
             return
         marked: Any = {"metadata": {ATTEMPT: self._target.attempt, DROPPED: "1"}}

