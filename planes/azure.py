@@ -23,12 +23,13 @@ from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEP, MAX_STEPS, AzureSettings
 from planes.azure_upload import AzureUpload, Target
 from planes.errors import AlreadyExists, Changed, Error, Unavailable
-from planes.plane import Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket
+from planes.plane import MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket
 from planes.threads import Stop
 
 __all__ = ["AzurePlane", "AzureSettings"]
 
 _PAGE: Final = 1000
+_SINGLE_PUT: Final = 4 * MIB  # the SDK copies what one request writes whole, but sends blocks from where they lie
 _FOLDER: Final = "hdi_isfolder"  # metadata of what accounts with folders list beside the blobs
 
 
@@ -56,7 +57,7 @@ class AzurePlane:
             put_size=self._settings.put_size,
             copy_size=self._settings.copy_size,
             min_copy_source=0,
-            single_put=self._settings.put_size,
+            single_put=min(self._settings.put_size, _SINGLE_PUT),
             whole_copy=MAX_STEP,
         )
 

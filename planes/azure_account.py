@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,6 +26,11 @@ _DELEGATION: Final = timedelta(hours=2)
 _AHEAD: Final = timedelta(minutes=5)  # so much our clock may be ahead of the service's
 _SCOPE: Final = "https://storage.azure.com/.default"
 _VERSION: Final = "2023-11-03"  # of the protocol, for requests that are not the SDK's
+
+for _noisy in ("azure", "urllib3.connectionpool"):
+    # They tell of every request: the one with all its headers, the other with what addresses were signed with.
+    if logging.getLogger(_noisy).level == logging.NOTSET:
+        logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 
 class Account:

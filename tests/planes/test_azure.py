@@ -34,10 +34,14 @@ from planes.errors import (
     Unavailable,
     Unsupported,
 )
+from planes.faulty import FaultyPlane
 from planes.limited import LimitedPlane
+from planes.metered import MeteredPlane
 from planes.plane import KIB, MIB, Extent, Plane, Ticket
+from planes.retrying import RetryingPlane
 from planes.s3 import S3Plane, S3Settings
 from planes.settings import PlaneLimits
+from planes.wrapped import WrappedPlane
 from tests.doubles import azurite, proxy, seaweedfs
 from tests.doubles.azure_pull import Puller
 
@@ -597,6 +601,21 @@ async def test_a_copy_asks_nobody_for_a_place_that_it_holds_itself(plane):
     await narrow.copy("limited/a", ticket, upload_id="t-50", url=sign)
     async with await narrow.upload("limited/b", upload_id="t-51") as upload:
         await upload.copy(1, 0, ticket, 0, 10, sign)
+
+
+@pytest.mark.parametrize("decorate", [WrappedPlane, RetryingPlane, MeteredPlane, FaultyPlane])
+async def test_decorators_pass_on_who_signs(plane, decorate):
+    decorated, asked = decorate(plane), []
+    ticket = await ticket_of(decorated, "source/big")
+
+    async def sign() -> str:
+        asked.append(1)
+        return await decorated.presign(ticket)
+
+    await decorated.copy("signed/a", ticket, upload_id="t-58", url=sign, replace=True)
+    async with await decorated.upload("signed/b", upload_id="t-59") as upload:
+        await upload.copy(1, 0, ticket, 0, 10, sign)
+    assert len(asked) == 2
 
 
 async def test_a_plane_with_a_sas_does_all_of_it(make, account, monkeypatch):
