@@ -15,7 +15,7 @@ from typing import Final
 
 from typing_extensions import Buffer
 
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -120,7 +120,10 @@ class _Bounds:
 
 
 class LimitedPlane(WrappedPlane):
-    """A plane with bounds; a listing holds no place between its pages."""
+    """A plane with bounds; a listing holds no place between its pages.
+
+    `presign` waits for none: it is asked for from inside a copy, which holds one already.
+    """
 
     def __init__(self, inner: Plane, limits: PlaneLimits, bucket: Bucket | None = None) -> None:
         super().__init__(inner)
@@ -182,10 +185,12 @@ class LimitedPlane(WrappedPlane):
                 key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
             )
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """One request of so many bytes: they burden the provider although they do not travel."""
         async with self._bounds.of(ticket.size):
-            return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace)
+            return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
 
     async def upload(
         self,
@@ -231,10 +236,12 @@ class LimitedUpload(WrappedUpload):
         async with self._bounds.of(size):
             return await self.inner.pour(number, offset, size, stream)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """One request of so many bytes."""
         async with self._bounds.of(end - start):
-            return await self.inner.copy(number, offset, ticket, start, end)
+            return await self.inner.copy(number, offset, ticket, start, end, url)
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """One request."""

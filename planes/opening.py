@@ -140,6 +140,12 @@ def _s3() -> Provider:
     return _provider(S3Settings, S3Plane)
 
 
+def _azure() -> Provider:
+    from planes.azure import AzurePlane, AzureSettings
+
+    return _provider(AzureSettings, AzurePlane)
+
+
 def _memory() -> Provider:
     from planes.memory import MemoryPlane, MemorySettings
 
@@ -149,6 +155,7 @@ def _memory() -> Provider:
 PROVIDERS: Final[Mapping[str, tuple[Callable[[], Provider], str]]] = {
     "posix": (_posix, "server"),
     "s3": (_s3, "s3"),
+    "azure": (_azure, "azure"),
     "memory": (_memory, "server"),
 }
 """By type: how to load it, and the extra of the distribution that installs what it needs."""

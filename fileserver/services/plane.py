@@ -13,6 +13,7 @@ from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.log import strike
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from planes.azure_settings import AzureSettings
 from planes.errors import Refused
 from planes.opening import open_plane
 from planes.plane import Info
@@ -117,6 +118,9 @@ def _location(settings: PlaneSettings) -> str:
     if isinstance(settings, S3Settings):
         at = f" at {strike(settings.endpoint)}" if settings.endpoint else ""
         return f"s3://{settings.bucket}/{settings.prefix}{at}"
+    if isinstance(settings, AzureSettings):
+        at = f" at {strike(settings.account_url)}" if settings.account_url else ""
+        return f"az://{settings.container}/{settings.prefix}{at}"
     return "memory of this process"
 
 

@@ -53,9 +53,9 @@ def test_what_is_left_out_has_a_default():
     ("mapping", "path", "words"),
     [
         (None, "planes.data", "type"),
-        ({}, "planes.data.type", "posix, s3, memory"),
-        ({"type": "ftp"}, "planes.data.type", "posix, s3, memory"),
-        ({"type": ["posix"]}, "planes.data.type", "posix, s3, memory"),
+        ({}, "planes.data.type", "posix, s3, azure, memory"),
+        ({"type": "ftp"}, "planes.data.type", "posix, s3, azure, memory"),
+        ({"type": ["posix"]}, "planes.data.type", "posix, s3, azure, memory"),
         ({"type": "posix"}, "planes.data.path", "required"),
         ({"type": "posix", "path": "data"}, "planes.data.path", "absolute"),
         ({"type": "posix", "path": "/d", "pfad": 1}, "planes.data.pfad", "not a known key; known here: type"),
