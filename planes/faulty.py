@@ -16,7 +16,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error, Unavailable
-from planes.plane import Extent, Info, Plane, StepReceipt, Ticket, Upload
+from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -51,6 +51,14 @@ class Short:
 
 
 @dataclass(frozen=True, slots=True)
+class Break:
+    """A stream fails after `size` bytes."""
+
+    size: int
+    error: Error = field(default_factory=lambda: Unavailable("the answer broke off"))
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """The call begins when `gate` is set; `reached` is set when it stands there."""
 
@@ -65,7 +73,7 @@ class Delay:
     seconds: float
 
 
-Trouble = Raise | LoseAnswer | Flip | Short | Hold | Delay
+Trouble = Raise | LoseAnswer | Flip | Short | Break | Hold | Delay
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,11 @@ class FaultyPlane(WrappedPlane):
                 into[each.size :] = kept[each.size :]
             elif isinstance(each, Flip) and each.at < len(into):
                 into[each.at] ^= 1
+
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """By the script, as a read."""
+        trouble = self.script.next("read")
+        await _around(trouble, lambda: self.inner.stream(extent, _Bent(trouble, take)))
 
     async def put(
         self,
@@ -195,6 +208,13 @@ class FaultyUpload(WrappedUpload):
         sent = _flipped(data, trouble)
         return await _around(trouble, lambda: self.inner.put(number, offset, sent, crc64nvme))
 
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """By the script, as a put."""
+        trouble = self._script.next("upload.put")
+        return await _around(
+            trouble, lambda: self.inner.pour(number, offset, size, lambda take: stream(_Bent(trouble, take)))
+        )
+
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """By the script."""
         return await self._script.play("upload.copy", lambda: self.inner.copy(number, offset, ticket, start, end))
@@ -206,6 +226,30 @@ class FaultyUpload(WrappedUpload):
     async def abort(self) -> None:
         """By the script."""
         await self._script.play("upload.abort", self.inner.abort)
+
+
+class _Bent:
+    """Hands on slices, with the flips of a script in them, and no more bytes than a short or broken one leaves."""
+
+    def __init__(self, trouble: list[Trouble], take: Take) -> None:
+        self._flips = [t.at for t in trouble if isinstance(t, Flip)]
+        self._end = min((t.size for t in trouble if isinstance(t, Short | Break)), default=None)
+        self._error = next((t.error for t in trouble if isinstance(t, Break)), None)
+        self._take = take
+        self._at = 0
+
+    def __call__(self, data: memoryview) -> None:
+        sent = bytearray(data)
+        for at in self._flips:
+            if self._at <= at < self._at + len(sent):
+                sent[at - self._at] ^= 1
+        if self._end is not None:
+            del sent[max(0, self._end - self._at) :]
+        self._at += len(data)
+        if sent:
+            self._take(memoryview(sent))
+        if self._error is not None and self._end is not None and self._at >= self._end:
+            raise self._error
 
 
 async def _around(trouble: list[Trouble], call: Callable[[], Awaitable[T]]) -> T:

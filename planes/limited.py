@@ -15,7 +15,7 @@ from typing import Final
 
 from typing_extensions import Buffer
 
-from planes.plane import Extent, Info, Plane, StepReceipt, Ticket, Upload
+from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -161,6 +161,11 @@ class LimitedPlane(WrappedPlane):
         async with self._bounds.of(extent.size):
             await self.inner.read(extent, into)
 
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """One request of so many bytes."""
+        async with self._bounds.of(extent.size):
+            await self.inner.stream(extent, take)
+
     async def put(
         self,
         key: str,
@@ -220,6 +225,11 @@ class LimitedUpload(WrappedUpload):
         """One request of so many bytes."""
         async with self._bounds.of(memoryview(data).nbytes):
             return await self.inner.put(number, offset, data, crc64nvme)
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """One request of so many bytes."""
+        async with self._bounds.of(size):
+            return await self.inner.pour(number, offset, size, stream)
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """One request of so many bytes."""

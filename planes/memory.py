@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -15,7 +16,8 @@ from typing_extensions import Buffer
 
 from planes.checksum import compute
 from planes.errors import AlreadyExists, Changed, Corrupt, NotFound, OutOfRange, PathEscapes, Refused, Unsupported
-from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
+from planes.pack import must_have
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Take, Ticket
 from planes.settings import PlaneSettings
 
 LIMITS: Final = Limits(
@@ -29,7 +31,7 @@ LIMITS: Final = Limits(
     single_put=64 * KIB,
     whole_copy=64 * KIB,
 )
-CAPABILITIES: Final = Capabilities(checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=False)
+CAPABILITIES: Final = Capabilities(checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=False, pours=True)
 
 
 class MemorySettings(PlaneSettings):
@@ -134,6 +136,14 @@ class MemoryPlane:
         """Copy bytes of an object."""
         into[:] = self._store.cut(_legal(extent.key), extent.version, extent.start, extent.end)
 
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Hand over bytes of an object, in two slices, so that tests see more than one."""
+        data = memoryview(self._store.cut(_legal(extent.key), extent.version, extent.start, extent.end))
+        middle = len(data) // 2
+        for part in (data[:middle], data[middle:]):
+            if part:
+                await asyncio.to_thread(take, part)
+
     async def put(
         self,
         key: str,
@@ -226,6 +236,13 @@ class MemoryUpload:
             raise Corrupt(msg, key=self._key)
         self._draft().steps[number] = (offset, held)
         return _receipt(number, compute(held), len(held))
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """Keep a step."""
+        held = bytearray()
+        await stream(held.extend)
+        must_have(self._key, number, len(held), size)
+        return await self.put(number, offset, held)
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """Keep a step of another object's bytes."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from typing_extensions import Buffer
 
 from planes.errors import Error
-from planes.plane import Extent, Info, Plane, StepReceipt, Ticket, Upload
+from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -98,6 +98,11 @@ class MeteredPlane(WrappedPlane):
         await self._meter.count("read", self.inner.read(extent, into))
         self._meter.read += extent.size
 
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Counted as a read."""
+        await self._meter.count("read", self.inner.stream(extent, take))
+        self._meter.read += extent.size
+
     async def put(
         self,
         key: str,
@@ -154,6 +159,11 @@ class MeteredUpload(WrappedUpload):
     async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
         """Counted."""
         answer = self.inner.put(number, offset, data, crc64nvme)
+        return self._meter.wrote(await self._meter.count("upload.put", answer))
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """Counted as a put."""
+        answer = self.inner.pour(number, offset, size, stream)
         return self._meter.wrote(await self._meter.count("upload.put", answer))
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:

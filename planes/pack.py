@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from planes.errors import Corrupt
 from planes.plane import Extent, Limits
 
 _ROUND: Final = 1 << 20  # grown steps are whole MiB: easier to read in logs and plans
@@ -88,6 +89,17 @@ def pack(pieces: Iterable[Piece], limits: Limits) -> list[Step]:
         grain = _whole(max(grain * 5 // 4, -(-total // limits.max_steps)))
     msg = f"{total} bytes in {len(todo)} pieces need more than the {limits.max_steps} steps that one object may have"
     raise ValueError(msg)
+
+
+def must_have(key: str, number: int, found: int, size: int) -> None:
+    """See that a step of `key` got as many bytes as were planned.
+
+    Raises:
+        Corrupt: it did not.
+    """
+    if found != size:
+        msg = f"step {number} of {key} got {found} bytes instead of {size}"
+        raise Corrupt(msg, key=key, found=str(found), expected=str(size))
 
 
 def _numbered(runs: list[tuple[tuple[Piece, ...], bool]]) -> list[Step]:

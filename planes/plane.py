@@ -29,7 +29,7 @@ The rules that all keep, proved by `tests/contract/`:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -40,6 +40,9 @@ from typing_extensions import Buffer
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+
+Take = Callable[[memoryview], None]
+"""Takes a slice of bytes, which is valid only during the call; may block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class Capabilities:
     """`replace=False` holds even against a racing writer."""
     shared: bool
     """Every file server reaches it (a store), not only those on one host."""
+    pours: bool = False
+    """Its uploads take a step slice by slice (`Upload.pour`), not only whole from memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,17 @@ class Upload(Protocol):
         """
         ...
 
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """Store a step while it is being read: `stream` is called once and hands over `size` bytes in order.
+
+        So no byte waits in memory: a slice is stored and checked while it is still in the processor's cache.
+
+        Raises:
+            Unsupported: this provider takes steps whole (`Capabilities.pours`): read, and put.
+            Corrupt: `stream` ended after another number of bytes.
+        """
+        ...
+
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """Let the provider copy bytes [start, end) of the ticket's object as step `number`.
 
@@ -226,6 +242,16 @@ class Plane(Protocol):
                 vanished.
             NotFound: it is not there, and no version was asked for.
             OutOfRange: the object is shorter than `extent.end`.
+        """
+        ...
+
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Hand the bytes of an extent to `take`, in order, slice by slice, in a thread of the plane's own.
+
+        What `take` raises ends the stream and is raised here. All bytes were of the pinned version only if this
+        returns.
+
+        Raises as `read` does.
         """
         ...
 

@@ -18,7 +18,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
-from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
+from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Take, Ticket
 from planes.posix_copy import Mover
 from planes.posix_draft import from_token
 from planes.posix_list import walk
@@ -42,7 +42,7 @@ LIMITS: Final = Limits(
     single_put=16 * MIB,
     whole_copy=16 * MIB,
 )
-CAPABILITIES: Final = Capabilities(checksums=frozenset(), atomic_create=True, shared=False)
+CAPABILITIES: Final = Capabilities(checksums=frozenset(), atomic_create=True, shared=False, pours=True)
 
 _PAGE: Final = 256  # entries of a listing that one trip to a thread brings back
 
@@ -133,6 +133,10 @@ class PosixPlane:
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Fill `into` from a file, which is looked at before the first and after the last byte."""
         await self._threads.run(partial(self._site.read, extent, into))
+
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Hand over a file's bytes; it is looked at before the first and after the last."""
+        await self._threads.run(partial(self._site.stream, extent, take))
 
     async def put(
         self,

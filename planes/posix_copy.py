@@ -76,6 +76,12 @@ class Proof:
     compared: bool = True
     """Both sides were read and are equal; else only the target was."""
 
+    def must_agree(self, offset: int) -> None:
+        """Raise Corrupt if what was read back of a step at `offset` is not what was to be written."""
+        if self.source != self.target:
+            msg = f"{self.size} bytes written at offset {offset} are not the bytes that were to be written"
+            raise Corrupt(msg, offset=str(offset))
+
 
 def reflink(source: int, start: int, target: int, offset: int, count: int) -> int:
     """Let both files share the blocks; all numbers must be multiples of the block size."""
@@ -118,27 +124,38 @@ class Mover:
         Raises:
             Corrupt: the target does not hold what was written.
         """
-        proof = Proof(compared=self.both)
+        proof = self.begun()
         with memoryview(data) as whole, whole.cast("B") as view:
             for begin in range(0, len(view), SLICE):
                 stop.check()
-                part = view[begin : begin + SLICE]
-                _write_all(target, part, offset + begin)
-                if known is None and self.both:
-                    proof.source = compute(part, proof.source)
-                if self.both:
-                    self._read_back(target, offset + begin, len(part), proof)
-                else:
-                    proof.target = compute(part, proof.target)
-                    proof.size += len(part)
+                self._write(view[begin : begin + SLICE], target, offset + begin, proof, known=known is not None)
         if known is not None:
             proof.source = known
-        elif not self.both:
-            proof.source = proof.target
-        if proof.source != proof.target:
-            msg = f"{proof.size} bytes written at offset {offset} are not the bytes that were to be written"
-            raise Corrupt(msg, offset=str(offset))
+        proof.must_agree(offset)
         return proof
+
+    def begun(self) -> Proof:
+        """The proof of a step of which nothing is written yet; for `append`."""
+        return Proof(compared=self.both)
+
+    def append(self, data: memoryview, target: int, offset: int, proof: Proof) -> None:
+        """Write what comes next of a step that begins at `offset` and is `proof.size` bytes long so far.
+
+        Raises:
+            Corrupt: the target does not hold what was written.
+        """
+        for begin in range(0, len(data), SLICE):
+            self._write(data[begin : begin + SLICE], target, offset + proof.size, proof, known=False)
+        proof.must_agree(offset)
+
+    def _write(self, part: memoryview, target: int, offset: int, proof: Proof, *, known: bool) -> None:
+        _write_all(target, part, offset)
+        if self.both:
+            proof.source = proof.source if known else compute(part, proof.source)
+            self._read_back(target, offset, len(part), proof)
+        else:
+            proof.source = proof.target = compute(part, proof.target)
+            proof.size += len(part)
 
     def copy(self, source: Source, target: int, offset: int, stop: Stop) -> Proof:
         """Copy a source, which must be of its version before the first and after the last byte.
@@ -151,7 +168,7 @@ class Mover:
         """
         found = source.check(source.end)
         pair = (found.st_dev, os.fstat(target).st_dev)
-        proof, begin = Proof(compared=self.both), source.start
+        proof, begin = self.begun(), source.start
         while begin < source.end:
             stop.check()
             at = offset + begin - source.start

@@ -17,8 +17,8 @@ from typing import Final
 
 from planes import posix_draft
 from planes.errors import Changed, NotFound, Unsupported
-from planes.plane import Extent, Info, Ticket
-from planes.posix_copy import Mover, Proof, Source, read_all
+from planes.plane import Extent, Info, Take, Ticket
+from planes.posix_copy import SLICE, Mover, Proof, Source, read_all
 from planes.posix_draft import Draft
 from planes.posix_paths import Links, Tree, closing, pin
 from planes.threads import Stop
@@ -66,15 +66,34 @@ class Site:
 
     def read(self, extent: Extent, into: memoryview, stop: Stop) -> None:
         """Fill `into` with an extent; see `planes.plane.Plane.read`."""
+        with self._reading(extent) as source:
+            self._fill(source, extent, into.cast("B"), extent.start, stop)
+
+    def stream(self, extent: Extent, take: Take, stop: Stop) -> None:
+        """Hand an extent over slice by slice; see `planes.plane.Plane.stream`."""
+        buffer = memoryview(bytearray(min(SLICE, extent.size)))
+        with self._reading(extent) as source:
+            for at in range(extent.start, extent.end, SLICE):
+                view = buffer[: min(SLICE, extent.end - at)]
+                self._fill(source, extent, view, at, stop)
+                take(view)
+
+    @contextmanager
+    def _reading(self, extent: Extent) -> Iterator[Source]:
+        """The extent's file, which must be of its version before and after."""
         with closing(_open_pinned(self.tree, extent.key, extent.version)) as fd:
             source = Source(fd, extent.start, extent.end, extent.version, self.tree.shown(extent.key))
             source.check(extent.end)
-            with self.tree.translating("read", extent.key):
-                whole = read_all(fd, into.cast("B"), extent.start, stop)
+            yield source
             source.check(extent.end)
-            if not whole:
-                msg = f"{source.place} was shorter for a moment while it was read"
-                raise Changed(msg, key=extent.key)
+
+    def _fill(self, source: Source, extent: Extent, into: memoryview, offset: int, stop: Stop) -> None:
+        with self.tree.translating("read", extent.key):
+            whole = read_all(source.fd, into, offset, stop)
+        if not whole:
+            source.check(extent.end)
+            msg = f"{source.place} was shorter for a moment while it was read"
+            raise Changed(msg, key=extent.key)
 
     def begin(self, key: str, upload_id: str, *, replace: bool) -> Draft:
         """Make the temporary file of an upload."""

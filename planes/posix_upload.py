@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +11,8 @@ from typing_extensions import Buffer
 
 from planes.checksum import combine_all
 from planes.errors import Corrupt
-from planes.plane import Info, StepReceipt, Ticket
+from planes.pack import must_have
+from planes.plane import Info, StepReceipt, Take, Ticket
 from planes.posix_copy import Proof
 from planes.posix_draft import Draft
 from planes.posix_site import Site
@@ -40,6 +42,20 @@ class PosixUpload:
                 return self._site.mover.put(data, fd, offset, crc64nvme, stop)
 
         return receipt(number, await self._threads.run(work))
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """Write a step in the thread that reads it."""
+        proof = self._site.mover.begun()
+        with ExitStack() as stack:
+            fd = await self._threads.run(lambda _: stack.enter_context(self._site.writing(self._draft)))
+
+            def take(data: memoryview) -> None:
+                with self._site.tree.translating("write", self._draft.key):
+                    self._site.mover.append(data, fd, offset, proof)
+
+            await stream(take)
+        must_have(self._draft.key, number, proof.size, size)
+        return receipt(number, proof)
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """Let the kernel copy a step, and read both sides."""

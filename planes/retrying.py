@@ -11,7 +11,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from types import TracebackType
 from typing import TypeVar
@@ -19,7 +19,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Corrupt, Error, Throttled, Unavailable
-from planes.plane import Extent, Info, Plane, StepReceipt, Ticket, Upload
+from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -170,6 +170,12 @@ class RetryingPlane(WrappedPlane):
         """Asked again, from the first byte."""
         await self._again.keep_trying(lambda: self.inner.read(extent, into))
 
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Goes on behind the last byte that was taken; what `take` itself raises is not tried again."""
+        stream = _Resumed(extent, take)
+        await self._again.keep_trying(lambda: stream.go_on(self.inner))
+        stream.settle()
+
     async def put(
         self,
         key: str,
@@ -219,6 +225,65 @@ class RetryingPlane(WrappedPlane):
         await self._again.keep_trying(lambda: self.inner.delete(key))
 
 
+@dataclass(slots=True)
+class _Resumed:
+    """A stream that begins where the one before it broke off."""
+
+    extent: Extent
+    take: Take
+    _taken: int = 0
+    _refused: Error | None = None
+
+    async def go_on(self, plane: Plane) -> None:
+        """Stream what is still missing; an error of the taker is kept for `settle`."""
+        rest = replace(self.extent, start=self.extent.start + self._taken)
+        try:
+            await plane.stream(rest, self._pass_on)
+        except Error:
+            if self._refused is None:
+                raise
+
+    def settle(self) -> None:
+        """Raise what the taker raised."""
+        if self._refused is not None:
+            raise self._refused
+
+    def _pass_on(self, data: memoryview) -> None:
+        try:
+            self.take(data)
+        except Error as error:
+            self._refused = error
+            raise
+        self._taken += len(data)
+
+
+@dataclass(slots=True)
+class _Poured:
+    """A stream into an upload: tells an error of the source from one of the taker."""
+
+    stream: Callable[[Take], Awaitable[None]]
+    broken: Error | None = None
+    """What the source raised."""
+    _refused: Error | None = None
+
+    async def again(self, take: Take) -> None:
+        """Stream from the first byte on."""
+
+        def pass_on(data: memoryview) -> None:
+            try:
+                take(data)
+            except Error as error:
+                self._refused = error
+                raise
+
+        try:
+            await self.stream(pass_on)
+        except Error as error:
+            if error is not self._refused:
+                self.broken = error
+            raise
+
+
 class RetryingUpload(WrappedUpload):
     """An upload that is asked again."""
 
@@ -229,6 +294,24 @@ class RetryingUpload(WrappedUpload):
     async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
         """Asked again."""
         return await self._again.keep_trying(lambda: self.inner.put(number, offset, data, crc64nvme))
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """Asked again, with a new stream; an error of the source is not, for the source had its own patience."""
+        poured = _Poured(stream)
+
+        async def once() -> StepReceipt | None:
+            try:
+                return await self.inner.pour(number, offset, size, poured.again)
+            except Error:
+                if poured.broken is None:
+                    raise
+                return None
+
+        receipt = await self._again.keep_trying(once)
+        if receipt is None:
+            assert poured.broken is not None
+            raise poured.broken
+        return receipt
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """Asked again."""

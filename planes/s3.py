@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
 from planes.errors import Changed, Error, NotFound, OutOfRange, Unavailable, Unsupported
-from planes.plane import MIB, Capabilities, Extent, Info, Limits, StepReceipt, Ticket
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Take, Ticket
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
@@ -35,6 +35,7 @@ __all__ = ["S3Plane", "S3Settings"]
 
 _STEPS: Final = 10_000
 _SLICE: Final = MIB  # between two slices a cancelled read stops
+_POURED: Final = 256 * KIB  # stays in the processor's cache until it is stored
 _PAGE: Final = 1000
 
 
@@ -112,6 +113,18 @@ class S3Plane:
         if len(into) != extent.size:
             msg = f"a buffer of {len(into)} bytes for an extent of {extent.size}"
             raise ValueError(msg)
+        await self._receive(extent, lambda done: into[done : done + _SLICE], lambda _: None)
+
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Hand over the extent's bytes as they come in, in one request.
+
+        Raises as `read` does.
+        """
+        buffer = memoryview(bytearray(min(_POURED, extent.size)))
+        await self._receive(extent, lambda done: buffer[: extent.size - done], take)
+
+    async def _receive(self, extent: Extent, room: Callable[[int], memoryview], take: Take) -> None:
+        """One request; `room` says where the bytes go that follow so many."""
         full = self._connection.full(extent.key)
         asked = Asked("read", extent.key, absent=Changed if extent.version else NotFound)
         if not extent.size:
@@ -130,13 +143,14 @@ class S3Plane:
                 done = 0
                 while done < extent.size:
                     stop.check()
-                    piece: Any = into[done : done + _SLICE]  # a buffer, whatever the SDK's types say
+                    piece: Any = room(done)  # a buffer, whatever the SDK's types say
                     count = body.readinto(piece)
                     if not count:
                         raise self._connection.error(
                             Unavailable, extent.key, f"the answer broke off after {done} bytes"
                         )
                     done += count
+                    take(piece[:count])
 
         await self._connection.work(work, asked)
 

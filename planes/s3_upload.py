@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -29,7 +29,7 @@ from planes.errors import (
     Unavailable,
     Unsupported,
 )
-from planes.plane import Info, StepReceipt, Ticket
+from planes.plane import Info, StepReceipt, Take, Ticket
 from planes.s3_connection import ALGORITHMS, ATTEMPT, Connection, etag_of
 from planes.s3_errors import Asked, doubtful
 from planes.s3_settings import MIN_STEP
@@ -152,6 +152,11 @@ class S3Upload:
         etag = self._etag(answer.get("ETag", ""), number)
         other = None if self._kind == "crc64nvme" else value
         return StepReceipt(number, len(view), crc, etag, compared=proves and bool(confirmed), other=other)
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """S3 wants a step's checksum before its bytes: raises Unsupported."""
+        del offset, size, stream
+        raise self._error(Unsupported, f"step {number} is sent whole, not while it is read")
 
     def _values(self, number: int, view: memoryview, crc64nvme: int | None) -> tuple[int, int]:
         """The CRC64NVME of a step, and its checksum of the upload's kind."""

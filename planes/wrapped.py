@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
 from typing_extensions import Buffer
 
-from planes.plane import Capabilities, Extent, Info, Limits, Plane, StepReceipt, Ticket, Upload
+from planes.plane import Capabilities, Extent, Info, Limits, Plane, StepReceipt, Take, Ticket, Upload
 
 P = TypeVar("P", bound=Plane)
 
@@ -49,6 +49,10 @@ class WrappedPlane:
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Forwarded."""
         await self.inner.read(extent, into)
+
+    async def stream(self, extent: Extent, take: Take) -> None:
+        """Forwarded."""
+        await self.inner.stream(extent, take)
 
     async def put(
         self,
@@ -125,6 +129,10 @@ class WrappedUpload:
     async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
         """Forwarded."""
         return await self.inner.put(number, offset, data, crc64nvme)
+
+    async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
+        """Forwarded."""
+        return await self.inner.pour(number, offset, size, stream)
 
     async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
         """Forwarded."""

@@ -25,7 +25,7 @@ from planes import checksum
 from planes.errors import Refused, Unsupported
 from planes.pack import Step
 from planes.plane import Extent as PlaneExtent
-from planes.plane import Plane, StepReceipt, Ticket, Upload
+from planes.plane import Plane, StepReceipt, Take, Ticket, Upload
 
 WIDTH: Final = 8
 """Steps of a segment in flight; the plane's own limits may allow fewer."""
@@ -182,10 +182,39 @@ class _Filling:
         return await _by_route(piece.source, upload.copy(step.number, step.offset, ticket, extent.start, extent.end))
 
     async def _put(self, upload: Upload, step: Step) -> tuple[StepReceipt, int | None]:
+        if self.target.capabilities.pours and len(step.pieces) == 1 and step.pieces[0].extent is not None:
+            return await self._pour(upload, step, step.pieces[0].source, step.pieces[0].extent)
         async with self._executor.buffers.take(step.size) as buffer:
             crc = await self._read(step, buffer)
             receipt = self._with_other(await upload.put(step.number, step.offset, buffer, crc), buffer)
             return receipt, self._quotes(buffer)
+
+    async def _pour(
+        self, upload: Upload, step: Step, source: str, extent: PlaneExtent
+    ) -> tuple[StepReceipt, int | None]:
+        """Store bytes as they come in: they take no memory but a slice, and do not leave the processor's cache."""
+        quotes = other = 0
+        counts, sums = self._counted is not None, self.plan.kind != "crc64nvme"
+
+        async def stream(take: Take) -> None:
+            nonlocal quotes, other
+            quotes = other = 0  # again from the first byte, if this is a second attempt
+
+            def look(data: memoryview) -> None:
+                nonlocal quotes, other
+                take(data)
+                if counts:
+                    quotes += self._quotes(data) or 0
+                if sums:
+                    other = checksum.compute(data, other, self.plan.kind)
+
+            await self._executor.plane(source).stream(extent, look)
+
+        receipt = await upload.pour(step.number, step.offset, step.size, stream)
+        self._live.through_us += step.size
+        if sums and receipt.other is None:
+            receipt = replace(receipt, other=other)
+        return receipt, quotes if counts else None
 
     def _quotes(self, buffer: memoryview) -> int | None:
         """The quotes in bytes that pass through us; None where they do not matter."""

@@ -146,6 +146,73 @@ async def test_a_pinned_read_notices_a_vanished_object(plane):
         await read(plane, old, 0, 5)
 
 
+async def test_a_stream_hands_over_any_range_in_order(plane):
+    data = noise(600_000)
+    await put(plane, KEY, data)
+    info = await plane.stat(KEY)
+    for start, end in ((0, 600_000), (1, 599_999), (300_000, 300_001), (7, 7)):
+        got = bytearray()
+        await plane.stream(Extent(KEY, info.version, start, end), got.extend)
+        assert got == data[start:end]
+
+
+async def test_a_stream_knows_versions_and_bounds_as_a_read_does(plane):
+    await put(plane, KEY, noise(100))
+    old = await plane.stat(KEY)
+    with pytest.raises(OutOfRange):
+        await plane.stream(Extent(KEY, old.version, 50, 101), lambda _: None)
+    with pytest.raises(NotFound):
+        await plane.stream(Extent("nowhere", "", 0, 1), lambda _: None)
+    await put(plane, KEY, noise(100, 1), replace=True)
+    with pytest.raises(Changed):
+        await plane.stream(Extent(KEY, old.version, 0, 5), lambda _: None)
+
+
+async def test_what_the_taker_of_a_stream_raises_ends_it(plane):
+    await put(plane, KEY, noise(100))
+    info, calls = await plane.stat(KEY), []
+
+    def refuse(data: memoryview) -> None:
+        calls.append(len(data))
+        msg = "no more of it"
+        raise Corrupt(msg)
+
+    with pytest.raises(Corrupt, match="no more of it"):
+        await plane.stream(Extent(KEY, info.version, 0, 100), refuse)
+    assert len(calls) == 1
+
+
+async def test_steps_are_stored_while_they_are_read(plane, elsewhere):
+    """Or the plane says that it takes them whole, and stores nothing."""
+    data, source_key = noise(700_000, 3), "source"
+    await put(plane, source_key, data)
+    info = await plane.stat(source_key)
+
+    def part(start: int, end: int):
+        return lambda take: elsewhere.stream(Extent(source_key, info.version, start, end), take)
+
+    async with await plane.upload(KEY, upload_id=attempt()) as upload:
+        if not plane.capabilities.pours:
+            with pytest.raises(Unsupported):
+                await upload.pour(1, 0, 10, part(0, 10))
+            return
+        second = await upload.pour(2, 500_000, 200_000, part(500_000, 700_000))
+        first = await upload.pour(1, 0, 500_000, part(0, 500_000))
+        assert (first.size, first.crc64nvme) == (500_000, compute(data[:500_000]))
+        await upload.commit([first, second], len(data), compute(data))
+    assert await content(elsewhere, KEY) == data
+
+
+async def test_a_stream_of_another_size_than_planned_is_corrupt(plane):
+    if not plane.capabilities.pours:
+        return
+    await put(plane, "source", noise(100))
+    info = await plane.stat("source")
+    async with await plane.upload(KEY, upload_id=attempt()) as upload:
+        with pytest.raises(Corrupt):
+            await upload.pour(1, 0, 101, lambda take: plane.stream(Extent("source", info.version, 0, 100), take))
+
+
 async def test_a_put_does_not_overwrite_unless_it_is_told_to(plane):
     await put(plane, KEY, b"first")
     with pytest.raises(AlreadyExists):

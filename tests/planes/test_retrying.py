@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from planes.checksum import compute
 from planes.errors import (
     AlreadyExists,
     Changed,
@@ -14,9 +15,9 @@ from planes.errors import (
     Throttled,
     Unavailable,
 )
-from planes.faulty import Fault, FaultyPlane, LoseAnswer, Raise
+from planes.faulty import Break, Fault, FaultyPlane, LoseAnswer, Raise
 from planes.memory import MemoryPlane
-from planes.plane import Extent
+from planes.plane import Extent, StepReceipt
 from planes.retrying import Patience, RetryingPlane
 
 
@@ -260,3 +261,62 @@ async def test_leaving_an_upload_aborts_it_even_if_that_takes_two_attempts():
         await upload.put(1, 0, b"x")
     assert around.pauses
     assert not around.faulty.inner._store.drafts
+
+
+def stream(around: Around, got: bytearray, size: int = 100):
+    return around.plane.stream(Extent("there", "", 0, size), got.extend)
+
+
+async def test_a_stream_goes_on_behind_the_last_byte_that_was_taken():
+    around = Around(Fault("read", 1, Break(50)), Fault("read", 2, Break(10)))
+    data = bytes(range(100))
+    await around.faulty.inner.put("there", data, upload_id="u0")
+    got = bytearray()
+    await stream(around, got)
+    assert got == data
+    assert around.calls("read") == 3
+
+
+async def test_what_the_taker_of_a_stream_raises_is_not_tried_again():
+    around = Around()
+    await around.faulty.inner.put("there", b"data", upload_id="u0")
+    error = Unavailable("the target is away")
+
+    def refuse(_: memoryview) -> None:
+        raise error
+
+    with pytest.raises(Unavailable) as caught:
+        await around.plane.stream(Extent("there", "", 0, 4), refuse)
+    assert caught.value is error
+    assert (around.calls("read"), around.pauses) == (1, [])
+
+
+async def pour(around: Around) -> StepReceipt:
+    source = MemoryPlane("s")
+    await source.put("x", bytes(100), upload_id="u0")
+    upload = await around.plane.upload("there", upload_id="u1")
+    receipt = await upload.pour(1, 0, 100, lambda take: source.stream(Extent("x", "", 0, 100), take))
+    await upload.commit([receipt], 100, receipt.crc64nvme)
+    return receipt
+
+
+async def test_a_step_that_the_target_did_not_take_is_poured_anew():
+    around = Around(Fault("upload.put", 1, Break(50, Corrupt("the target holds other bytes"))))
+    receipt = await pour(around)
+    assert (receipt.size, around.calls("upload.put")) == (100, 2)
+    assert (await around.faulty.inner.stat("there")).checksums == {"crc64nvme": compute(bytes(100))}
+
+
+async def test_an_error_of_the_source_is_not_the_targets_to_try_again():
+    around = Around()
+    upload = await around.plane.upload("there", upload_id="u1")
+    error = Unavailable("the source is away")
+
+    async def broken(take) -> None:
+        take(memoryview(b"some"))
+        raise error
+
+    with pytest.raises(Unavailable) as caught:
+        await upload.pour(1, 0, 100, broken)
+    assert caught.value is error
+    assert (around.calls("upload.put"), around.pauses) == (1, [])
