@@ -19,7 +19,7 @@ from planes.plane import Info, Ticket
 from planes.s3_errors import Asked, Place
 from planes.s3_settings import S3Settings
 from planes.s3_wire import Wire
-from planes.settings import Secret
+from planes.settings import MOST_REQUESTS, Secret
 from planes.threads import Stop, Threads
 
 if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
@@ -60,7 +60,7 @@ class Connection:
     def __init__(self, name: str, settings: S3Settings) -> None:
         self.settings = settings
         self.bucket = settings.bucket
-        self._threads = Threads(f"s3-{name}", settings.limits.requests)
+        self._threads = Threads(f"s3-{name}", MOST_REQUESTS)  # the limits may be widened while it runs
         self._lock = threading.Lock()
         self._clients: dict[bool, S3Client] = {}
         self._session: boto3.session.Session | None = None
@@ -204,7 +204,7 @@ class Connection:
                 response_checksum_validation="when_required",
                 # The SDK's retries turn a success into a failure: a commit sent twice is answered 412.
                 retries={"total_max_attempts": 1},
-                max_pool_connections=settings.limits.requests,
+                max_pool_connections=MOST_REQUESTS,
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_PATIENT_SECONDS if patient else _READ_SECONDS,
                 tcp_keepalive=True,
