@@ -212,8 +212,8 @@ class Bounds:
         left = self.pause.left
         if left > LONGEST_WAIT:
             msg = (
-                f"plane {self._plane!r}: the store asked to be left alone for {left:.0f} s more: wait, or see "
-                f"`planes limits {self._plane}`, which lifts this"
+                f"plane {self._plane!r}: the store asked to be left alone for {left:.0f} s more: wait, or lift that "
+                f"with `cropduster planes limits {self._plane} --requests N`"
             )
             raise Throttled(msg, retry_after=left, plane=self._plane)
         if left:
