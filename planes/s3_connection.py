@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from planes import checksum, s3_errors
-from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unsupported
+from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unavailable, Unsupported
 from planes.plane import Info, Ticket
 from planes.s3_errors import Asked, Place
 from planes.s3_settings import S3Settings
@@ -133,7 +133,9 @@ class Connection:
             return client.head_object(Bucket=bucket or self.bucket, Key=key, **pin(version), **mode)
 
         try:
-            return _info(key.removeprefix(self.settings.prefix), await self.ask(call, asked))
+            answer = await self.ask(call, asked)
+            self.etag(answer, asked.key)
+            return _info(key.removeprefix(self.settings.prefix), answer)
         except (NotFound, asked.absent):
             if not bucket:  # HEAD has no body: a missing bucket looks like a missing object
                 await self._see_bucket()
@@ -154,6 +156,16 @@ class Connection:
                 lambda client: client.delete_object(Bucket=self.bucket, Key=self.full(key), **condition),
                 Asked("delete", key),
             )
+
+    def etag(self, answer: Any, key: str) -> str:
+        """The ETag, without quotes, of an answer about an object.
+
+        Raises:
+            Unavailable: it has none, so it is no such answer, whatever its status says.
+        """
+        if not answer.get("ETag"):
+            raise self.error(Unavailable, key, "the store answers without an ETag, as if there were no object")
+        return etag_of(answer["ETag"])
 
     def error(self, kind: type[Error], key: str, words: str) -> Error:
         """An error about this key that the store did not report itself."""
