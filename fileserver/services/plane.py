@@ -75,8 +75,7 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
             limits = PlaneLimits.model_validate(limited.pace.limits.model_dump() | given)
         except ValidationError as error:
             wrong = {str(each["loc"][0]): each["msg"] for each in error.errors(include_url=False)}
-            what = "; ".join(f"{name}: {text}" for name, text in wrong.items())
-            msg = f"the limits of plane {request.name} can't be changed: {what}"
+            msg = f"the limits of plane {request.name} can't be changed like this"
             raise InvalidSpec(msg, wrong) from None
         limited.change(limits)
         return plane_pb2.UpdateLimitsResponse(plane=self._describe(request.name))

@@ -1,7 +1,7 @@
 """PlaneService: what is configured, without its secrets, and what lies there, page by page."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fileserver.configured import Configured
@@ -15,8 +15,8 @@ from planes.wrapped import find
 
 
 def servicer(**planes):
-    settings = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
-    return PlaneServicer(Configured(settings, next(iter(settings))))
+    parsed = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
+    return PlaneServicer(Configured(parsed, next(iter(parsed))))
 
 
 async def test_planes_are_described_without_their_secrets(tmp_path):
@@ -103,6 +103,7 @@ async def test_limits_out_of_range_change_nothing(given, fields):
     assert asked._describe("data") == before
 
 
+@settings(deadline=None)
 @given(keys=st.sets(st.text("ab/é", min_size=1, max_size=4).filter(lambda k: "//" not in k and k.strip("/") == k)))
 async def test_pages_follow_each_other_without_gap_or_overlap(keys):
     asked = servicer(data={"type": "memory"})
