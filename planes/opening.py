@@ -115,7 +115,9 @@ def open_local() -> Plane:
 
 def decorated(plane: Plane, limits: PlaneLimits, patience: Patience | None = None) -> Plane:
     """The layers that every plane gets; `planes.wrapped.find` finds each of them again."""
-    return RetryingPlane(LimitedPlane(MeteredPlane(plane), limits), patience)
+    patience = patience or Patience()
+    limited = LimitedPlane(MeteredPlane(plane), limits, clock=patience.clock, sleep=patience.sleep)
+    return RetryingPlane(limited, patience)
 
 
 def _provider(settings: type[S], make: Callable[[str, S], Plane]) -> Provider:

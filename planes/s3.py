@@ -157,8 +157,8 @@ class S3Plane:
 
     def _check_answer(self, extent: Extent, answer: GetObjectOutputTypeDef) -> None:
         """Refuse other bytes than were asked for: not every store honours every header."""
-        etag = etag_of(extent.version)
-        if etag and etag_of(answer["ETag"]) != etag:
+        etag, found = etag_of(extent.version), self._connection.etag(answer, extent.key)
+        if etag and found != etag:
             raise self._connection.error(Changed, extent.key, "it is another version than the one that was pinned")
         length = answer["ContentLength"]
         if length > extent.size:

@@ -106,7 +106,7 @@ async def test_a_plane_gets_its_layers_in_order(tmp_path):
         kinds.append(type(layer))
         layer = getattr(layer, "inner", None)
     assert kinds == [RetryingPlane, LimitedPlane, MeteredPlane, PosixPlane]
-    assert find(plane, LimitedPlane).bounds.requests == 3
+    assert find(plane, LimitedPlane).pace.limits.requests == 3
     assert find(plane, MeteredPlane).snapshot().requests == {}
     assert find(plane, MemoryPlane) is None
     assert plane.name == "data"
