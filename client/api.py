@@ -276,6 +276,13 @@ class Client:
         request = plane_pb2.CheckPlaneRequest(name=name)
         return self._call(lambda c: PlaneServiceStub(c).CheckPlane, request, timeout=None)
 
+    def update_limits(
+        self, name: str, *, requests: int | None = None, bytes_per_second: int | None = None
+    ) -> plane_pb2.Plane:
+        """Change how hard a plane may be driven, until its server ends; what is None stays as it is."""
+        request = plane_pb2.UpdateLimitsRequest(name=name, requests=requests, bytes_per_second=bytes_per_second)
+        return self._call(lambda c: PlaneServiceStub(c).UpdateLimits, request).plane
+
     def list_objects(self, plane: str, prefix: str = "") -> Iterator[plane_pb2.Object]:
         """Objects of a plane whose key begins with a prefix, in byte order of keys."""
 

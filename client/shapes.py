@@ -262,6 +262,8 @@ def plane(message: plane_pb2.Plane, default: str = "") -> dict[str, JSON]:
         "default": message.name == default,
         "default_parts": message.default_parts,
         "requests": message.requests,
+        "requests_now": message.requests_now,
+        "wait_seconds": message.wait.ToMilliseconds() / 1000,
         "bytes_per_second": message.bytes_per_second,
         "checksums": list[JSON](message.checksums),
         "native_copy": message.native_copy,

@@ -19,12 +19,13 @@ from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from fileserver import state
 from fileserver.errors import InvalidSpec
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
+from planes.plane import MIB
 from planes.settings import PlaneSettings
 
 SYSTEM: Final = Path("/etc/cropduster/config.yaml")
@@ -112,6 +113,9 @@ class _Document(_Section):
     state: State = State()
     log: Log = Log()
     retire_after: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(hours=1)
+    memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
+        default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
+    )
 
 
 class Config(_Document):
@@ -180,6 +184,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         state=rest.state,
         log=rest.log,
         retire_after=rest.retire_after,
+        memory=rest.memory,
     )
 
 

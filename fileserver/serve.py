@@ -115,7 +115,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.push_async_callback(planes.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    jobs = Transfers(store, planes, retire_after=retire_after)
+    jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
     for sweep, seconds in ((data.sweep, _SWEEP), (partial(_sweep_spool, config.state_directory, jobs), _SWEEP_SPOOL)):

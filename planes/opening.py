@@ -115,7 +115,9 @@ def open_local() -> Plane:
 
 def decorated(plane: Plane, limits: PlaneLimits, patience: Patience | None = None) -> Plane:
     """The layers that every plane gets; `planes.wrapped.find` finds each of them again."""
-    return RetryingPlane(LimitedPlane(MeteredPlane(plane), limits), patience)
+    patience = patience or Patience()
+    limited = LimitedPlane(MeteredPlane(plane), limits, clock=patience.clock, sleep=patience.sleep)
+    return RetryingPlane(limited, patience)
 
 
 def _provider(settings: type[S], make: Callable[[str, S], Plane]) -> Provider:
@@ -140,6 +142,12 @@ def _s3() -> Provider:
     return _provider(S3Settings, S3Plane)
 
 
+def _azure() -> Provider:
+    from planes.azure import AzurePlane, AzureSettings
+
+    return _provider(AzureSettings, AzurePlane)
+
+
 def _memory() -> Provider:
     from planes.memory import MemoryPlane, MemorySettings
 
@@ -149,6 +157,7 @@ def _memory() -> Provider:
 PROVIDERS: Final[Mapping[str, tuple[Callable[[], Provider], str]]] = {
     "posix": (_posix, "server"),
     "s3": (_s3, "s3"),
+    "azure": (_azure, "azure"),
     "memory": (_memory, "server"),
 }
 """By type: how to load it, and the extra of the distribution that installs what it needs."""

@@ -216,5 +216,8 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
 
 
 def doubtful(error: Error) -> bool:
-    """Whether a write that failed like this may have happened all the same (or an earlier sending of it did)."""
-    return isinstance(error, Unavailable | Throttled | AlreadyExists | NotFound)
+    """Whether a write that failed like this may have happened all the same (or an earlier sending of it did).
+
+    A store that asks us to slow down is not asked to be looked at either: sending the write again will tell.
+    """
+    return isinstance(error, Unavailable | AlreadyExists | NotFound)

@@ -121,6 +121,8 @@ class FileServicer(FileServiceServicer):
             return ""
         if ticket.kind == "s3":
             return f"s3://{ticket.location['bucket']}/{ticket.location['key']}"
+        if ticket.kind == "azure":
+            return f"az://{ticket.location['container']}/{ticket.location['blob']}"
         if ticket.kind == "posix":
             return Path(ticket.location["root"], part.key).as_uri()
         return ""

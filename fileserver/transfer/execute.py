@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -163,7 +164,9 @@ class _Filling:
                 (extent,) = row.part.pieces
                 assert isinstance(extent, Extent)
                 ticket = await self._ticket(extent.plane, extent.on_plane)
-                receipt = await _by_route(extent.plane, self.target.copy(key, ticket, upload_id=name, replace=over))
+                url = partial(self._executor.plane(extent.plane).presign, ticket)
+                copy = self.target.copy(key, ticket, upload_id=name, replace=over, url=url)
+                receipt = await _by_route(extent.plane, copy)
             else:
                 async with self._executor.buffers.take(step.size) as buffer:
                     await self._read(step, buffer)
@@ -179,8 +182,9 @@ class _Filling:
         piece = step.pieces[0]
         assert piece.extent is not None
         ticket = await self._ticket(piece.source, piece.extent)
-        extent = piece.extent
-        return await _by_route(piece.source, upload.copy(step.number, step.offset, ticket, extent.start, extent.end))
+        extent, url = piece.extent, partial(self._executor.plane(piece.source).presign, ticket)
+        copy = upload.copy(step.number, step.offset, ticket, extent.start, extent.end, url)
+        return await _by_route(piece.source, copy)
 
     async def _put(self, upload: Upload, step: Step) -> tuple[StepReceipt, int | None]:
         if self.target.capabilities.pours and len(step.pieces) == 1 and step.pieces[0].extent is not None:

@@ -35,7 +35,6 @@ from planes.plane import MIB
 VERSION: Final = "1"
 """Of the workflow: raised only when the order of its steps changes."""
 
-MEMORY: Final = 128 * MIB
 WIDTH: Final = 2
 """Segments of a transfer that run side by side."""
 
@@ -47,10 +46,10 @@ log = structlog.get_logger(__name__)
 class Jobs:
     """The transfers of this file server."""
 
-    def __init__(self, store: Store, planes: Configured, *, retire_after: float) -> None:
+    def __init__(self, store: Store, planes: Configured, *, retire_after: float, memory: int = 128 * MIB) -> None:
         self._store = store
         self._planes = planes
-        self.stages = Stages(planes, store, Buffers(MEMORY), retire_after)
+        self.stages = Stages(planes, store, Buffers(memory), retire_after)
         self.planner = Planner(planes, store)
         self.runs = Runs(store, self.stages)
         self._upkeep = Upkeep(store, planes, self.stages, self._every_second, DBOS.delete_workflows_async)

@@ -35,7 +35,7 @@ from fileserver.transfer.together import side_by_side, to_its_end
 
 AT_ONCE: Final = 16
 
-_ENGINES: Final = {"posix": "kernel", "s3": "store"}
+_ENGINES: Final = {"posix": "kernel", "s3": "store", "azure": "store"}
 
 
 class Stages:

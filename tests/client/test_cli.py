@@ -32,10 +32,12 @@ from fileserver.v1.file_pb2 import (
 from fileserver.v1.plane_pb2 import (
     CheckPlaneResponse,
     CheckResult,
+    GetPlaneResponse,
     ListObjectsResponse,
     ListPlanesResponse,
     Object,
     Plane,
+    UpdateLimitsResponse,
 )
 from fileserver.v1.transfer_pb2 import (
     CancelTransferResponse,
@@ -736,6 +738,33 @@ def test_a_plane_that_does_not_work_is_exit_7(run, server):
     assert code == 7
     assert "no such bucket" in out
     assert err == "error: the plane 'cloud' does not work as it must; write: no such bucket\n"
+
+
+def test_limits_of_a_plane(run, server):
+    narrow = Plane(name="cloud", requests=64, requests_now=3, bytes_per_second=50_000_000)
+    server.on("UpdateLimits", UpdateLimitsResponse(plane=narrow))
+    code, out, _ = run("planes", "limits", "cloud", "--requests", "64", "--bytes-per-second", "50MB")
+    assert code == 0
+    assert "64 at most, 3 just now" in out
+    assert "50 MB/s" in out
+    assert run("planes", "limits", "cloud", "--bytes-per-second", "0")[0] == 0
+    first, second = server.requests["UpdateLimits"]
+    assert (first.name, first.requests, first.bytes_per_second) == ("cloud", 64, 50_000_000)
+    assert (second.HasField("requests"), second.HasField("bytes_per_second")) == (False, True)
+    waits = Plane(name="cloud", requests=64, requests_now=3)
+    waits.wait.FromSeconds(40)
+    server.on("GetPlane", GetPlaneResponse(plane=waits)).on("ListPlanes", ListPlanesResponse())
+    assert "64 at most; the provider asked to be left alone for 40 s more" in run("planes", "show", "cloud")[1]
+    shown = json.loads(run("planes", "show", "cloud", "--json")[1])
+    assert (shown["requests_now"], shown["wait_seconds"]) == (3, 40)
+
+
+@pytest.mark.parametrize("words", [(), ("--bytes-per-second", "fast"), ("--requests", "0")])
+def test_limits_that_say_nothing_are_exit_2(run, server, words):
+    code, _, err = run("planes", "limits", "cloud", *words)
+    assert code == 2
+    assert "--requests" in err or "--bytes-per-second" in err
+    assert not server.requests["UpdateLimits"]
 
 
 def test_objects_of_a_prefix(run, server):

@@ -1,6 +1,6 @@
 """The table of planes that the contract is run against: a new plane is one row more.
 
-`REQUIRE_PLANES=memory,posix,s3` makes a plane that is not available here an error instead of a skip.
+`REQUIRE_PLANES=memory,posix,s3,azure` makes a plane that is not available here an error instead of a skip.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ ROWS: dict[str, Callable[[Path], Place]] = {
     "metered": _around(MeteredPlane),
     "faulty": _around(FaultyPlane),
 }
-STORES = ("s3",)
+STORES = ("s3", "azure")
 GAPS = {
     ("test_folders_are_listed_by_the_bytes_of_whole_keys", "s3"): (
         "SeaweedFS 4.48 lists folder by folder, so 'a/b' comes before 'a-b', and after 'a' not at all"
@@ -111,6 +111,31 @@ def s3_row(tmp_path_factory) -> Iterator[Callable[[Path], Place]]:
                 secret_key=Secret(env="CONTRACT_SECRET_KEY"),
             )
             return Place(lambda: S3Plane("s3", settings))
+
+        yield made
+
+
+@pytest.fixture(scope="session")
+def azure_row(tmp_path_factory) -> Iterator[Callable[[Path], Place]]:
+    """A fresh prefix of one container for each test, on a service that runs as long as the session."""
+    try:
+        from planes.azure import AzurePlane, AzureSettings
+        from tests.doubles import azurite
+
+        azurite.installed()
+    except (ModuleNotFoundError, FileNotFoundError, RuntimeError) as error:
+        raise NotAvailable(str(error)) from error
+    with azurite.running(tmp_path_factory.mktemp("account")) as account, pytest.MonkeyPatch.context() as environment:
+        account.create_container("contract")
+        environment.setenv("CONTRACT_CONNECTION_STRING", account.connection_string)
+
+        def made(folder: Path) -> Place:
+            settings = AzureSettings(
+                container="contract",
+                prefix=uuid.uuid4().hex,
+                connection_string=Secret(env="CONTRACT_CONNECTION_STRING"),
+            )
+            return Place(lambda: AzurePlane("azure", settings))
 
         yield made
 

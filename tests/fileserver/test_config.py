@@ -22,6 +22,7 @@ listen: {internal: "127.0.0.1:7300"}
 state: {directory: /var/lib/cropduster}
 log:   {level: info, format: json, file: null}
 retire_after: 90m
+memory: 2GiB
 """
 
 
@@ -58,6 +59,7 @@ def test_the_whole_configuration_of_the_issue(tmp_path):
     assert loaded.state_directory == Path("/var/lib/cropduster")
     assert (loaded.log.level, loaded.log.format, loaded.log.file) == ("info", "json", None)
     assert loaded.retire_after == timedelta(minutes=90)
+    assert loaded.memory == 2 << 30
     assert not loaded.builtin_plane
 
 
@@ -68,6 +70,7 @@ def test_no_file_is_one_posix_plane_in_the_state_directory(tmp_path):
     assert loaded.planes["data"].default_parts == 4
     assert (loaded.default_plane, loaded.builtin_plane, loaded.source) == ("data", True, None)
     assert loaded.retire_after == timedelta(hours=1)
+    assert loaded.memory == 128 << 20
 
 
 def test_an_empty_file_and_one_without_planes_get_the_same_plane(tmp_path):
@@ -129,6 +132,7 @@ plains: {}
 listen: {internal: "0.0.0.0:7300", externall: x}
 log: {level: loud}
 retire_after: soon
+memory: 1MiB
 default_plane: dota
 """,
     )
@@ -147,6 +151,7 @@ default_plane: dota
         "planes.none",
         "log.level",
         "retire_after",
+        "memory",
     } <= set(found)
 
 

@@ -4,7 +4,7 @@ import os
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fileserver.configured import Configured
@@ -12,15 +12,17 @@ from fileserver.errors import CallerDenied, InvalidSpec, PlaneNotFound
 from fileserver.services import plane as services
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import plane_pb2
-from planes.errors import Refused
+from planes.errors import Refused, Throttled
+from planes.limited import LimitedPlane
 from planes.opening import parse_settings
 from planes.retrying import Patience
+from planes.wrapped import find
 from tests.doubles import seaweedfs
 
 
 def servicer(**planes):
-    settings = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
-    return PlaneServicer(Configured(settings, next(iter(settings))))
+    parsed = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
+    return PlaneServicer(Configured(parsed, next(iter(parsed))))
 
 
 async def test_planes_are_described_without_their_secrets(tmp_path):
@@ -55,6 +57,7 @@ async def test_a_plane_that_is_not_configured_is_told_with_those_that_are():
     asked = servicer(data={"type": "memory"})
     for call in (
         asked.GetPlane(plane_pb2.GetPlaneRequest(name="dota"), None),
+        asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="dota", requests=1), None),
         asked.CheckPlane(plane_pb2.CheckPlaneRequest(name="dota"), None),
         asked.ListObjects(plane_pb2.ListObjectsRequest(plane="dota"), None),
     ):
@@ -62,6 +65,51 @@ async def test_a_plane_that_is_not_configured_is_told_with_those_that_are():
             await call
 
 
+async def test_limits_are_changed_one_by_one_and_shown():
+    asked = servicer(data={"type": "memory", "limits": {"requests": 40}})
+    request = plane_pb2.GetPlaneRequest(name="data")
+    before = (await asked.GetPlane(request, None)).plane
+    assert (before.requests, before.requests_now, before.bytes_per_second) == (40, 16, 0)
+    changed = plane_pb2.UpdateLimitsRequest(name="data", requests=2)
+    answer = (await asked.UpdateLimits(changed, None)).plane
+    assert (answer.requests, answer.requests_now, answer.bytes_per_second) == (2, 2, 0)
+    changed = plane_pb2.UpdateLimitsRequest(name="data", bytes_per_second=10**12)
+    answer = (await asked.UpdateLimits(changed, None)).plane
+    assert (answer.requests, answer.bytes_per_second) == (2, 10**12)
+    assert (await asked.GetPlane(request, None)).plane == answer
+    await asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="data", bytes_per_second=0), None)
+    assert (await asked.GetPlane(request, None)).plane.bytes_per_second == 0
+
+
+async def test_a_plane_that_asked_to_be_left_alone_says_so_until_an_operator_knows_better():
+    asked = servicer(data={"type": "memory"})
+    limited = find(asked._planes.plane("data"), LimitedPlane)
+    limited._bounds.pause.ask_for(1000)
+    request = plane_pb2.GetPlaneRequest(name="data")
+    assert 990 < (await asked.GetPlane(request, None)).plane.wait.ToSeconds() <= 1000
+    with pytest.raises(Throttled):
+        await asked._planes.plane("data").stat("a")
+    await asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="data"), None)
+    assert not (await asked.GetPlane(request, None)).plane.wait.ToSeconds()
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        ({"requests": 0}, {"requests"}),
+        ({"requests": 1025, "bytes_per_second": -1}, {"requests", "bytes_per_second"}),
+    ],
+)
+async def test_limits_out_of_range_change_nothing(given, fields):
+    asked = servicer(data={"type": "memory"})
+    before = asked._describe("data")
+    with pytest.raises(InvalidSpec, match="data") as caught:
+        await asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="data", **given), None)
+    assert set(caught.value.violations) == fields
+    assert asked._describe("data") == before
+
+
+@settings(deadline=None)
 @given(keys=st.sets(st.text("ab/é", min_size=1, max_size=4).filter(lambda k: "//" not in k and k.strip("/") == k)))
 async def test_pages_follow_each_other_without_gap_or_overlap(keys):
     asked = servicer(data={"type": "memory"})

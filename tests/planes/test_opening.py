@@ -53,9 +53,9 @@ def test_what_is_left_out_has_a_default():
     ("mapping", "path", "words"),
     [
         (None, "planes.data", "type"),
-        ({}, "planes.data.type", "posix, s3, memory"),
-        ({"type": "ftp"}, "planes.data.type", "posix, s3, memory"),
-        ({"type": ["posix"]}, "planes.data.type", "posix, s3, memory"),
+        ({}, "planes.data.type", "posix, s3, azure, memory"),
+        ({"type": "ftp"}, "planes.data.type", "posix, s3, azure, memory"),
+        ({"type": ["posix"]}, "planes.data.type", "posix, s3, azure, memory"),
         ({"type": "posix"}, "planes.data.path", "required"),
         ({"type": "posix", "path": "data"}, "planes.data.path", "absolute"),
         ({"type": "posix", "path": "/d", "pfad": 1}, "planes.data.pfad", "not a known key; known here: type"),
@@ -106,7 +106,7 @@ async def test_a_plane_gets_its_layers_in_order(tmp_path):
         kinds.append(type(layer))
         layer = getattr(layer, "inner", None)
     assert kinds == [RetryingPlane, LimitedPlane, MeteredPlane, PosixPlane]
-    assert find(plane, LimitedPlane).bounds.requests == 3
+    assert find(plane, LimitedPlane).pace.limits.requests == 3
     assert find(plane, MeteredPlane).snapshot().requests == {}
     assert find(plane, MemoryPlane) is None
     assert plane.name == "data"
