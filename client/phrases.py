@@ -7,6 +7,7 @@ from client.spool import is_spooled
 from client.words import STDIN
 from fileserver.v1 import transfer_pb2 as wire
 
+_RUNS = 20  # of part numbers that are named for people; `--json` has all
 _UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -107,6 +108,17 @@ def warnings(transfer: wire.Transfer) -> list[str]:
 def location(place: wire.Location) -> str:
     """`plane:key`, or the bare path on this machine."""
     return place.key if place.plane == "local" else f"{place.plane}:{place.key}"
+
+
+def routes(outcome: wire.Outcome) -> list[str]:
+    """Which parts took which route, and why: `parts 1-3, 7 copied whole (one request copies the whole object)`."""
+    lines = []
+    for taken in outcome.routes:
+        runs = [f"{run.first}" if run.first == run.last else f"{run.first}-{run.last}" for run in taken.parts]
+        named = ", ".join(runs[:_RUNS]) + (", …" if len(runs) > _RUNS else "")
+        which = f"{'part' if taken.part_count == 1 else 'parts'} {named}" if runs else count(taken.part_count, "part")
+        lines.append(f"{which} {taken.route} ({taken.why})")
+    return lines
 
 
 def summary(transfer: wire.Transfer) -> str:

@@ -109,6 +109,16 @@ def outcome(message: wire.Outcome) -> dict[str, JSON]:
         "seconds": message.seconds,
         "crc64nvme": message.crc64nvme.lower(),
         "file": message.file,
+        "routes": [
+            {
+                "route": taken.route,
+                "why": taken.why,
+                "size": taken.size,
+                "part_count": taken.part_count,
+                "parts": [{"first": run.first, "last": run.last} for run in taken.parts],
+            }
+            for taken in message.routes
+        ],
     }
 
 

@@ -153,6 +153,7 @@ def _show(session: Session, transfer: Transfer) -> None:
         facts.append(("ended", transfer.end_time.ToJsonString()))
     if transfer.HasField("outcome"):
         facts += [("result", phrases.summary(transfer)), ("crc64nvme", transfer.outcome.crc64nvme)]
+        facts += [("route", line) for line in phrases.routes(transfer.outcome)]
     if transfer.HasField("error"):
         message = rename(transfer.error.message, phrases.names(transfer))
         facts.append(("error", f"{transfer.error.reason}: {message}"))

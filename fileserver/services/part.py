@@ -71,7 +71,7 @@ class PartServicer(PartServiceServicer):
             try:
                 work.result()
             except RouteRefused as refused:
-                raise Unsupported(refused.why, plane=refused.plane) from refused
+                raise Unsupported(refused.why, plane=refused.plane, route=refused.route) from refused
             yield _progress(live, done=True)
         finally:
             work.cancel()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fileserver.auth import allow
@@ -13,9 +16,8 @@ from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
 from fileserver.status import code
-from fileserver.transfer.execute import copies
+from fileserver.transfer import routes
 from fileserver.transfer.manifest import Extent, Source
-from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.planning import Drawing
 from fileserver.transfer.record import Record
 from fileserver.transfer.spec import (
@@ -197,8 +199,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
     return message
 
 
-def transfer_message(record: Record, rate: float = 0.0) -> transfer_pb2.Transfer:
-    """A transfer for the wire."""
+def transfer_message(record: Record, rate: float = 0.0, *, brief: bool = False) -> transfer_pb2.Transfer:
+    """A transfer for the wire; `brief` leaves out which parts took which route: a list of transfers must fit."""
     p = record.progress
     left = max(0, p.bytes_total - p.bytes_done)
     message = transfer_pb2.Transfer(
@@ -224,9 +226,25 @@ def transfer_message(record: Record, rate: float = 0.0) -> transfer_pb2.Transfer
     if record.state == "FAILED" and record.error is not None:
         message.error.CopyFrom(_failure(from_record(record.error)))
     if record.outcome is not None:
-        o = record.outcome
-        crc = "" if o["crc64nvme"] is None else checksum.to_hex(o["crc64nvme"])
-        message.outcome.CopyFrom(transfer_pb2.Outcome(**{**o, "crc64nvme": crc}))
+        message.outcome.CopyFrom(_outcome(record.outcome, brief=brief))
+    return message
+
+
+def _outcome(o: Mapping[str, Any], *, brief: bool) -> transfer_pb2.Outcome:
+    message = transfer_pb2.Outcome(
+        size=o["size"],
+        evidence=o["evidence"],
+        route=o["route"],
+        seconds=o["seconds"],
+        crc64nvme="" if o["crc64nvme"] is None else checksum.to_hex(o["crc64nvme"]),
+        file=o["file"],
+    )
+    for each in o.get("routes", []):  # none in a record of an older version
+        taken = message.routes.add(
+            route=each["route"], why=each["why"], size=each["size"], part_count=each["part_count"]
+        )
+        if not brief:
+            taken.parts.extend(transfer_pb2.PartRange(first=first, last=last) for first, last in each["parts"])
     return message
 
 
@@ -243,15 +261,10 @@ def plan_message(drawing: Drawing) -> transfer_pb2.Plan:
     )
 
     for part in drawing.parts():
-        steps = steps_of(part, plan.limits, copies(plan))
-        whole = at_once(part, steps, plan.limits, lambda plane: plan.native.get(plane) == "") == "copy"
-        copied = part.size if whole else sum(s.size for s in steps if s.native)
-        put = part.size - copied
-        through += sum(p.size for s in steps if not s.native and not whole for p in s.pieces if p.extent)
-        native_bytes += copied
-        route = "native" if copied and not put else "mixed" if copied else "put"
-        planned = message.parts.add(number=part.number, size=part.size, route=route, key=_shown(plan.plane, part.key))
-        planned.why = _why(route, plan.native, plan.limits.min_step)
+        way = routes.way_of(part, plan)
+        through, native_bytes = through + way.through_us, native_bytes + way.native
+        key = _shown(plan.plane, part.key)
+        planned = message.parts.add(number=part.number, size=part.size, route=way.route, why=way.why, key=key)
         for piece in part.pieces:
             if isinstance(piece, Extent):
                 planned.extents.add(
@@ -261,15 +274,6 @@ def plan_message(drawing: Drawing) -> transfer_pb2.Plan:
                 planned.extents.add(literal=piece.data)
     message.bytes_through_us, message.bytes_native = through, native_bytes
     return message
-
-
-def _why(route: str, native: dict[str, str], least: int) -> str:
-    if route == "native":
-        return "the target's provider copies it"
-    refused = [why for why in native.values() if why]
-    if refused:
-        return refused[0]
-    return f"pieces too small for a copy of their own (below {least} bytes) are read and put"
 
 
 def source_message(source: Source) -> transfer_pb2.Source:

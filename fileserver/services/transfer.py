@@ -48,7 +48,9 @@ class TransferServicer(TransferServiceServicer):
         size = page_size(request.page_size)
         rows = await self._jobs.listing(_before(request.page_token), size + 1, active=request.active_only)
         more = json.dumps([rows[size - 1].created, rows[size - 1].id]) if len(rows) > size else ""
-        return pb.ListTransfersResponse(transfers=map(transfer_message, rows[:size]), next_page_token=more)
+        return pb.ListTransfersResponse(
+            transfers=[transfer_message(row, brief=True) for row in rows[:size]], next_page_token=more
+        )
 
     async def WatchTransfer(
         self, request: pb.WatchTransferRequest, context: Any

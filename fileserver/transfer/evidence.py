@@ -14,9 +14,9 @@ from typing import Final
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
-from fileserver.transfer.execute import copies, odd_quotes
+from fileserver.transfer.execute import odd_quotes
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.paging import Rows
@@ -44,6 +44,8 @@ class Proof:
 
     evidence: str
     crc64nvme: int | None
+    taken: Sequence[routes.Taken]
+    """Which route the parts took and why: found on the same walk over the parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def prove(plan: Plan, row: PartRow, stored: Sequence[StoredStep], known: Known) 
         FormatMismatch: its quotes do not come in pairs.
     """
     part = row.part
-    expected = [s.size for s in steps_of(part, plan.limits, copies(plan))]
+    expected = [s.size for s in steps_of(part, plan.limits, routes.copies(plan))]
     if [s.receipt.size for s in stored] != expected:
         msg = f"part {part.number} lacks steps: {len(stored)} of {len(expected)} are recorded"
         raise Corrupt(msg, part=str(part.number))
@@ -103,7 +105,7 @@ class Evidence:
         all_compared = sums.whole_is_compared() or sums.all_compared
         if not all_compared or verify_read:
             all_compared = await self._look(transfer, plan, live, read=verify_read)
-        return Proof("compared" if all_compared else "pinned", sums.crc)
+        return Proof("compared" if all_compared else "pinned", sums.crc, sums.tally.taken)
 
     async def _mark(self, transfer: str, numbers: list[int]) -> None:
         if numbers:
@@ -170,6 +172,7 @@ class _Sums:
         self._expected: int | None = 0
         self.crc: int | None = 0
         self.all_compared = True
+        self.tally = routes.Tally(plan)
 
     def add(self, page: Sequence[PartRow], known: Known) -> list[int]:
         """Add the next parts; returns the numbers of those that are compared by this, and were not before.
@@ -178,6 +181,7 @@ class _Sums:
             Corrupt: a part is not what the sources that are wholly in it hold.
         """
         kind, marks = self._plan.kind, list[int]()
+        self.tally.add([row.part for row in page])
         for row in page:
             value, whole = _expected(row, known, kind)
             mine = (row.value(kind), row.part.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -15,7 +15,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
@@ -36,17 +36,13 @@ _FLUSH: Final = 0.25  # seconds until a receipt is recorded at the latest
 
 
 class RouteRefused(Exception):
-    """The target's provider will not copy from a source plane itself; the bytes have to travel."""
+    """The target's provider will not copy from a source plane by a route (see `transfer.routes`; "" is by none)."""
 
-    def __init__(self, plane: str, why: str) -> None:
+    def __init__(self, plane: str, why: str, route: str = "") -> None:
         super().__init__(why)
         self.plane = plane
+        self.route = route
         self.why = why
-
-
-def copies(plan: Plan) -> Callable[[Extent], bool]:
-    """Which extents the target copies itself under this plan."""
-    return lambda e: plan.native.get(e.plane) == "" and e.of > plan.limits.min_copy_source
 
 
 def upload_id(transfer: str, part: int) -> str:
@@ -98,7 +94,7 @@ class Executor:
 
     @staticmethod
     def _begin(group: asyncio.TaskGroup, work: _Filling, segment: Segment, row: PartRow, stored: set[int]) -> None:
-        steps = steps_of(row.part, work.plan.limits, copies(work.plan))
+        steps = steps_of(row.part, work.plan.limits, routes.copies(work.plan))
         if row.token == "":
             group.create_task(work.write_at_once(row, steps[0]))
             return
@@ -158,7 +154,7 @@ class _Filling:
         """A small part that one put writes whole."""
         number, key = row.part.number, row.part.key
         name, over = upload_id(self.transfer, number), self.plan.overwrite
-        way = at_once(row.part, [step], self.plan.limits, lambda plane: self.plan.native.get(plane) == "")
+        way = at_once(row.part, [step], self.plan.limits, routes.copies_whole(self.plan))
         async with self._gate:
             if way == "copy":
                 (extent,) = row.part.pieces
@@ -166,7 +162,7 @@ class _Filling:
                 ticket = await self._ticket(extent.plane, extent.on_plane)
                 url = partial(self._executor.plane(extent.plane).presign, ticket)
                 copy = self.target.copy(key, ticket, upload_id=name, replace=over, url=url)
-                receipt = await _by_route(extent.plane, copy)
+                receipt = await _by_route(extent.plane, routes.route_of_whole(self.plan, extent.plane), copy)
             else:
                 async with self._executor.buffers.take(step.size) as buffer:
                     await self._read(step, buffer)
@@ -184,7 +180,7 @@ class _Filling:
         ticket = await self._ticket(piece.source, piece.extent)
         extent, url = piece.extent, partial(self._executor.plane(piece.source).presign, ticket)
         copy = upload.copy(step.number, step.offset, ticket, extent.start, extent.end, url)
-        return await _by_route(piece.source, copy)
+        return await _by_route(piece.source, routes.route_of_step(self.plan, step), copy)
 
     async def _put(self, upload: Upload, step: Step) -> tuple[StepReceipt, int | None]:
         if self.target.capabilities.pours and len(step.pieces) == 1 and step.pieces[0].extent is not None:
@@ -297,11 +293,11 @@ def odd_quotes(part: Part) -> FormatMismatch:
     return FormatMismatch(msg, part=str(part.number), key=part.key)
 
 
-async def _by_route(plane: str, copy: Coroutine[None, None, StepReceipt]) -> StepReceipt:
-    """A provider's copy; its refusal closes the route from that plane."""
+async def _by_route(plane: str, route: str, copy: Coroutine[None, None, StepReceipt]) -> StepReceipt:
+    """A provider's copy; its refusal closes this route from that plane."""
     try:
         return await copy
     except (Refused, Unsupported) as error:
         if type(error) not in {Refused, Unsupported}:  # a full disk refuses the bytes, not the route
             raise
-        raise RouteRefused(plane, error.message) from error
+        raise RouteRefused(plane, error.message, route) from error

@@ -223,9 +223,9 @@ async def _fill(transfer: str, segment: int) -> dict[str, Any]:
 
 
 @DBOS.step(name="reroute")
-async def _reroute(transfer: str, closed: dict[str, str]) -> dict[str, Any]:
+async def _reroute(transfer: str, closed: dict[str, str], route: str = "") -> dict[str, Any]:
     (await _CURRENT[-1].runs.live(transfer)).go_on("again")
-    return await _in_stage(transfer, lambda stages, live: stages.reroute(transfer, live, closed))
+    return await _in_stage(transfer, lambda stages, live: stages.reroute(transfer, live, closed, route))
 
 
 @DBOS.step(name="commit")
@@ -289,7 +289,7 @@ async def _move(transfer: str) -> dict[str, Any]:
             end = await _fill_all(transfer, segments)
         if end.get("stop") != "again":
             break
-        end = await _reroute(transfer, end["closed"])
+        end = await _reroute(transfer, end["closed"], end.get("route", ""))
         if "ok" in end:
             end = await _plan(transfer)
     for stage in (_commit, _publish):

@@ -19,7 +19,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv, shown
-from fileserver.transfer import plan, survey
+from fileserver.transfer import plan, routes, survey
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, format_from_json, format_to_json
@@ -179,6 +179,8 @@ class Planner:
                 parts=count,
                 limits=limits,
                 native=native,
+                whole=dict(native),
+                means=means,
                 overwrite=spec.overwrite,
                 kind=survey.common_kind(sources),
             )
@@ -192,12 +194,13 @@ class Planner:
             return Drawing(sources, made, parts, warnings)
 
         limits = self._planes.plane(target.plane).limits
-        native = self._native(target.plane, stream.sources)
+        native, means = self._native(target.plane, stream.sources)
         return await asyncio.to_thread(work)
 
-    def _native(self, target: str, sources: Sequence[Source]) -> dict[str, str]:
-        """For each source plane why the target cannot copy by itself, "" where it can."""
+    def _native(self, target: str, sources: Sequence[Source]) -> tuple[dict[str, str], dict[str, str]]:
+        """For each source plane why the target cannot copy by itself, "" where it can; and what its copies are."""
         found: dict[str, str] = {}
+        means: dict[str, str] = {}
         into = self._planes.plane(target)
         for s in sources:
             if s.plane not in found:
@@ -205,7 +208,10 @@ class Planner:
                 ticket = self._planes.plane(s.plane).copy_ticket(info)
                 can = ticket is not None and into.accepts(ticket)
                 found[s.plane] = "" if can else f"{target} cannot fetch from {s.plane} by itself"
-        return found
+                mine = into.copy_ticket(info)
+                if can and ticket is not None and mine is not None:
+                    means[s.plane] = routes.between(ticket.kind, mine.kind)
+        return found, means
 
     def _reader(self, sources: Sequence[Source]) -> Read:
         async def read(index: int, start: int, end: int) -> bytes:

@@ -40,7 +40,8 @@ class Plan:
     """What planning decided, beside the manifest; small, read whole.
 
     `limits` are the target's at planning: packing again gives the same steps whatever the configuration says later.
-    `native` tells for each source plane "" (the target copies by itself) or why not.
+    `native` tells for each source plane "" (the target copies ranges by itself) or why not; `whole` the same for whole
+    objects by one request, `means` what the copies of ranges are called (see `transfer.routes`).
     """
 
     plane: str
@@ -54,6 +55,8 @@ class Plan:
     overwrite: bool
     kind: str = "crc64nvme"
     """The checksum that the sources have in common: what can be compared with a value that was there before."""
+    whole: dict[str, str] = field(default_factory=dict)
+    means: dict[str, str] = field(default_factory=dict)
     windows: int = 0
     opened: bool = False
     boot: str = ""

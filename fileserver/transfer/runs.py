@@ -98,7 +98,7 @@ class Runs:
             return {"stop": live.wish or "pause"}
         except RouteRefused as refused:
             live.ask("again")
-            return {"stop": "again", "closed": {refused.plane: refused.why}}
+            return {"stop": "again", "closed": {refused.plane: refused.why}, "route": refused.route}
         except Error as error:
             return await self._failed(transfer, live, to_record(error))
         except Exception:  # a bug must end this transfer cleanly and leave the server alive

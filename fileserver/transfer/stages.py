@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +19,10 @@ from fileserver.catalogue import tables
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.evidence import Evidence, Proof
-from fileserver.transfer.execute import Executor, copies, upload_id
+from fileserver.transfer.execute import Executor, upload_id
 from fileserver.transfer.finish import Finisher
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Part
@@ -34,8 +34,6 @@ from fileserver.transfer.spec import spec_from_json
 from fileserver.transfer.together import side_by_side, to_its_end
 
 AT_ONCE: Final = 16
-
-_ENGINES: Final = {"posix": "kernel", "s3": "store", "azure": "store"}
 
 
 class Stages:
@@ -108,19 +106,22 @@ class Stages:
         """Store what is missing of a segment."""
         await self._executor.fill(transfer, segment, live)
 
-    async def reroute(self, transfer: str, live: Live, closed: dict[str, str]) -> None:
-        """Pack the same manifest anew without the routes that a provider refused; nothing was stored by them."""
+    async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
+        """Pack the same manifest anew without a route that a provider refused; what was written is discarded.
+
+        `closed` says from which planes and why; a `route` of "" closes all of them.
+        """
         record = await self.record(transfer)
         plan = record.plan
         assert plan is not None
-        if all(plan.native.get(plane) == why for plane, why in closed.items()):
+        rest = plan
+        for plane, why in closed.items():
+            rest = routes.close(rest, plane, route, why)
+        if rest == plan:
             return
         await self._finisher.clean(record)
-        plan = replace(plan, native={**plan.native, **closed})
-        notes = [
-            *record.warnings,
-            *(f"{plane}: {why}; its bytes travel through this machine" for plane, why in closed.items()),
-        ]
+        plan = rest
+        notes = [*record.warnings, *(routes.told(plane, route, why) for plane, why in closed.items())]
         await self._store.write(lambda c: ledger.clear_segments(c, transfer))
         cutting = _Cutting(plan)
         async for rows in self._rows.parts(transfer):
@@ -165,24 +166,17 @@ class Stages:
         await self._store.write(lambda c: ledger.update(c, transfer, moment, progress=plain(record.progress)))
         await self._finisher.publish(record, proof, outcome, moment, moment + self._retire_after)
 
-    def _outcome(self, record: Record, plan: Plan, proof: Proof, live: Live, moment: float) -> dict[str, Any]:
+    @staticmethod
+    def _outcome(record: Record, plan: Plan, proof: Proof, live: Live, moment: float) -> dict[str, Any]:
         return {
             "size": plan.size,
             "evidence": proof.evidence,
-            "route": self._route(plan, live),
+            "route": f"{routes.phrase(proof.taken)}, {size_text(live.through_us)} through this machine",
+            "routes": [asdict(each) for each in proof.taken],
             "seconds": max(moment - record.created, 0.001),
             "crc64nvme": proof.crc64nvme,
             "file": plan.file,
         }
-
-    def _route(self, plan: Plan, live: Live) -> str:
-        """How the bytes went, in a phrase."""
-        parts = f"{plan.parts} part{'s' if plan.parts != 1 else ''}"
-        through = f"{size_text(live.through_us)} through this machine"
-        if not live.native:
-            return f"{parts} written, {through}"
-        kind = "posix" if plan.plane == "local" else getattr(self._planes.settings(plan.plane), "type", "")
-        return f"{parts} copied by the {_ENGINES.get(kind, 'provider')}, {through}"
 
     async def stop(self, transfer: str, kind: str, live: Live) -> None:
         """Stand still ("pause"), or remove everything and end ("cancel", "fail").
@@ -265,7 +259,7 @@ class _Cutting:
 
     def page(self, parts: Iterator[Part]) -> _Page:
         """The next page of parts."""
-        native = copies(self._plan)
+        native = routes.copies(self._plan)
         page = list(islice(parts, PAGE))
         full = [s for part in page for s in self.segments.add(part, steps_of(part, self._plan.limits, native))]
         return _Page(page, full)
@@ -279,10 +273,10 @@ def _need_none(rows: list[PartRow], plan: Plan, *, shared: bool) -> dict[int, st
     """
     if not plan.file and not shared:
         return {}
-    native = copies(plan)
+    native = routes.copies(plan)
 
     def needs_none(part: Part) -> bool:
         steps = steps_of(part, plan.limits, native)
-        return at_once(part, steps, plan.limits, lambda plane: plan.native.get(plane) == "") != ""
+        return at_once(part, steps, plan.limits, routes.copies_whole(plan)) != ""
 
     return {row.part.number: "" for row in rows if needs_none(row.part)}

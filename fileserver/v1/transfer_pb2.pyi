@@ -273,18 +273,23 @@ class Outcome(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     CRC64NVME_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Bytes of the target."""
     evidence: _builtins.str
     """"compared" or "pinned"."""
     route: _builtins.str
-    """One phrase on how the bytes went: "8 parts copied by the kernel, 224 KiB through this machine"."""
+    """One phrase on how the bytes went: "8 parts copied in ranges, 224 KiB through this machine"."""
     seconds: _builtins.float
     """Seconds from creation to the end."""
     crc64nvme: _builtins.str
     """CRC64NVME of all parts in order, lower-case hex."""
     file: _builtins.str
     """The logical file that was published, empty for a despray."""
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteTaken]:
+        """Which route the parts took and why, cheapest first."""
+
     def __init__(
         self,
         *,
@@ -294,14 +299,81 @@ class Outcome(_message.Message):
         seconds: _builtins.float = ...,
         crc64nvme: _builtins.str = ...,
         file: _builtins.str = ...,
+        routes: _abc.Iterable[Global___RouteTaken] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "evidence", b"evidence", "file", b"file", "route", b"route", "seconds", b"seconds", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "evidence", b"evidence", "file", b"file", "route", b"route", "routes", b"routes", "seconds", b"seconds", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
+class RouteTaken(_message.Message):
+    """A route, why it was taken, and the parts that took it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    PART_COUNT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    """"copied whole", "copied in ranges", "pulled", "copied in the kernel", "streamed" or "mixed"."""
+    why: _builtins.str
+    """Why that route and no cheaper one."""
+    size: _builtins.int
+    """Bytes of these parts."""
+    part_count: _builtins.int
+    """How many parts they are."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartRange]:
+        """Which parts; empty in ListTransfers."""
+
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        why: _builtins.str = ...,
+        size: _builtins.int = ...,
+        part_count: _builtins.int = ...,
+        parts: _abc.Iterable[Global___PartRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_count", b"part_count", "parts", b"parts", "route", b"route", "size", b"size", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteTaken: _TypeAlias = RouteTaken  # noqa: Y015
+
+@_typing.final
+class PartRange(_message.Message):
+    """Parts first … last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """1-based."""
+    last: _builtins.int
+    """The last one."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartRange: _TypeAlias = PartRange  # noqa: Y015
 
 @_typing.final
 class Location(_message.Message):
@@ -748,9 +820,9 @@ class PlannedPart(_message.Message):
     size: _builtins.int
     """Bytes."""
     route: _builtins.str
-    """"native", "put" or "mixed"."""
+    """"copied whole", "copied in ranges", "pulled", "copied in the kernel", "streamed" or "mixed"."""
     why: _builtins.str
-    """Why that route, in a few words."""
+    """Why that route and no cheaper one."""
     key: _builtins.str
     """Key of the part, relative to its plane."""
     @_builtins.property

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import phrases
-from fileserver.v1.transfer_pb2 import Despray, Outcome, Progress, Spray, Transfer, TransferSpec
+from fileserver.v1.transfer_pb2 import Despray, Outcome, PartRange, Progress, RouteTaken, Spray, Transfer, TransferSpec
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,21 @@ def test_nothing_that_a_terminal_would_obey_is_left(text):
 
 def test_a_name_cannot_steer_the_terminal():
     assert phrases.clean("a\x1b[31m\r\u202e\udcff") == r"a\x1b[31m\r\u202e\udcff"
+
+
+def test_the_routes_of_a_transfer_name_their_parts_and_reasons():
+    few = RouteTaken(route="copied whole", why="one request", part_count=3)
+    few.parts.extend([PartRange(first=1, last=2), PartRange(first=4, last=4)])
+    one = RouteTaken(route="streamed", why="too small", part_count=1, parts=[PartRange(first=3, last=3)])
+    brief = RouteTaken(route="mixed", why="both", part_count=2)
+    many = RouteTaken(
+        route="pulled", why="so", part_count=30, parts=[PartRange(first=n, last=n) for n in range(9, 69, 2)]
+    )
+    lines = phrases.routes(Outcome(routes=[few, one, brief, many]))
+    assert lines[:3] == [
+        "parts 1-2, 4 copied whole (one request)",
+        "part 3 streamed (too small)",
+        "2 parts mixed (both)",
+    ]
+    assert lines[3].startswith("parts 9, 11, ")
+    assert lines[3].endswith("47, … pulled (so)")

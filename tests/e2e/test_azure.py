@@ -91,7 +91,7 @@ def test_inside_azure_only_windows_travel(machine, container):
     container.put("in/x.csv", data)
     machine.configure(config_of(machine, container.name, ", copy_size: 512KiB"))
     plan = machine("spray", "az:x.csv", "a::x", "--plane", "az", "--parts", "4", "--dry-run", "--json").json
-    assert {p["route"] for p in plan["parts"]} == {"native"}
+    assert {p["route"] for p in plan["parts"]} == {"copied in ranges"}
     shown = spray(machine, "az:x.csv", "a::x", "--plane", "az", "--parts", "4")
     # Windows around the split points; and, for `pinned`, both ends of every part are looked at.
     assert shown["progress"]["bytes_through_us"] == plan["bytes_through_us"] <= 3 * 16 * 1024 + 8192
@@ -225,6 +225,7 @@ def test_azure_pulls_from_s3_and_only_windows_travel(machine, container, bucket,
     shown = spray(machine, "cloud:x.csv", "a::x", "--plane", "az", "--parts", "3")
     assert shown["progress"]["bytes_native"] == len(data)
     assert shown["progress"]["bytes_through_us"] <= 2 * 16 * 1024 + 8192
+    assert [taken["route"] for taken in shown["outcome"]["routes"]] == ["pulled"]
     assert shown["outcome"]["evidence"] == "compared", "S3's stored value and what Azure's blocks make"
     parts = machine("files", "show", "a::x", "--json").json["parts"]
     assert b"".join(container.get(f"in/{p['key']}") for p in parts) == data
@@ -257,6 +258,9 @@ def test_a_pull_that_s3_refuses_falls_to_the_next_route_with_its_reason(machine,
     shown = spray(machine, "cloud:x.dat", "a::x", "--plane", "az", "--format", "fixed:1", "--parts", "2")
     assert shown["progress"]["bytes_through_us"] >= len(data)
     assert any("cannot read the source" in warning for warning in shown["warnings"]), shown
+    (taken,) = shown["outcome"]["routes"]
+    assert taken["route"] == "streamed"
+    assert "cannot read the source" in taken["why"]
     assert shown["outcome"]["evidence"] == "compared"
     parts = machine("files", "show", "a::x", "--json").json["parts"]
     assert b"".join(container.get(f"in/{p['key']}") for p in parts) == data

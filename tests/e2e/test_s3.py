@@ -39,11 +39,15 @@ def test_inside_a_store_only_windows_travel(machine, bucket):
     data = line * (40 * MIB // len(line))
     bucket.put("in/x.csv", data, ChecksumAlgorithm="CRC64NVME")
     plan = machine("spray", "cloud:x.csv", "a::x", "--plane", "cloud", "--parts", "4", "--dry-run", "--json").json
-    assert {p["route"] for p in plan["parts"]} == {"native"}
+    assert {p["route"] for p in plan["parts"]} == {"copied in ranges"}
     shown = spray(machine, "cloud:x.csv", "a::x", "--plane", "cloud", "--parts", "4")
     assert shown["progress"]["bytes_through_us"] <= 3 * 16 * 1024 + 8192
     assert shown["progress"]["bytes_through_us"] == plan["bytes_through_us"]
     assert shown["progress"]["bytes_native"] == len(data)
+    (taken,) = shown["outcome"]["routes"]
+    assert (taken["route"], taken["parts"], taken["size"]) == ("copied in ranges", [{"first": 1, "last": 4}], len(data))
+    assert "parts 1-4 copied in ranges (it is not one whole object)" in machine("transfers", "show", shown["id"]).out
+    assert "4 parts copied in ranges" in shown["outcome"]["route"]
     assert shown["outcome"]["evidence"] == "compared"
     parts = machine("files", "show", "a::x", "--json").json["parts"]
     texts = [bucket.get(f"in/{p['key']}") for p in parts]

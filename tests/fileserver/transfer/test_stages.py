@@ -313,6 +313,42 @@ async def test_parts_that_were_done_before_a_route_was_refused_are_written_again
     assert await world.content() == b"".join(contents)
 
 
+async def test_routes_fall_one_by_one_and_the_record_says_which_was_taken_and_why(tmp_path):
+    """Whole copies are refused, then copies of ranges: what is left is streamed, and nothing of it is silent."""
+    faults = [Fault("copy", 0, Raise(Refused("no whole copies"))), Fault("upload.copy", 0, Raise(Refused("no ranges")))]
+    world = World(tmp_path, faults, shared=True)
+    content = DATA[: 64 * 1024]
+    await world.source.put("x", content, upload_id="setup")
+    verb = Spray((Location("source", "x"),), "a::x", "target", 1, 0, Fixed(1), no_split=True)
+    record = Record("t1", spec_to_json(Spec(verb)), "QUEUED", "", 1, time.time(), time.time())
+    await world.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+    routes = []
+    for _ in range(3):
+        segments = await world.stages.plan("t1", world.live)
+        await world.stages.open("t1", world.live)
+        try:
+            await world.stages.fill("t1", segments, world.live)
+        except RouteRefused as refused:
+            routes.append(refused.route)
+            await world.stages.reroute("t1", world.live, {refused.plane: refused.why}, refused.route)
+    await world.stages.commit("t1", world.live)
+    await world.stages.publish("t1", world.live)
+    assert routes == ["copied whole", "copied in ranges"]
+    ended = await world.stages.record("t1")
+    assert [note.partition(";")[0] for note in ended.warnings] == ["source: no whole copies", "source: no ranges"]
+    assert ended.outcome["routes"] == [
+        {
+            "route": "streamed",
+            "why": "no ranges; no whole copies",
+            "size": len(content),
+            "part_count": 1,
+            "parts": [[1, 1]],
+        }
+    ]
+    assert ended.outcome["route"] == "1 part streamed, 64 KiB through this machine"
+    assert await world.content() == content
+
+
 @pytest.mark.parametrize("wish", ["cancel", "pause"])
 async def test_a_wish_that_comes_before_the_publish_is_heeded_by_it(tmp_path, wish):
     world = World(tmp_path)
