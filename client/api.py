@@ -33,6 +33,7 @@ LOOKUP_SECONDS: Final = 60.0
 ENDED: Final = frozenset(
     {
         transfer_pb2.Transfer.STATE_SUCCEEDED,
+        transfer_pb2.Transfer.STATE_PARTLY_SUCCEEDED,
         transfer_pb2.Transfer.STATE_FAILED,
         transfer_pb2.Transfer.STATE_CANCELLED,
     }
@@ -128,6 +129,23 @@ class Client:
         """What the transfer would do; reads what planning needs, writes nothing."""
         request = transfer_pb2.CreateTransferRequest(spec=spec, validate_only=True)
         return self._call(lambda c: TransferServiceStub(c).CreateTransfer, request, timeout=None).plan
+
+    def plan_sync(self, spec: transfer_pb2.TransferSpec) -> Iterator[transfer_pb2.PlanSyncResponse]:
+        """What a sync would do, many objects at a time; totals and warnings come with the first of them."""
+        request, patience = transfer_pb2.PlanSyncRequest(spec=spec), self._patience()
+        while True:
+            begun = False
+            try:
+                for answer in self._stream(lambda c: TransferServiceStub(c).PlanSync, request):
+                    begun = True
+                    yield answer
+            except ServerError as error:
+                if begun:
+                    raise
+                failure = error
+            else:
+                return
+            self._recover(failure, patience, again=True)
 
     def get_transfer(self, name: str) -> transfer_pb2.Transfer:
         """One transfer by "transfers/{id}" or the id."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, Final
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 from botocore.hooks import BaseEventHooks
 
@@ -17,7 +17,7 @@ _FIELDS: Final = ("Key", "LastModified", "ETag", "Size")
 
 def register(events: BaseEventHooks) -> None:
     """Let the client of these events read its listings this way."""
-    events.register("before-parse.s3.ListObjectsV2", _read)  # type: ignore[arg-type] # it has keywords of its own
+    events.register("before-parse.s3.ListObjectsV2", _read)
 
 
 def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
@@ -26,19 +26,19 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
         return
     try:
         # The store is one that we sign our requests to, and expat (2.4.1 and later) bounds what entities may expand to.
-        page = Xml.fromstring(response_dict["body"])  # noqa: S314
+        page = ET.fromstring(response_dict["body"])  # noqa: S314
         space = page.tag[: page.tag.index("}") + 1] if "}" in page.tag else ""
         found = page.findall(f"{space}Contents")
         contents = [_object(each, space) for each in found]
-    except (Xml.ParseError, KeyError, ValueError, TypeError):
+    except (ET.ParseError, KeyError, ValueError, TypeError):
         return
     for each in found:
         page.remove(each)
-    response_dict["body"] = Xml.tostring(page)
+    response_dict["body"] = ET.tostring(page)
     customized_response_dict["Contents"] = contents
 
 
-def _object(element: Xml.Element, space: str) -> dict[str, Any]:
+def _object(element: ET.Element, space: str) -> dict[str, Any]:
     """One object as the SDK has it, as far as a plane looks at it."""
     key, modified, etag, size = (element.findtext(space + name) for name in _FIELDS)
     if key is None or modified is None or etag is None or size is None:

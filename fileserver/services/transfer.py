@@ -8,7 +8,9 @@ from typing import Any
 
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import plan_message, spec_of, transfer_message
+from fileserver.services.sync_shapes import page_message, totals_message
 from fileserver.transfer.jobs import Jobs
+from fileserver.transfer.spec import Sync
 from fileserver.v1 import transfer_pb2 as pb
 from fileserver.v1.transfer_pb2_grpc import TransferServiceServicer
 
@@ -25,10 +27,25 @@ class TransferServicer(TransferServiceServicer):
     async def CreateTransfer(self, request: pb.CreateTransferRequest, context: Any) -> pb.CreateTransferResponse:
         """Accepts a transfer, or plans it if validate_only."""
         spec = spec_of(request.spec)
+        if request.validate_only and isinstance(spec.verb, Sync):
+            compared = await self._jobs.compare(spec)
+            plan = pb.Plan(sync=totals_message(compared), warnings=compared.warnings)
+            return pb.CreateTransferResponse(plan=plan)
         if request.validate_only:
             return pb.CreateTransferResponse(plan=plan_message(await self._jobs.draw(spec)))
         record = await self._jobs.create(spec, request.request_id)
         return pb.CreateTransferResponse(transfer=transfer_message(record))
+
+    async def PlanSync(self, request: pb.PlanSyncRequest, context: Any) -> AsyncIterator[pb.PlanSyncResponse]:
+        """Streams what a sync would do, object by object."""
+        spec = spec_of(request.spec)
+        if not isinstance(spec.verb, Sync):
+            msg = "only a sync is planned object by object; plan other transfers by CreateTransfer with validate_only"
+            raise InvalidSpec(msg, {"spec": msg})
+        first = True
+        async for compared, items in self._jobs.preview(spec):
+            yield page_message(compared, items, first=first)
+            first = False
 
     async def GetTransfer(self, request: pb.GetTransferRequest, context: Any) -> pb.GetTransferResponse:
         """One transfer."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ from fileserver.transfer.planning import Drawing, Planner, check_names
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.spec import Spec, spec_to_json
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.sync import SyncStages
+from fileserver.transfer.sync_plan import Compared
+from fileserver.transfer.sync_rows import Item
 from fileserver.transfer.upkeep import Upkeep
 from planes.errors import Error
 from planes.plane import MIB
@@ -41,6 +45,8 @@ MEMORY: Final = 128 * MIB
 WIDTH: Final = 2
 """Segments of a transfer that run side by side."""
 
+Work = Callable[[Stages | SyncStages, Live], Coroutine[None, None, Any]]
+
 log = structlog.get_logger(__name__)
 
 
@@ -50,11 +56,13 @@ class Jobs:
     def __init__(self, store: Store, planes: Configured, *, retire_after: float) -> None:
         self._store = store
         self._planes = planes
-        self.stages = Stages(planes, store, Buffers(MEMORY), retire_after)
+        buffers = Buffers(MEMORY)
+        self.stages = Stages(planes, store, buffers, retire_after)
+        self.syncs = SyncStages(planes, store, buffers)
         self.planner = Planner(planes, store)
         self._live: dict[str, Live] = {}
         self._draining = False
-        self._upkeep = Upkeep(store, planes, self.stages, self._every_second, DBOS.delete_workflows_async)
+        self._upkeep = Upkeep(store, planes, self.stages, self.syncs, self._every_second, DBOS.delete_workflows_async)
 
     # --- life of the server -------------------------------------------------------------------------------------
 
@@ -143,6 +151,22 @@ class Jobs:
         await check_names(spec, self._planes, self._store)
         return await self.planner.draw(spec, "dry-run")
 
+    async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
+        """What a sync would do, a page of objects at a time; writes nothing."""
+        await check_names(spec, self._planes, self._store)
+        async with aclosing(self.syncs.preview(spec)) as pages:
+            async for page in pages:
+                yield page
+
+    async def compare(self, spec: Spec) -> Compared:
+        """How much a sync would do."""
+        async with aclosing(self.preview(spec)) as pages:
+            return (await anext(pages))[0]
+
+    async def stages_of(self, transfer: str) -> Stages | SyncStages:
+        """The stages that the verb of a transfer has."""
+        return self.syncs if (await self.stages.record(transfer)).spec["kind"] == "sync" else self.stages
+
     async def get(self, transfer: str) -> tuple[Record, float]:
         """A transfer as it stands now, and its rate in bytes a second (0.0 while unknown)."""
         record = await self.stages.record(transfer)
@@ -217,9 +241,7 @@ class Jobs:
             live.ask(wish)
         return live
 
-    async def guarded(
-        self, transfer: str, work: Callable[[Stages, Live], Coroutine[None, None, Any]]
-    ) -> dict[str, Any]:
+    async def guarded(self, transfer: str, work: Work) -> dict[str, Any]:
         """Run a stage and say how it ended, as plain data: {"ok": …} or {"stop": kind}.
 
         The first failure is stored at once, so that it is the transfer's failure whatever happens next.
@@ -228,7 +250,7 @@ class Jobs:
         live.begin()
         try:
             live.check()
-            return {"ok": await live.until_stopped(work(self.stages, live))}
+            return {"ok": await live.until_stopped(work(await self.stages_of(transfer), live))}
         except Cancelled:
             return {"stop": "cancel"}
         except Paused:
@@ -263,11 +285,11 @@ class Jobs:
             await _for_ever()
         live.begin()
         try:
-            await self.stages.stop(transfer, kind, live)
+            await (await self.stages_of(transfer)).stop(transfer, kind, live)
         except Exception:  # a bug in the clean-up must not leave a transfer that never ends
             log.exception("clean-up failed", transfer=transfer)
             note = f"clean-up failed and will be tried again; the server's log tells more under {transfer}"
-            await self.stages.give_up(transfer, kind, note)
+            await (await self.stages_of(transfer)).give_up(transfer, kind, note)
         finally:
             live.finish()
 
@@ -301,7 +323,7 @@ def _name(record: Record) -> str:
     return f"{record.id}-{record.run}"
 
 
-async def _in_stage(transfer: str, work: Callable[[Stages, Live], Coroutine[None, None, Any]]) -> dict[str, Any]:
+async def _in_stage(transfer: str, work: Work) -> dict[str, Any]:
     return await _CURRENT[-1].guarded(transfer, work)
 
 
