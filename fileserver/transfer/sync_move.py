@@ -121,26 +121,32 @@ class Mover:
             if info.version.split(" ")[0] != item.version.split(" ")[0]:
                 msg = f"{where(self._names[0], info.key)} has changed since it was listed"
                 raise Changed(msg, plane=self._names[0], key=info.key)
-        if way != "put":
-            receipt = await self._in_steps(item, part, steps, tokens, info, None)
+        if way == "put":
+            receipt = await self._put(item, part.key, info)
         else:
-            async with self._buffers.take(item.size) as buffer:
-                if item.size:
-                    extent = PlaneExtent(self._from + item.key, item.version, 0, item.size)
-                    await self._source.read(extent, buffer)
-                receipt = await self._target.put(
-                    part.key,
-                    buffer,
-                    upload_id=self._attempt(item),
-                    replace=True,
-                    content_type=info.content_type if info else "",
-                    metadata=info.metadata if info else None,
-                )
-            self._count(item, through=True)
-        if info is not None:
-            self._hold_against(info, receipt, part.key)
+            receipt = await self._in_steps(item, part, steps, tokens, info, None)
         self._live.checked += receipt.bytes_checked
-        return receipt.compared
+        if info is not None and self._hold_against(info, receipt, part.key):
+            return True
+        return receipt.compared or (info is None and await self._is_source(self._from + item.key, item, receipt))
+
+    async def _put(self, item: Item, key: str, info: Info | None) -> StepReceipt:
+        """Read a small object and put it whole; compared if its version is the MD5 of what was read."""
+        async with self._buffers.take(item.size) as buffer:
+            if item.size:
+                await self._source.read(PlaneExtent(self._from + item.key, item.version, 0, item.size), buffer)
+            receipt = await self._target.put(
+                key,
+                buffer,
+                upload_id=self._attempt(item),
+                replace=True,
+                content_type=info.content_type if info else "",
+                metadata=info.metadata if info else None,
+            )
+            if not receipt.compared and receipt.crc64nvme == checksum.compute(buffer):
+                receipt = replace(receipt, compared=checksum.is_digest(item.version, buffer))
+        self._count(item, through=True)
+        return receipt
 
     async def _in_steps(
         self,
@@ -214,7 +220,7 @@ class Mover:
 
     async def _is_source(self, key: str, item: Item, receipt: StepReceipt) -> bool:
         """Whether what a provider says of its copy equals what was stored with the source before."""
-        if receipt.crc64nvme is None and receipt.other is None:
+        if receipt.crc64nvme is None or not self._source.capabilities.checksums:
             return False
         info = await self._source.stat(key)
         return info.version.split(" ")[0] == item.version.split(" ")[0] and self._hold_against(info, receipt, key)
