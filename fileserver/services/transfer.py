@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from fileserver.errors import InvalidSpec
@@ -28,7 +29,7 @@ class TransferServicer(TransferServiceServicer):
         """Accepts a transfer, or plans it if validate_only."""
         spec = spec_of(request.spec)
         if request.validate_only and isinstance(spec.verb, Sync):
-            compared = await self._jobs.compare(spec)
+            compared = await self._jobs.syncs.compare(spec)
             plan = pb.Plan(sync=totals_message(compared), warnings=compared.warnings)
             return pb.CreateTransferResponse(plan=plan)
         if request.validate_only:
@@ -43,9 +44,10 @@ class TransferServicer(TransferServiceServicer):
             msg = "only a sync is planned object by object; plan other transfers by CreateTransfer with validate_only"
             raise InvalidSpec(msg, {"spec": msg})
         first = True
-        async for compared, items in self._jobs.preview(spec):
-            yield page_message(compared, items, first=first)
-            first = False
+        async with aclosing(self._jobs.syncs.preview(spec)) as pages:
+            async for compared, items in pages:
+                yield page_message(compared, items, first=first)
+                first = False
 
     async def GetTransfer(self, request: pb.GetTransferRequest, context: Any) -> pb.GetTransferResponse:
         """One transfer."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,8 +31,6 @@ from fileserver.transfer.record import Record, plain
 from fileserver.transfer.spec import Spec, spec_to_json
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sync import SyncStages
-from fileserver.transfer.sync_plan import Compared
-from fileserver.transfer.sync_rows import Item
 from fileserver.transfer.upkeep import Upkeep
 from planes.errors import Error
 from planes.plane import MIB
@@ -150,18 +147,6 @@ class Jobs:
         """What a transfer would do; writes nothing."""
         await check_names(spec, self._planes, self._store)
         return await self.planner.draw(spec, "dry-run")
-
-    async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
-        """What a sync would do, a page of objects at a time; writes nothing."""
-        await check_names(spec, self._planes, self._store)
-        async with aclosing(self.syncs.preview(spec)) as pages:
-            async for page in pages:
-                yield page
-
-    async def compare(self, spec: Spec) -> Compared:
-        """How much a sync would do."""
-        async with aclosing(self.preview(spec)) as pages:
-            return (await anext(pages))[0]
 
     async def stages_of(self, transfer: str) -> Stages | SyncStages:
         """The stages that the verb of a transfer has."""

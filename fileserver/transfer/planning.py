@@ -21,6 +21,7 @@ from fileserver.transfer import plan, survey
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
+from fileserver.transfer.sync_plan import target_of
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info
 
@@ -281,7 +282,7 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
     """
     catalogue, verb = Catalogue(store), spec.verb
     if isinstance(verb, Sync):
-        return sync_target(verb, planes)
+        return target_of(verb, planes)
     if isinstance(verb, Despray):
         await catalogue.get(verb.file)
         planes.plane(verb.target.plane)
@@ -299,13 +300,3 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
         msg = f"the logical file {name} exists; --overwrite replaces it"
         raise AlreadyExists(msg, file=name)
     return f"file:{name}"
-
-
-def sync_target(sync: Sync, planes: Configured) -> str:
-    """The folder that a sync reserves; raises PlaneNotFound, and InvalidSpec where its folders overlap."""
-    from fileserver.transfer.sync_plan import check, folder  # noqa: PLC0415 - only a sync needs it
-
-    for location in filter(None, (sync.source, sync.target, sync.names)):
-        planes.plane(location.plane)
-    check(sync)
-    return f"object:{where(sync.target.plane, folder(sync.target))}"

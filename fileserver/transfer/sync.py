@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
@@ -26,7 +28,7 @@ from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Spec, Sync, spec_from_json
 from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_move import Mover
-from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, too_many
+from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
 from fileserver.transfer.sync_rows import Ended, Item, Tally
 from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
 
@@ -58,8 +60,9 @@ class SyncStages:
         return await self._store.read(lambda c: ledger.get(c, transfer))
 
     async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
-        """What a sync would do, a page of objects at a time; the first page may be empty."""
+        """What a sync would do, a page of objects at a time, the first of which may be empty; writes no object."""
         sync, name = _sync(spec), f"preview-{uuid.uuid4().hex[:12]}"
+        target_of(sync, self._planes)
         self._previews.add(name)
         try:
             compared = await self._planner.compare(sync, name)
@@ -73,6 +76,11 @@ class SyncStages:
         finally:
             self._previews.discard(name)
             await asyncio.shield(self._store.write(lambda c: sync_rows.clear(c, name)))
+
+    async def compare(self, spec: Spec) -> Compared:
+        """How much a sync would do."""
+        async with aclosing(self.preview(spec)) as pages:
+            return (await anext(pages))[0]
 
     # --- stages -------------------------------------------------------------------------------------------------
 
@@ -205,7 +213,9 @@ class SyncStages:
         failed = await self._store.read(lambda c: sync_rows.failures(c, transfer, SHOWN))
         outcome = _outcome(plan, tally, failed, live) | {"seconds": max(moment - record.created, 0.001)}
         state = "PARTLY_SUCCEEDED" if tally.failed else "SUCCEEDED"
-        progress = plain(record.progress.forward(live.progress))
+        done = record.progress.forward(live.progress)
+        # What was under way when a server died is counted twice.
+        progress = plain(replace(done, parts_done=min(done.parts_done, plan.parts)))
 
         def work(c: sa.Connection) -> None:
             wish = ledger.get(c, transfer).wish

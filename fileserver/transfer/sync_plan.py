@@ -132,12 +132,20 @@ def too_many(sync: Sync, totals: Totals) -> Refused | None:
     return Refused(msg, plane=sync.target.plane, objects=str(totals.delete), allowed=str(most))
 
 
-def check(sync: Sync) -> None:
-    """What is wrong with two folders; raises InvalidSpec."""
+def target_of(sync: Sync, planes: Configured) -> str:
+    """The folder that a sync reserves, after what can be told at once.
+
+    Raises:
+        PlaneNotFound: there is no such plane.
+        InvalidSpec: one of the folders lies in the other.
+    """
+    for location in filter(None, (sync.source, sync.target, sync.names)):
+        planes.plane(location.plane)
     one, other = folder(sync.source), folder(sync.target)
     if sync.source.plane == sync.target.plane and (one.startswith(other) or other.startswith(one)):
         msg = f"one of {where(sync.source.plane, one)} and {where(sync.target.plane, other)} lies in the other"
         raise InvalidSpec(msg, {"spec.sync.target": msg})
+    return f"object:{where(sync.target.plane, other)}"
 
 
 def _not_names(location: Location) -> InvalidSpec:
