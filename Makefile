@@ -27,7 +27,8 @@ demo-s3: $(READY) ## the same through an S3 store that is started and stopped he
 	$(BIN)/python tests/demo.py --s3
 
 test: $(READY) ## every promise once, at the smallest size that can fail
-	REQUIRE_PLANES=memory,posix,s3 $(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadgroup
+	$(BIN)/python -m tests.doubles.azurite > /dev/null
+	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 2 --dist loadgroup
 
 check: $(READY) ## lint, types, layers, wire, freshness of generated code
 	$(BIN)/ruff check .
@@ -38,7 +39,8 @@ check: $(READY) ## lint, types, layers, wire, freshness of generated code
 	$(BIN)/python -m pytest -q tests/house
 
 soak: $(READY) ## large sizes and crash marathons; takes an hour
-	REQUIRE_PLANES=memory,posix,s3 $(BIN)/python -m pytest -m soak --timeout 3600
+	$(BIN)/python -m tests.doubles.azurite > /dev/null
+	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m soak --timeout 3600
 
 bench: $(READY) ## ratios against cp, split, dd, s5cmd and rclone
 	$(BIN)/python -m pip install --quiet --group bench

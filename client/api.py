@@ -14,12 +14,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Protocol, Self, TypeVar
 
 import grpc
 
 from client.connection import Connection
-from client.errors import Code, Reason, ServerError, broken, from_rpc
+from client.errors import Code, Reason, ServerError, broken, from_rpc, unavailable
 from fileserver.v1 import data_pb2, file_pb2, plane_pb2, transfer_pb2
 from fileserver.v1.data_pb2_grpc import DataServiceStub
 from fileserver.v1.file_pb2_grpc import FileServiceStub
@@ -112,6 +113,12 @@ class Client:
     def close(self) -> None:
         """Release the connection."""
         self._connection.close()
+
+    @property
+    def server_state(self) -> Path | None:
+        """The state directory of a server that somebody else runs for us; asks it, None if it does not say."""
+        self.list_planes()
+        return self._connection.state
 
     # --- transfers
 
@@ -287,6 +294,13 @@ class Client:
         request = plane_pb2.CheckPlaneRequest(name=name)
         return self._call(lambda c: PlaneServiceStub(c).CheckPlane, request, timeout=None)
 
+    def update_limits(
+        self, name: str, *, requests: int | None = None, bytes_per_second: int | None = None
+    ) -> plane_pb2.Plane:
+        """Change how hard a plane may be driven, until its server ends; what is None stays as it is."""
+        request = plane_pb2.UpdateLimitsRequest(name=name, requests=requests, bytes_per_second=bytes_per_second)
+        return self._call(lambda c: PlaneServiceStub(c).UpdateLimits, request).plane
+
     def list_objects(self, plane: str, prefix: str = "") -> Iterator[plane_pb2.Object]:
         """Objects of a plane whose key begins with a prefix, in byte order of keys."""
 
@@ -359,10 +373,10 @@ class Client:
             self._connection.close()
             if not again:
                 msg = f"the connection to the server broke, and what was asked may be done or not ({failure.message})"
-                raise broken(msg)
+                raise unavailable(msg)
         seconds = patience.wait(failure.retry_after)
         if seconds is None:
-            raise failure
+            raise unavailable(failure.message) if gone else failure
         if busy:
             self._told(f"waiting for the server: {failure.message}")
         self._sleep(seconds)

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from client.commands import files, moving, planes, reading, running, syncing, transfers
-from client.errors import Code, Exit, Reason, ServerError
+from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
 
@@ -78,7 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    has_output = sys.stdout is not None
     _open_closed()
+    if not has_output and words[:1] != ["serve"]:  # a server has no result
+        msg = "standard output is closed, so nobody would see the result: leave it open, or send it to /dev/null"
+        return _fail(msg, words)
     # gRPC's own log lines on stderr would stand beside our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
@@ -89,14 +93,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed() -> None:
-    """Give the streams that the caller closed (`>&-`) somewhere to go: Python has None for them."""
-    sys.stdin = sys.stdin or _nowhere("r")
-    sys.stdout = sys.stdout or _nowhere("w")
-    sys.stderr = sys.stderr or _nowhere("w")
+    """Give the streams that the caller closed (`<&-`) somewhere to go: Python has None for them.
+
+    Standard input stays None, because to read nothing would be to read an empty file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would be taken for the stream, also by the server we become
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
 
 
-def _nowhere(mode: str) -> TextIO:
-    return cast("TextIO", Path(os.devnull).open(mode, encoding="utf-8"))
+def _nowhere() -> TextIO:
+    return cast("TextIO", Path(os.devnull).open("w", encoding="utf-8"))
 
 
 def _refuse(error: typer.TyperException, words: Sequence[str]) -> int:
@@ -108,7 +119,12 @@ def _refuse(error: typer.TyperException, words: Sequence[str]) -> int:
         return Exit.BAD_REQUEST
     asked = getattr(getattr(error, "ctx", None), "command_path", _PROGRAM)
     message = f"{text.rstrip('.')} (see {asked} --help)"
-    refused = ServerError(Reason.INVALID_SPEC, Code.INVALID_ARGUMENT, message)
+    return _fail(message, words)
+
+
+def _fail(message: str, words: Sequence[str]) -> int:
+    """Show the error of a command that was not even begun; its exit code."""
+    refused = invalid(message)
     make_show(as_json="--json" in words).error(refused)
     return refused.exit
 

@@ -50,6 +50,10 @@ class Route(Protocol):
         """Return once the server answers; raises ServerError when it does not in time."""
         ...
 
+    def leave(self) -> None:
+        """The server is not needed any more; idempotent."""
+        ...
+
 
 class Loopback:
     """A server that somebody runs on a loopback address.
@@ -92,6 +96,9 @@ class Loopback:
                 raise unavailable(msg, server=self.target)
             time.sleep(0.1)
 
+    def leave(self) -> None:
+        """It is somebody else's server, and stays."""
+
     def _listens(self) -> bool:
         try:
             socket.create_connection((self._host, self._port), timeout=1).close()
@@ -118,6 +125,10 @@ class Embedded:
 
         self._server.ensure(serving)
 
+    def leave(self) -> None:
+        """Commands with another configuration may have their own server now."""
+        self._server.leave()
+
 
 class Connection:
     """One channel at a time to one server; not for several threads that reconnect."""
@@ -126,6 +137,8 @@ class Connection:
         self._route = route
         self._channel: grpc.Channel | None = None
         self.cookie: str | None = None
+        self.state: Path | None = None
+        """The server's state directory, where it is not ours to know beforehand; known once it has asked who calls."""
 
     @property
     def target(self) -> str:
@@ -147,7 +160,7 @@ class Connection:
 
     def open(self) -> None:
         """Make a fresh channel, because gRPC waits longer and longer before it tries a broken one again."""
-        self.close()
+        self._drop()
         self._channel = grpc.insecure_channel(self._route.target, options=_OPTIONS)
 
     def serving(self) -> bool:
@@ -170,10 +183,15 @@ class Connection:
         if found is None or found == self.cookie:
             return False
         self.cookie = found
+        self.state = Path(path).parent
         return True
 
     def close(self) -> None:
-        """Release the channel; the next use connects again."""
+        """Release the channel and the server; the next use connects again."""
+        self._drop()
+        self._route.leave()
+
+    def _drop(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None

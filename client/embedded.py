@@ -2,9 +2,8 @@
 
 One embedded server belongs to one state directory. It takes an exclusive flock on `<state>/lock` before it binds its
 socket, and writes into that file who it is; the kernel lets go of the flock when it ends, however it ends. So the
-lock says whether one runs, the line in it says whether it is the one we need, and two CLIs that start servers at the
-same moment need not know of each other: the second server finds the lock taken and ends, both CLIs ask one socket.
-Nothing here speaks gRPC: who calls says how to ask a server whether it serves.
+lock says whether one runs, and the line in it says whether it is the one we need. CLIs that need different ones take
+turns (`client.turns`). Nothing here speaks gRPC: who calls says how to ask a server whether it serves.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from typing import Final
 import platformdirs
 
 from client.errors import Code, Exit, Reason, ServerError, invalid, unavailable
+from client.turns import Turns
 
 START_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 60.0
@@ -40,6 +40,9 @@ LONGEST_SOCKET: Final = 107
 
 _POLL: Final = 0.02
 _TAIL: Final = 12  # lines of the log that an error shows
+_SAYS: Final = "cropduster serve: "  # how a server begins what it says before it has a log
+_REFUSALS: Final = frozenset({int(Exit.BAD_REQUEST), int(Exit.REFUSED)})
+"""Exit codes of a server that would not come up the next time either."""
 _NAMED: Final = re.compile(rb"""env:\s*["']?([A-Za-z_][A-Za-z0-9_]*)""")
 _APP: Final = "cropduster"
 
@@ -153,55 +156,101 @@ class EmbeddedServer:
         config: its config file; None is the built-in one.
         version: the version of this program.
         environment: the variables that a server started from here would see.
+        told: gets a sentence when other commands are waited for.
     """
 
-    def __init__(self, state: Path, config: Path | None, version: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        config: Path | None,
+        version: str,
+        environment: Mapping[str, str],
+        told: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.state = state
         self.config = config
         self.socket = socket_path(state, environment)
         self.cookie = state / "cookie"
         self.log = state / "server.log"
         self._lock = state / "lock"
+        self._version = version
         self._environment = environment
-        self._wanted = Identity(version, digest(config.read_bytes() if config else b"", environment))
+        self._turns = Turns(state, told)
 
     @property
     def target(self) -> str:
         """Its address for gRPC."""
         return f"unix:{self.socket}"
 
+    @property
+    def wanted(self) -> Identity:
+        """The server that is needed; its config may change while a command runs."""
+        try:
+            config = self.config.read_bytes() if self.config else b""
+        except OSError as error:
+            msg = f"the config file {self.config} cannot be read ({error.strerror}): check --config, CROPDUSTER_CONFIG"
+            raise invalid(msg, path=str(self.config)) from error
+        return Identity(self._version, digest(config, self._environment))
+
     def ensure(self, serving: Callable[[], bool]) -> None:
-        """Return when the right server serves: the one that runs, or a fresh one.
+        """Return when the right server serves, the one that runs or a fresh one; it stays until `leave`.
 
         Args:
             serving: asks the server behind the socket whether it serves; called only once something listens there.
 
         Raises:
-            ServerError: NOT_SUPPORTED, the server is not installed; PLANE_UNAVAILABLE, it does not come up;
-                INVALID_SPEC, it refused its config or directory (both with the last lines of its log).
+            ServerError: NOT_SUPPORTED, the server is not installed; SERVER_UNAVAILABLE, it does not come up (with the
+                last lines of its log); INVALID_SPEC, PLANE_REFUSED, it refused its config or directory; SERVER_BUSY,
+                commands with another config use the one that runs.
         """
-        holder = self.holder()
-        if holder and holder.identity == self._wanted and self._answers() and serving():
-            return
+        self.leave()
         self._make_folder()
-        self._end_other()
+        with self._turns.gate(lambda: self._is_up(serving)) as held:
+            if held:
+                try:
+                    self._bring_up(serving)
+                    self._turns.use()
+                except BaseException:
+                    self.leave()
+                    raise
+
+    def leave(self) -> None:
+        """The server is not used any more: commands with another config may have another; idempotent."""
+        self._turns.leave()
+
+    def _is_up(self, serving: Callable[[], bool]) -> bool:
+        holder = self.holder()
+        return holder is not None and holder.identity == self.wanted and self._answers() and serving()
+
+    def _bring_up(self, serving: Callable[[], bool]) -> None:
+        """Start the right server, after another one has ended; both with the gate held."""
         logged = self.log.stat().st_size if self.log.exists() else 0
         child: subprocess.Popen[bytes] | None = None
         starts = 0
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self._answers() and self._is_ours() and serving():
-                return
-            ended = child is None or child.poll() is not None
-            if ended and not self._held():
-                # A server that ended although nobody holds the lock did so because of its config, or because this
-                # or another CLI was looking at the lock in that moment: the second is worth one more start.
-                if starts == 2 or (child and child.returncode == Exit.BAD_REQUEST):
-                    break
+        other: Holder | None = None
+        asked = False
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while not self._is_up(serving):
+            if self._held():
+                # A server that has just taken the lock shows the line of an earlier one for a moment: who is asked
+                # to end was seen twice.
+                before, other = other, self.holder()
+                if other != before:
+                    asked = False
+                elif other and not asked and other.identity != self.wanted:
+                    self._turns.alone()
+                    _end(other)
+                    asked, deadline = True, time.monotonic() + DRAIN_SECONDS
+            elif child is None or child.poll() is not None:
+                # A server that ended although nobody holds the lock did so because of its config, or because a
+                # command was looking at the lock in that moment: the second is worth one more start.
+                if starts == 2 or (child and child.returncode in _REFUSALS):
+                    raise self._no_server(child.returncode if child else None, logged)
                 child = self._start()
-                starts += 1
+                starts, deadline = starts + 1, time.monotonic() + START_SECONDS
+            if time.monotonic() > deadline:
+                raise self._no_server(child.returncode, logged) if child else self._stuck()
             time.sleep(_POLL)
-        raise self._no_server(child.returncode if child else None, logged)
 
     def holder(self) -> Holder | None:
         """Who says to hold the lock; the line may be of a server that has ended."""
@@ -210,10 +259,6 @@ class EmbeddedServer:
             return Holder(int(line["pid"]), Identity(str(line["version"]), str(line["digest"])))
         except (OSError, ValueError, KeyError, TypeError):  # not there, or not written to the end yet
             return None
-
-    def _is_ours(self) -> bool:
-        holder = self.holder()
-        return holder is not None and holder.identity == self._wanted
 
     def _held(self) -> bool:
         """Whether a living process holds the lock; looked at with a shared lock that is let go at once."""
@@ -246,30 +291,17 @@ class EmbeddedServer:
             msg = f"the state directory {self.state} cannot be made ({error.strerror}): name another with --state"
             raise invalid(msg, path=str(self.state)) from error
 
-    def _end_other(self) -> None:
-        """Ask a running server of another version, config or environment to drain, and wait until it has ended."""
-        asked: int | None = None
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self._held():
-            holder = self.holder()
-            if holder and holder.identity == self._wanted:
-                return
-            if holder and holder.pid != asked:
-                with suppress(ProcessLookupError):  # it ended since we looked
-                    os.kill(holder.pid, signal.SIGTERM)
-                asked = holder.pid
-            if time.monotonic() > deadline:
-                who = f"process {holder.pid}" if holder else "a process that wrote no name into it"
-                msg = f"{who} holds {self._lock}, serves another version, config or environment, and does not end"
-                raise ServerError(Reason.SERVER_BUSY, Code.UNAVAILABLE, msg, {"path": str(self._lock)})
-            time.sleep(_POLL)
-
     def _start(self) -> subprocess.Popen[bytes]:
         command = [*server_command(), "--embedded", "--state", str(self.state)]
         if self.config:
             command += ["--config", str(self.config)]
         command += ["--idle-exit", str(IDLE_SECONDS)]
-        with self.log.open("ab") as log:
+        try:
+            log = self.log.open("ab")
+        except OSError as error:
+            msg = f"the log {self.log} cannot be written ({error.strerror}): name another state directory with --state"
+            raise invalid(msg, path=str(self.log)) from error
+        with log:
             return subprocess.Popen(  # noqa: S603  # our own interpreter and words, no shell
                 command,
                 stdin=subprocess.DEVNULL,
@@ -280,19 +312,40 @@ class EmbeddedServer:
                 start_new_session=True,
             )
 
-    def _no_server(self, code: int | None, logged: int) -> ServerError:
-        text = f"the embedded server did not come up; its log {self.log} ends with:"
-        message = "\n".join([text, *self._tail(logged)])
-        if code == Exit.BAD_REQUEST:
-            return invalid(message, path=str(self.log))
-        return unavailable(message, path=str(self.log))
+    def _stuck(self) -> ServerError:
+        """The error of a server that neither serves nor ends."""
+        holder = self.holder()
+        who = f"process {holder.pid}" if holder else "a process that wrote no name into it"
+        msg = f"{who} holds {self._lock}, and neither serves nor ends: end it, or name another --state"
+        return ServerError(Reason.SERVER_BUSY, Code.UNAVAILABLE, msg, {"path": str(self._lock)})
 
-    def _tail(self, logged: int) -> list[str]:
-        """The last lines that were logged after byte `logged`."""
+    def _no_server(self, code: int | None, logged: int) -> ServerError:
+        """The error of a server that did not come up: what it said about it, else the end of its log."""
+        lines = self._logged(logged)
+        said = [number for number, line in enumerate(lines) if line.startswith(_SAYS)]
+        if code in _REFUSALS and said:
+            why = "\n".join([lines[said[-1]].removeprefix(_SAYS), *lines[said[-1] + 1 :]])
+            msg = f"the embedded server cannot start: {why}"
+        else:
+            tail = [f"  {line}" for line in lines[-_TAIL:]] or ["  (nothing)"]
+            msg = "\n".join([f"the embedded server did not come up; its log {self.log} ends with:", *tail])
+        if code == Exit.BAD_REQUEST:
+            return invalid(msg, path=str(self.log))
+        if code == Exit.REFUSED:
+            return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, msg, {"path": str(self.log)})
+        return unavailable(msg, path=str(self.log))
+
+    def _logged(self, before: int) -> list[str]:
+        """The last lines that were logged after byte `before`."""
         try:
             with self.log.open("rb") as log:
-                log.seek(max(logged, log.seek(0, os.SEEK_END) - 16384))
-                lines = log.read().decode(errors="replace").splitlines()
+                log.seek(max(before, log.seek(0, os.SEEK_END) - 16384))
+                return log.read().decode(errors="replace").splitlines()
         except OSError as error:
-            return [f"  (it cannot be read: {error.strerror})"]
-        return [f"  {line}" for line in lines[-_TAIL:]] or ["  (nothing)"]
+            return [f"(it cannot be read: {error.strerror})"]
+
+
+def _end(holder: Holder) -> None:
+    """Ask a server to drain."""
+    with suppress(ProcessLookupError):  # it has ended since we looked
+        os.kill(holder.pid, signal.SIGTERM)

@@ -38,7 +38,10 @@ class Exit(IntEnum):
 
 
 class Reason(StrEnum):
-    """The stable names of what can go wrong, as in ErrorInfo; a newer server may know more."""
+    """The stable names of what can go wrong, as in ErrorInfo; a newer server may know more.
+
+    SERVER_UNAVAILABLE and TRANSFER_ENDED are the client's own: no server says them.
+    """
 
     INVALID_SPEC = "INVALID_SPEC"
     PATH_ESCAPES = "PATH_ESCAPES"
@@ -61,8 +64,10 @@ class Reason(StrEnum):
     OFFSET_MISMATCH = "OFFSET_MISMATCH"
     PLANE_THROTTLED = "PLANE_THROTTLED"
     SERVER_BUSY = "SERVER_BUSY"
+    SERVER_UNAVAILABLE = "SERVER_UNAVAILABLE"
     PLANE_UNAVAILABLE = "PLANE_UNAVAILABLE"
     CHECKSUM_MISMATCH = "CHECKSUM_MISMATCH"
+    TRANSFER_ENDED = "TRANSFER_ENDED"
     CANCELLED = "CANCELLED"
     BUG = "BUG"
 
@@ -109,8 +114,10 @@ BY_REASON: Final[Mapping[str, Exit]] = {
     Reason.FORMAT_MISMATCH: Exit.REFUSED,
     Reason.NOT_SUPPORTED: Exit.REFUSED,
     Reason.OFFSET_MISMATCH: Exit.REFUSED,
+    Reason.TRANSFER_ENDED: Exit.REFUSED,
     Reason.PLANE_THROTTLED: Exit.UNAVAILABLE,
     Reason.SERVER_BUSY: Exit.UNAVAILABLE,
+    Reason.SERVER_UNAVAILABLE: Exit.UNAVAILABLE,
     Reason.PLANE_UNAVAILABLE: Exit.UNAVAILABLE,
     Reason.CHECKSUM_MISMATCH: Exit.CORRUPT,
     Reason.CANCELLED: Exit.CANCELLED,
@@ -166,10 +173,24 @@ class ServerError(Exception):
         self.violations = dict(violations or {})
         self.retry_after = retry_after
 
+    def renamed(self, names: Mapping[str, str]) -> ServerError:
+        """The same error, whose message calls things by other names; for programs the metadata stay."""
+        violations = {field: rename(text, names) for field, text in self.violations.items()}
+        return ServerError(
+            self.reason, self.code, rename(self.message, names), self.metadata, violations, self.retry_after
+        )
+
     @property
     def exit(self) -> Exit:
         """The CLI's exit code: by reason, else by code."""
         return BY_REASON.get(self.reason) or BY_CODE.get(self.code, Exit.BUG)
+
+
+def rename(text: str, names: Mapping[str, str]) -> str:
+    """A message that calls things by other names: `names` has the new one by the old."""
+    for old, new in names.items():
+        text = text.replace(old, new)
+    return text
 
 
 def bad_request(violations: Mapping[str, str]) -> ServerError:
@@ -188,7 +209,7 @@ def invalid(message: str, **metadata: str) -> ServerError:
 
 def unavailable(message: str, **metadata: str) -> ServerError:
     """The error of a server that does not answer and is not waited for any longer."""
-    return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, message, metadata)
+    return ServerError(Reason.SERVER_UNAVAILABLE, Code.UNAVAILABLE, message, metadata)
 
 
 def broken(message: str) -> ServerError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from client.errors import rename
+from client.spool import is_spooled
+from client.words import STDIN
 from fileserver.v1 import transfer_pb2 as wire
 
 _UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
@@ -91,6 +94,16 @@ def target(transfer: wire.Transfer) -> str:
             return location(spec.sync.target)
         case _:
             return ""
+
+
+def names(transfer: wire.Transfer) -> dict[str, str]:
+    """What messages about a transfer should be given to `client.errors.rename`: our copy of standard input is that."""
+    return {source.key: STDIN for source in transfer.spec.spray.sources if is_spooled(source.key)}
+
+
+def warnings(transfer: wire.Transfer) -> list[str]:
+    """The warnings of a transfer."""
+    return [rename(warning, names(transfer)) for warning in transfer.warnings]
 
 
 def location(place: wire.Location) -> str:

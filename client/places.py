@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from client import words
-from client.errors import Code, Reason, ServerError, bad_request
+from client.errors import Code, Reason, ServerError, bad_request, invalid
 from client.session import Session
 from client.words import Csv, Format, Kind, Location, WordError
 
@@ -136,9 +136,18 @@ def check_names(problems: Problems, **named: str) -> None:
         problems.parse(field.upper(), words.check_text, name, None)
 
 
-def check_places(field: str, typed: Iterable[str], problems: Problems) -> None:
-    """What is wrong with places, as far as it can be told before the server is asked for its planes."""
+def check_places(field: str, typed: Iterable[str], problems: Problems, instead: str) -> None:
+    """What is wrong with places, as far as it can be told before the server is asked for its planes.
+
+    Args:
+        field: the argument that they are.
+        typed: the words.
+        problems: gets what is wrong.
+        instead: what to do instead of naming an open file of this process, like "write - for standard input".
+    """
     for word in typed:
+        if words.is_descriptor(word):
+            problems.say(field, f"'{word}' is an open file of one process, which the server does not share: {instead}")
         problems.parse(field, words.check_text, word, None)
         if words.kind_of(word) is Kind.LOGICAL:
             problems.say(
@@ -173,7 +182,12 @@ class Places:
                 return place
             if not _is_path(word):
                 raise _no_plane(place.plane, word, self._planes)
-        return Location(words.LOCAL, os.path.abspath(word))  # noqa: PTH100  # symlinks are the server's to follow
+        path = os.path.abspath(word)  # noqa: PTH100  # symlinks are the server's to follow
+        try:
+            words.check_text(path)
+        except WordError as error:
+            raise invalid(str(error)) from None
+        return Location(words.LOCAL, path)
 
 
 def find_all(session: Session, typed: Sequence[str]) -> list[Location]:

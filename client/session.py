@@ -11,15 +11,18 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from client.errors import Code, Exit, Reason, ServerError
+from client.errors import Code, Exit, Reason, ServerError, invalid
 from client.quick import QuickCommand
+from client.words import WordError, check_text
 
 if TYPE_CHECKING:
     from client.api import Client
@@ -99,15 +102,24 @@ class Session:
             route = Loopback(self.settings.server)
         else:
             config = find_config(self.settings.config)
-            route = Embedded(EmbeddedServer(self.state, config, version("cropduster"), os.environ))
+            told = self.show.note
+            route = Embedded(EmbeddedServer(self.state, config, version("cropduster"), os.environ, told))
         return Client(Connection(route), told=self.show.note)
 
     @cached_property
     def state(self) -> Path:
-        """The state directory of the embedded server; also where stdin is spooled."""
+        """The state directory of the embedded server."""
         from client.embedded import state_directory  # noqa: PLC0415  # loads modules that help need not pay for
 
         return state_directory(self.settings.state)
+
+    @property
+    def spool(self) -> Path:
+        """Where standard input is kept: in the state directory of the server that reads it, and sweeps there."""
+        from client.spool import FOLDER  # noqa: PLC0415  # only what reads standard input needs it
+
+        state = self.client.server_state if self.settings.server else None
+        return (state or self.state) / FOLDER
 
     def close(self) -> None:
         """Release the connection, if one was made."""
@@ -159,34 +171,67 @@ _SHARED: Final[Sequence[inspect.Parameter]] = tuple(
 
 def _run(session: Session, work: Callable[[], Exit | None]) -> int:
     """The exit code of a command, after its errors have been shown."""
+    ended = Exit.OK
     try:
         ended = work() or Exit.OK
         sys.stdout.flush()
     except ServerError as error:
         session.show.error(error)
-        return error.exit
+        ended = error.exit
+        return ended
     except BrokenPipeError:
         forget_output()  # whoever read our output has had enough
         return Exit.OK
     except OSError as error:
-        session.show.error(local_failure(error))
-        return Exit.REFUSED
+        failure = local_failure(error)
+        session.show.error(failure)
+        if error.filename is None:  # perhaps our output failed, and would again when Python flushes it
+            forget_output()
+        return failure.exit
+    except UnicodeEncodeError as error:
+        session.show.error(no_text(error))
+        return Exit.BAD_REQUEST
     except (KeyboardInterrupt, typer.Abort):
         session.show.error(ServerError(Reason.CANCELLED, Code.CANCELLED, "interrupted"))
-        return Exit.CANCELLED
+        ended = Exit.CANCELLED
+        return ended
     else:
         return ended
     finally:
-        session.close()
+        # gRPC waits for ever to close a channel on which Ctrl-C hit a call that was just beginning; our end closes it.
+        if ended is not Exit.CANCELLED:
+            session.close()
 
 
 def forget_output() -> None:
     """Send the rest of stdout nowhere: its pipe is broken, and Python would complain again when it flushes that."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(UnsupportedOperation):  # somebody reads our output in this very process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def local_failure(error: OSError) -> ServerError:
     """The error of a file of this machine that the CLI itself could not read or write."""
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        msg = "the current directory is not there any more: change to one that is, or name everything by its whole path"
+        return invalid(msg)
     where = f"{error.filename}: " if error.filename else "reading or writing failed: "
     facts = {"path": str(error.filename)} if error.filename else {}
     return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, f"{where}{error.strerror or error}", facts)
+
+
+def _is_nowhere() -> bool:
+    """Whether the current directory has been deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def no_text(error: UnicodeEncodeError) -> ServerError:
+    """The error of a word that is no text; raises `error` itself where the text is sound and only cannot be shown."""
+    try:
+        check_text(error.object)
+    except WordError as wrong:
+        return invalid(str(wrong))
+    raise error

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from client import phrases
-from client.errors import ServerError
+from client.errors import ServerError, rename
 from fileserver.v1 import file_pb2, plane_pb2
 from fileserver.v1 import transfer_pb2 as wire
 
@@ -44,8 +44,8 @@ def transfer(message: wire.Transfer) -> dict[str, JSON]:
         "spec": spec(message.spec),
         "progress": progress(message.progress),
         "outcome": outcome(message.outcome) if message.HasField("outcome") else None,
-        "error": stored_failure(message.error) if message.HasField("error") else None,
-        "warnings": list[JSON](message.warnings),
+        "error": stored_failure(message) if message.HasField("error") else None,
+        "warnings": list[JSON](phrases.warnings(message)),
         "create_time": _time(message.create_time),
         "update_time": _time(message.update_time),
         "end_time": _time(message.end_time),
@@ -145,9 +145,11 @@ def planned_object(message: wire.PlannedObject) -> dict[str, JSON]:
     return {"key": message.key, "size": message.size, "action": message.action, "why": message.why}
 
 
-def stored_failure(message: wire.Failure) -> dict[str, JSON]:
+def stored_failure(message: wire.Transfer) -> dict[str, JSON]:
     """The error that is stored in a transfer."""
-    return {"reason": message.reason, "message": message.message, "metadata": dict[str, JSON](message.metadata)}
+    error = message.error
+    text = rename(error.message, phrases.names(message))
+    return {"reason": error.reason, "message": text, "metadata": dict[str, JSON](error.metadata)}
 
 
 def location(message: wire.Location) -> dict[str, JSON]:
@@ -293,6 +295,8 @@ def plane(message: plane_pb2.Plane, default: str = "") -> dict[str, JSON]:
         "default": message.name == default,
         "default_parts": message.default_parts,
         "requests": message.requests,
+        "requests_now": message.requests_now,
+        "wait_seconds": message.wait.ToMilliseconds() / 1000,
         "bytes_per_second": message.bytes_per_second,
         "checksums": list[JSON](message.checksums),
         "native_copy": message.native_copy,

@@ -6,6 +6,7 @@ command can collect the sentences of all its words and show them at once.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import Final
 
 LOCAL: Final = "local"
 """The plane of the caller's own machine; its keys are absolute paths."""
+
+STDIN: Final = "standard input"
+"""What messages call it."""
 
 LARGEST: Final = 2**63 - 1
 """Sizes travel as int64."""
@@ -98,9 +102,16 @@ def check_text(word: str) -> None:
     try:
         word.encode()
     except UnicodeEncodeError:
-        shown = word.encode("utf-8", "backslashreplace").decode()
+        shown = _bytes(word).decode("utf-8", "backslashreplace")
         msg = f"'{shown}' is not valid UTF-8: names and paths must be, so rename it first"
         raise WordError(msg) from None
+
+
+def is_descriptor(word: str) -> bool:
+    """Whether a path means an open file of the process that asks: another one's, where a server asks for it."""
+    path = posixpath.normpath(word)
+    streams = {"/dev/stdin", "/dev/stdout", "/dev/stderr"}
+    return path in streams or path.startswith(("/dev/fd/", "/proc/self/", "/proc/thread-self/"))
 
 
 def split_plane(word: str) -> Location:

@@ -17,10 +17,14 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc import aio
 
-from planes.errors import Unavailable
+from fileserver.errors import ServerUnavailable
+from planes.plane import MIB
 
 HEALTH: Final = "/grpc.health."
 """Methods that begin so are asked by machines: they need no cookie and keep no server awake."""
+
+LARGEST: Final = 64 * MIB
+"""Bytes of an answer that servers send and callers take."""
 
 # The types are generic for type checkers alone.
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
@@ -86,14 +90,23 @@ def wrap(handler: Handler, method: str, around: Around) -> Handler:
     )
 
 
+class CallerGone(Exception):
+    """The caller hung up in the middle: an ordinary end of a call, which nobody is there to be told."""
+
+
 async def send(context: Context, response: object) -> None:
     """Write one answer of a stream, whole even if the call is cancelled meanwhile by us.
 
     gRPC forgets to end a call whose last write was broken off: the caller would wait for ever.
+
+    Raises:
+        CallerGone: the caller hung up while this was under way.
     """
     sending = asyncio.ensure_future(context.write(response))
     try:
         await asyncio.shield(sending)
+    except aio.InternalError:
+        raise CallerGone from None
     except asyncio.CancelledError:
         await asyncio.wait([sending])
         if not sending.cancelled():
@@ -132,7 +145,7 @@ class Calls:
         """Count this call; health checks don't count.
 
         Raises:
-            Unavailable: the server drains; another replica, or the next server, takes the call.
+            ServerUnavailable: the server drains; another replica, or the next server, takes the call.
         """
         if call.method.startswith(HEALTH):
             yield
@@ -158,8 +171,8 @@ class Calls:
             self.touch()
 
 
-def _leaving() -> Unavailable:
-    return Unavailable(
+def _leaving() -> ServerUnavailable:
+    return ServerUnavailable(
         "this file server is shutting down: call again, another replica or the next server answers",
         retry_after=0.5,
         server="draining",

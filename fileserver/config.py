@@ -19,12 +19,13 @@ from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from fileserver import state
 from fileserver.errors import InvalidSpec
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
+from planes.plane import MIB
 from planes.settings import PlaneSettings
 
 SYSTEM: Final = Path("/etc/cropduster/config.yaml")
@@ -43,7 +44,11 @@ def _duration(value: object) -> timedelta:
     if not found:
         msg = 'a duration is a number and its unit, like "90s", "30m", "1h" or "7d"'
         raise ValueError(msg)
-    return timedelta(seconds=float(found[1]) * _UNIT[found[2]])
+    try:
+        return timedelta(seconds=float(found[1]) * _UNIT[found[2]])
+    except OverflowError:
+        msg = f"{value} is longer than anybody can wait"
+        raise ValueError(msg) from None
 
 
 def _loopback(value: object) -> object:
@@ -65,7 +70,15 @@ def _loopback(value: object) -> object:
     return value
 
 
+def _place(path: Path) -> Path:
+    if "\0" in str(path):
+        msg = "a path holds no zero byte"
+        raise ValueError(msg)
+    return path
+
+
 Address = Annotated[str, BeforeValidator(_loopback)]
+Place = Annotated[Path, AfterValidator(_place)]
 
 
 class _Section(BaseModel):
@@ -82,7 +95,7 @@ class Listen(_Section):
 class State(_Section):
     """What the server keeps."""
 
-    directory: Path | None = Field(default=None, description="On a local disk; the user's data folder if unset.")
+    directory: Place | None = Field(default=None, description="On a local disk; the user's data folder if unset.")
 
 
 class Log(_Section):
@@ -90,7 +103,7 @@ class Log(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
-    file: Path | None = Field(default=None, description="Appended to; standard error if unset.")
+    file: Place | None = Field(default=None, description="Appended to; standard error if unset.")
 
 
 class _Document(_Section):
@@ -100,6 +113,9 @@ class _Document(_Section):
     state: State = State()
     log: Log = Log()
     retire_after: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(hours=1)
+    memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
+        default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
+    )
 
 
 class Config(_Document):
@@ -168,6 +184,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         state=rest.state,
         log=rest.log,
         retire_after=rest.retire_after,
+        memory=rest.memory,
     )
 
 
@@ -207,6 +224,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = "a key must be a word"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
                 problem = f"the key {key} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
@@ -224,6 +244,9 @@ def _parse(text: bytes, source: Path | None) -> dict[str, Any]:
         raise InvalidSpec(msg, {where: str(error.problem)}, path=str(source)) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         msg = f"the configuration {source} is no YAML: it holds characters that no text has"
+        raise InvalidSpec(msg, {"config": msg}, path=str(source)) from None
+    except (ValueError, RecursionError):  # their words may hold a value, which may be a secret
+        msg = f"the configuration {source} is no YAML: a number or a date in it is none, or it is nested too deep"
         raise InvalidSpec(msg, {"config": msg}, path=str(source)) from None
     if document is None:
         return {}

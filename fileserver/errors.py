@@ -9,6 +9,7 @@ Error (planes.errors)
 ├── TargetBusy       another transfer holds the target
 ├── RecordTooLong, FormatMismatch    the data is not what the format says
 ├── ServerBusy       try again, or another replica (retriable)
+├── ServerUnavailable    the file server itself is ending or does not answer (an Unavailable, retriable)
 └── Cancelled        the transfer was cancelled
 """
 
@@ -89,6 +90,12 @@ class ServerBusy(Error):
 
     reason = "SERVER_BUSY"
     retriable = True
+
+
+class ServerUnavailable(plane_errors.Unavailable):
+    """The file server itself is ending, or the connection to it broke: another replica, or the next one, answers."""
+
+    reason = "SERVER_UNAVAILABLE"
 
 
 class Cancelled(Error):

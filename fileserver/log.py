@@ -15,6 +15,8 @@ from typing import Final, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from fileserver.errors import InvalidSpec
+
 STRUCK: Final = "[struck]"
 
 _SECRET_NAMES: Final = re.compile(
@@ -60,6 +62,9 @@ def configure(level: str = "info", output: Literal["json", "console"] = "json", 
         level: "debug", "info", "warning" or "error".
         output: one JSON object a line, or lines for people.
         file: appended to; standard error if None.
+
+    Raises:
+        InvalidSpec: the file can't be written.
     """
     renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -72,7 +77,7 @@ def configure(level: str = "info", output: Literal["json", "console"] = "json", 
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
+    handler = _appending(file) if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -101,3 +106,12 @@ def configure(level: str = "info", output: Literal["json", "console"] = "json", 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _appending(file: Path) -> logging.FileHandler:
+    try:
+        return logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        what = f"{file} cannot be written ({error.strerror}): name a file in a folder that is there and yours"
+        msg = f"log.file: {what}"
+        raise InvalidSpec(msg, {"log.file": what}, path=str(file)) from error

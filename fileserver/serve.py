@@ -5,27 +5,50 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import structlog
+from sqlalchemy.exc import DatabaseError
 
 from fileserver import config as configuration
-from fileserver import log, state
+from fileserver import log, spool, state
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
 from fileserver.catalogue.writes import Writes
 from fileserver.config import Config
-from fileserver.configured import Configured
+from fileserver.configured import LOCAL, Configured
+from fileserver.errors import InvalidSpec
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import file_pb2_grpc, part_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
 
+if TYPE_CHECKING:
+    from fileserver.transfer.jobs import Jobs as Transfers
+
 DEFAULT_LISTEN: Final = "127.0.0.1:7300"
 _SWEEP: Final = 3600.0  # seconds between two looks for abandoned writes
+_SWEEP_SPOOL: Final = 60.0  # the same for copies of standard input, which may be large
+_PAGE: Final = 100
+_RESTORE: Final = "move it away and restore the catalogue with 'cropduster files rebuild PLANE'"
+_OWNER: Final = "see that it and its folder are yours to write"
+_NO_DATABASE: Final = {
+    sqlite3.SQLITE_NOTADB: _RESTORE,
+    sqlite3.SQLITE_CORRUPT: _RESTORE,
+    sqlite3.SQLITE_CANTOPEN: _OWNER,
+    sqlite3.SQLITE_READONLY: _OWNER,
+    sqlite3.SQLITE_PERM: _OWNER,
+    sqlite3.SQLITE_IOERR: "see whether its disk is sound",
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_BUSY: "end the program that has locked it",
+}
+"""Ways out where a database cannot be opened, by what SQLite says of it."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -85,18 +108,19 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     from fileserver.transfer.jobs import Jobs as Transfers  # noqa: PLC0415
 
     if config.builtin_plane:
-        (config.state_directory / "data").mkdir(exist_ok=True)
-    store = Store(config.state_directory)
+        state.make_folder(config.state_directory / "data")
+    store = _store(config.state_directory)
     closing.callback(store.close)
     planes = Configured(config.planes, config.default_plane or "")
     closing.push_async_callback(planes.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    jobs = Transfers(store, planes, retire_after=retire_after)
+    jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
-    sweeper = asyncio.create_task(_sweep(data))
-    closing.callback(sweeper.cancel)
+    for sweep, seconds in ((data.sweep, _SWEEP), (partial(_sweep_spool, config.state_directory, jobs), _SWEEP_SPOOL)):
+        sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
+        closing.callback(sweeper.cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
     plane = PlaneServicer(planes)
     services = [
@@ -120,10 +144,58 @@ def target(address: str) -> str:
     return f"unix:{address}" if address.startswith("/") else address
 
 
-async def _sweep(service: DataServicer) -> None:
+def _store(directory: Path) -> Store:
+    """The database of a state directory; raises InvalidSpec where what is there cannot be one."""
+    try:
+        return Store(directory)
+    except DatabaseError as error:
+        # The low byte is the kind of failure. Other kinds are about what is in a sound database: bugs of ours.
+        kind = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if kind not in _NO_DATABASE:
+            raise
+        path = directory / "state.db"
+        msg = (
+            f"the database {path} cannot be used ({error.orig}): {_NO_DATABASE[kind]}, or name another state directory "
+            "with --state"
+        )
+        raise InvalidSpec(msg, {"state.directory": msg}, path=str(path)) from None
+    except _unknown_revision() as error:
+        msg = (
+            f"the database {directory / 'state.db'} is of another version of Cropduster ({error}): use the newest that "
+            "has worked on it, or name another state directory with --state"
+        )
+        raise InvalidSpec(msg, {"state.directory": msg}, path=str(directory / "state.db")) from None
+
+
+def _unknown_revision() -> type[Exception]:
+    """What the migration tool raises for a database of a newer version; loaded only once something is wrong."""
+    from alembic.util import CommandError  # noqa: PLC0415 - slow to import
+
+    return CommandError
+
+
+async def _again_and_again(sweep: Callable[[], Awaitable[object]], seconds: float) -> None:
     while True:
         try:
-            await service.sweep()
-        except Exception:  # noqa: BLE001  # whatever fails now is tried again in an hour; the server lives on
-            _log.exception("sweep of abandoned writes failed")
-        await asyncio.sleep(_SWEEP)
+            await sweep()
+        except Exception:  # noqa: BLE001  # whatever fails now is tried again later; the server lives on
+            _log.exception("sweep failed")
+        await asyncio.sleep(seconds)
+
+
+async def _sweep_spool(directory: Path, jobs: Transfers) -> None:
+    """Remove copies of standard input that no command and no transfer needs."""
+    from fileserver.transfer.spec import Spray, spec_from_json  # noqa: PLC0415 - see `_rooms`
+
+    async def needed(paths: set[str]) -> set[str]:
+        found: set[str] = set()
+        before: tuple[float, str] | None = None
+        while page := await jobs.listing(before, _PAGE, active=True):
+            for verb in (spec_from_json(record.spec).verb for record in page):
+                if isinstance(verb, Spray):
+                    found |= paths & {source.key for source in verb.sources if source.plane == LOCAL}
+            before = page[-1].created, page[-1].id
+        return found
+
+    if count := await spool.sweep(directory, needed):
+        _log.info("removed copies of standard input that nobody needs", count=count)

@@ -22,7 +22,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fileserver.auth import Cookies
-from fileserver.calls import Calls, Interceptor
+from fileserver.calls import LARGEST, Calls, Interceptor
 from fileserver.errors import InvalidSpec
 from fileserver.status import ErrorInterceptor
 from planes.plane import MIB
@@ -32,7 +32,7 @@ OPTIONS: Final = (
     # each object, and a plan or a file with its parts names every part: some 60,000 of them are more than the usual
     # 4 MiB. What callers send is held before they are known, so that limit is the lower one.
     ("grpc.max_receive_message_length", 16 * MIB),
-    ("grpc.max_send_message_length", 64 * MIB),
+    ("grpc.max_send_message_length", LARGEST),
     ("grpc.http2.lookahead_bytes", 16 * MIB),
     ("grpc.so_reuseport", 0),  # a second server on one port is a mistake that must be told
 )

@@ -21,7 +21,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -72,8 +72,15 @@ def prepare(directory: Path, mounts: str | None = None) -> None:
         mounts: the table of mounts as in `/proc/self/mountinfo`, the machine's own if None.
 
     Raises:
-        InvalidSpec: it lies on a network file system, belongs to somebody else, or can't be made.
+        InvalidSpec: it lies on a network file system, belongs to somebody else, or can't be made; or its name is no
+            UTF-8, in which names travel.
     """
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(directory).decode("utf-8", "backslashreplace")
+        msg = f"the name of the state directory {shown} is not valid UTF-8: name another with --state"
+        raise InvalidSpec(msg, {"state.directory": msg}, path=shown) from None
     kind = file_system(directory, _read_mounts() if mounts is None else mounts)
     if kind in _NETWORK:
         msg = (
@@ -137,8 +144,13 @@ def _runtime_directory(environ: Mapping[str, str]) -> Path:
             raise InvalidSpec(msg, {"XDG_RUNTIME_DIR": msg}, path=named)
         return Path(named)
     directory = Path(tempfile.gettempdir()) / f"cropduster-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    status = directory.lstat()
+    try:
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        status = directory.lstat()
+    except OSError as error:
+        msg = f"{directory} cannot be made ({error.strerror}): set XDG_RUNTIME_DIR to a directory of your own"
+        raise InvalidSpec(msg, {"XDG_RUNTIME_DIR": msg}, path=str(directory)) from error
     # Anybody can make this name in a shared folder before we do, and would then own our socket.
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         msg = (
@@ -155,8 +167,10 @@ def hold(directory: Path, version: str, digest: str) -> Iterator[None]:
 
     Raises:
         ServerBusy: another server holds it.
+        InvalidSpec: something else is where the lock should be.
     """
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with _usable(directory / "lock"):
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _flock(descriptor, directory)
         line = json.dumps(asdict(Holder(os.getpid(), version, digest))).encode() + b"\n"
@@ -166,6 +180,22 @@ def hold(directory: Path, version: str, digest: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)  # nobody shall signal a process that is no server any more
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Around what is done with something in the state directory; raises InvalidSpec where that cannot be done."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"{path} cannot be used ({error.strerror}): remove it, or name another state directory with --state"
+        raise InvalidSpec(msg, {"state.directory": msg}, path=str(path)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in the state directory, if it is not there; raises InvalidSpec where something else is."""
+    with _usable(path):
+        path.mkdir(exist_ok=True)
 
 
 def _flock(descriptor: int, directory: Path) -> None:
@@ -192,7 +222,11 @@ def holder(directory: Path) -> Holder | None:
 
 
 def cookie(directory: Path) -> str:
-    """The text by which callers prove to be the server's own user; made at the first call. Only under `hold`."""
+    """The text by which callers prove to be the server's own user; made at the first call. Only under `hold`.
+
+    Raises:
+        InvalidSpec: something else is where the cookie should be.
+    """
     path = directory / "cookie"
     try:
         text = path.read_text(encoding="ascii").strip()
@@ -203,9 +237,10 @@ def cookie(directory: Path) -> str:
         return text
     text = secrets.token_hex(32)
     fresh = directory / "cookie.new"
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as opened:
-        opened.write(text + "\n")
-    fresh.replace(path)
+    with _usable(path):
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as opened:
+            opened.write(text + "\n")
+        fresh.replace(path)
     return text

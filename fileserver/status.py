@@ -6,6 +6,7 @@ message, long facts and many violations are cut, and say so.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
 from fileserver import errors as ours
-from fileserver.calls import Call, Interceptor
+from fileserver.calls import Call, CallerGone, Interceptor
 from planes import errors as planes
 
 DOMAIN: Final = "cropduster"
@@ -50,6 +51,7 @@ CODES: Final[dict[type[planes.Error], StatusCode]] = {
     ours.RecordTooLong: StatusCode.FAILED_PRECONDITION,
     ours.FormatMismatch: StatusCode.FAILED_PRECONDITION,
     ours.ServerBusy: StatusCode.RESOURCE_EXHAUSTED,
+    ours.ServerUnavailable: StatusCode.UNAVAILABLE,
     ours.Cancelled: StatusCode.CANCELLED,
 }
 """Every error class of both trees; a test walks the trees and proves the table total."""
@@ -126,7 +128,7 @@ def _nearest(found: StatusCode) -> type[planes.Error]:
     RESOURCE_EXHAUSTED without RetryInfo is gRPC's own ("message too large"): no error that is tried again.
     """
     if found in {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}:
-        return planes.Unavailable
+        return ours.ServerUnavailable
     return ours.Cancelled if found is StatusCode.CANCELLED else planes.Error
 
 
@@ -174,6 +176,8 @@ async def around(call: Call) -> AsyncIterator[None]:
         await _abort(call, to_status(error))
     except aio.AbortError:
         raise  # answered already
+    except CallerGone:
+        raise asyncio.CancelledError from None  # as gRPC itself ends a call whose caller goes between two writes
     except Exception:  # noqa: BLE001  # see below
         # The outermost place of a call: whatever gets here is a bug, and its text may hold what no caller should see.
         line = secrets.token_hex(8)
@@ -184,7 +188,10 @@ async def around(call: Call) -> AsyncIterator[None]:
 
 async def _abort(call: Call, status: status_pb2.Status) -> None:
     details = ((DETAILS, status.SerializeToString()),)
-    await call.context.abort(_BY_NUMBER[status.code], status.message, details)
+    try:
+        await call.context.abort(_BY_NUMBER[status.code], status.message, details)
+    except aio.InternalError:  # the caller has gone and will never know
+        raise asyncio.CancelledError from None
 
 
 class ErrorInterceptor(Interceptor):

@@ -22,11 +22,15 @@ _STEPS: Final = "folder/steps.bin"
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was tried, whether it works, and what happened instead (or worth knowing)."""
+    """What was tried, whether it works, and what happened instead (or worth knowing).
+
+    `reason` is that of the error that the plane answered; empty if it works, or did something else than it must.
+    """
 
     check: str
     ok: bool
     detail: str = ""
+    reason: str = ""
 
 
 class _Broken(Exception):
@@ -58,7 +62,7 @@ class _Trial:
     async def listed(self) -> str:
         """Find it in a listing."""
         found = [info.key async for info in self.plane.list(self.folder)]
-        _see(found == [self.folder + _FIRST], f"the listing shows {len(found)} objects instead of one")
+        _see(found == [self.folder + _FIRST], f"the listing shows {', '.join(found[:3]) or 'nothing'} instead")
         return ""
 
     async def keep(self) -> str:
@@ -124,7 +128,7 @@ class _Trial:
         """Delete what was written."""
         await self.clean()
         found = [info.key async for info in self.plane.list(self.folder)]
-        _see(not found, f"{len(found)} objects are still there")
+        _see(not found, f"of what was written, {len(found)} can still be listed")
         await self.plane.delete(self.folder + _FIRST)
         return ""
 
@@ -175,7 +179,7 @@ async def _tried(name: str, attempt: Callable[[], Awaitable[str]]) -> CheckResul
     except _Broken as finding:
         return CheckResult(name, ok=False, detail=str(finding))
     except Error as error:
-        return CheckResult(name, ok=False, detail=error.message)
+        return CheckResult(name, ok=False, detail=error.message, reason=error.reason)
 
 
 def _see(holds: bool, otherwise: str) -> None:

@@ -86,3 +86,13 @@ def to_s3(value: int, kind: str = "crc64nvme") -> str:
 def from_s3(text: str) -> int:
     """The inverse of `to_s3`."""
     return int.from_bytes(base64.b64decode(text), "big")
+
+
+def to_azure(value: int) -> bytes:
+    """The little-endian bytes of a CRC64NVME: what Azure's x-ms-content-crc64 carries, before base64."""
+    return value.to_bytes(8, "little")
+
+
+def from_azure(data: Buffer) -> int:
+    """The inverse of `to_azure`."""
+    return int.from_bytes(memoryview(data), "little")

@@ -16,7 +16,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error, Unavailable
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -160,10 +160,12 @@ class FaultyPlane(WrappedPlane):
             ),
         )
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """By the script."""
         return await self.script.play(
-            "copy", lambda: self.inner.copy(key, ticket, upload_id=upload_id, replace=replace)
+            "copy", lambda: self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
         )
 
     async def upload(
@@ -185,6 +187,10 @@ class FaultyPlane(WrappedPlane):
                 ),
             )
         )
+
+    async def presign(self, ticket: Ticket) -> str:
+        """By the script."""
+        return await self.script.play("presign", lambda: self.inner.presign(ticket))
 
     async def discard(self, key: str, upload_id: str) -> None:
         """By the script."""
@@ -215,9 +221,11 @@ class FaultyUpload(WrappedUpload):
             trouble, lambda: self.inner.pour(number, offset, size, lambda take: stream(_Bent(trouble, take)))
         )
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """By the script."""
-        return await self._script.play("upload.copy", lambda: self.inner.copy(number, offset, ticket, start, end))
+        return await self._script.play("upload.copy", lambda: self.inner.copy(number, offset, ticket, start, end, url))
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """By the script."""

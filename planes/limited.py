@@ -1,142 +1,58 @@
-"""Bounds of one plane: requests in flight, and bytes a second. Both may be changed while it runs.
+"""A plane that is driven as hard as its operator allows and its provider takes (`planes.bounds`).
 
-A plane belongs to one event loop, so nothing here is locked against threads.
+Every attempt passes here, so retries are made around it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from types import TracebackType
 
 from typing_extensions import Buffer
 
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
+from planes.bounds import Bounds, Clock, Sleep
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
 
-_LOOK_AGAIN: Final = 0.5  # seconds: so soon a waiting request notices that the rate was changed
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How hard a plane is driven just now."""
 
-class Gate:
-    """Lets `width` in at a time, in the order of their coming."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._inside = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def inside(self) -> int:
-        """How many are in."""
-        return self._inside
-
-    def widen(self, width: int) -> None:
-        """Change the width; if it is narrower now, those inside finish first."""
-        self._width = width
-        self._admit()
-
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
-        """Inside for the body."""
-        if self._inside < self._width and not self._waiting:
-            self._inside += 1
-        else:
-            await self._wait()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            self._admit()
-
-    async def _wait(self) -> None:
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.cancelled():
-                with suppress(ValueError):  # passed over already
-                    self._waiting.remove(place)
-            else:  # let in at the very moment of the cancellation
-                self._inside -= 1
-                self._admit()
-            raise
-
-    def _admit(self) -> None:
-        while self._waiting and self._inside < self._width:
-            place = self._waiting.popleft()
-            if not place.done():
-                self._inside += 1
-                place.set_result(None)
-
-
-@dataclass(slots=True)
-class Bucket:
-    """Paces bytes: who comes waits until the bytes of those before have had their time, and is then let through whole.
-
-    So a step of any size passes, and the rate holds over time. A rate of 0 is no limit.
-    """
-
-    rate: int
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    _owed: float = 0.0
-    _since: float = 0.0
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def take(self, size: int) -> None:
-        """Wait for the turn of `size` bytes."""
-        if not self.rate:
-            return
-        async with self._turn:
-            while (wait := self._wait()) > 0:
-                await self.sleep(min(wait, _LOOK_AGAIN))
-            self._owed += size
-
-    def _wait(self) -> float:
-        now = self.clock()
-        self._owed = max(0.0, self._owed - (now - self._since) * self.rate) if self.rate else 0.0
-        self._since = now
-        return self._owed / self.rate if self.rate else 0.0
-
-
-@dataclass(slots=True)
-class _Bounds:
-    gate: Gate
-    bucket: Bucket
-
-    @asynccontextmanager
-    async def of(self, size: int = 0) -> AsyncIterator[None]:
-        """One request that moves `size` bytes; bytes are waited for outside, so that nobody waits in a place."""
-        if size:
-            await self.bucket.take(size)
-        async with self.gate.entered():
-            yield
+    limits: PlaneLimits
+    """What the operator allows."""
+    requests: int
+    """Requests in flight at most; fewer than allowed where the provider does not take as many, or was not asked to."""
+    waits: float
+    """Seconds until the provider may be asked again; 0 is now."""
 
 
 class LimitedPlane(WrappedPlane):
-    """A plane with bounds; a listing holds no place between its pages."""
+    """A plane with bounds; a listing holds no place between its pages.
 
-    def __init__(self, inner: Plane, limits: PlaneLimits, bucket: Bucket | None = None) -> None:
+    `presign` waits for none: it is asked for from inside a copy, which holds one already.
+    """
+
+    def __init__(
+        self, inner: Plane, limits: PlaneLimits, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep
+    ) -> None:
         super().__init__(inner)
-        self._bounds = _Bounds(Gate(limits.requests), bucket or Bucket(limits.bytes_per_second))
+        self._bounds = Bounds(inner.name, limits, clock, sleep)
         self._limits_now = limits
 
     @property
-    def bounds(self) -> PlaneLimits:
-        """The bounds as they are now."""
-        return self._limits_now
+    def pace(self) -> Pace:
+        """How hard it is driven just now."""
+        return Pace(self._limits_now, self._bounds.window.places, self._bounds.pause.left)
 
     def change(self, limits: PlaneLimits) -> None:
-        """Other bounds from now on."""
+        """Other limits from now on; if the provider asked us to wait, that is over."""
         self._limits_now = limits
-        self._bounds.bucket.rate = limits.bytes_per_second
-        self._bounds.gate.widen(limits.requests)
+        self._bounds.change(limits)
 
     def _wrap(self, upload: Upload) -> Upload:
         return LimitedUpload(upload, self._bounds)
@@ -150,7 +66,7 @@ class LimitedPlane(WrappedPlane):
         """One request each time the provider is asked for the next object."""
         found = self.inner.list(prefix, after)
         while True:
-            async with self._bounds.of():
+            async with self._bounds.of(is_page=False):
                 info = await anext(found, None)
             if info is None:
                 return
@@ -182,10 +98,12 @@ class LimitedPlane(WrappedPlane):
                 key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
             )
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """One request of so many bytes: they burden the provider although they do not travel."""
         async with self._bounds.of(ticket.size):
-            return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace)
+            return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
 
     async def upload(
         self,
@@ -215,11 +133,12 @@ class LimitedPlane(WrappedPlane):
 
 
 class LimitedUpload(WrappedUpload):
-    """An upload with the bounds of its plane; `abort` is never kept waiting, it makes room."""
+    """An upload with the bounds of its plane; `abort` waits for no place, it makes room."""
 
-    def __init__(self, inner: Upload, bounds: _Bounds) -> None:
+    def __init__(self, inner: Upload, bounds: Bounds) -> None:
         super().__init__(inner)
         self._bounds = bounds
+        self._committed = False
 
     async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
         """One request of so many bytes."""
@@ -227,16 +146,32 @@ class LimitedUpload(WrappedUpload):
             return await self.inner.put(number, offset, data, crc64nvme)
 
     async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
-        """One request of so many bytes."""
-        async with self._bounds.of(size):
+        """One step of so many bytes, in a place of its own kind: it waits for a source, which may be this plane."""
+        async with self._bounds.pour(size):
             return await self.inner.pour(number, offset, size, stream)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """One request of so many bytes."""
         async with self._bounds.of(end - start):
-            return await self.inner.copy(number, offset, ticket, start, end)
+            return await self.inner.copy(number, offset, ticket, start, end, url)
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """One request."""
         async with self._bounds.of():
-            return await self.inner.commit(steps, size, crc64nvme)
+            done = await self.inner.commit(steps, size, crc64nvme)
+        self._committed = True
+        return done
+
+    async def abort(self) -> None:
+        """Waits for no place, but for the moment that the provider asked for."""
+        await self._bounds.quiet()
+        await self.inner.abort()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            await self._bounds.quiet()
+        await self.inner.__aexit__(kind, error, trace)

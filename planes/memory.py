@@ -17,7 +17,7 @@ from typing_extensions import Buffer
 from planes.checksum import compute
 from planes.errors import AlreadyExists, Changed, Corrupt, NotFound, OutOfRange, PathEscapes, Refused, Unsupported
 from planes.pack import must_have
-from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Take, Ticket
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket
 from planes.settings import PlaneSettings
 
 LIMITS: Final = Limits(
@@ -158,8 +158,11 @@ class MemoryPlane:
         draft = _Draft(_legal(key), upload_id, replace, content_type, metadata or {})
         return _receipt(1, self._store.show(draft, bytes(data)).checksums["crc64nvme"], memoryview(data).nbytes)
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Keep a whole object under another key too."""
+        del url
         data = self._redeem(ticket, 0, ticket.size)
         info = self._store.show(_Draft(_legal(key), upload_id, replace, "", {}), data)
         return _receipt(1, info.checksums["crc64nvme"], len(data))
@@ -204,6 +207,11 @@ class MemoryPlane:
         """Whether it is of the same store."""
         return ticket.kind == "memory" and ticket.scope == self._store.identity
 
+    async def presign(self, ticket: Ticket) -> str:
+        """Memory has no addresses."""
+        msg = f"plane {self._name} is memory of this process: nobody else can read there"
+        raise Unsupported(msg, plane=self._name, kind=ticket.kind)
+
     async def aclose(self) -> None:
         """Nothing is held."""
 
@@ -244,8 +252,11 @@ class MemoryUpload:
         must_have(self._key, number, len(held), size)
         return await self.put(number, offset, held)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Keep a step of another object's bytes."""
+        del url
         return await self.put(number, offset, self._plane._redeem(ticket, start, end))  # noqa: SLF001 - as above
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:

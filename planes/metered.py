@@ -10,7 +10,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -119,9 +119,11 @@ class MeteredPlane(WrappedPlane):
         )
         return self._meter.wrote(await self._meter.count("put", answer))
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Counted."""
-        answer = self.inner.copy(key, ticket, upload_id=upload_id, replace=replace)
+        answer = self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
         return self._meter.copied_natively(await self._meter.count("copy", answer))
 
     async def upload(
@@ -143,6 +145,10 @@ class MeteredPlane(WrappedPlane):
     async def discard(self, key: str, upload_id: str) -> None:
         """Counted."""
         await self._meter.count("discard", self.inner.discard(key, upload_id))
+
+    async def presign(self, ticket: Ticket) -> str:
+        """Counted."""
+        return await self._meter.count("presign", self.inner.presign(ticket))
 
     async def delete(self, key: str) -> None:
         """Counted."""
@@ -166,9 +172,11 @@ class MeteredUpload(WrappedUpload):
         answer = self.inner.pour(number, offset, size, stream)
         return self._meter.wrote(await self._meter.count("upload.put", answer))
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Counted."""
-        answer = self.inner.copy(number, offset, ticket, start, end)
+        answer = self.inner.copy(number, offset, ticket, start, end, url)
         return self._meter.copied_natively(await self._meter.count("upload.copy", answer))
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:

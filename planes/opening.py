@@ -6,15 +6,12 @@ installed, only then.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from planes.errors import Refused
 from planes.limited import LimitedPlane
@@ -97,16 +94,6 @@ def parse_settings(name: str, mapping: object) -> PlaneSettings:
         raise SettingsInvalid(tuple(_problems(here, model, error))) from None  # its cause may quote a secret
 
 
-def settings_model() -> TypeAdapter[PlaneSettings]:
-    """Settings of any type whose packages are installed, told apart by `type`; for the schema of the configuration."""
-    found = []
-    for kind in PROVIDERS:
-        with suppress(Refused):
-            found.append(provider(kind).settings)
-    made = reduce(operator.or_, found)  # the union is not known before the imports were tried
-    return TypeAdapter(Annotated[made, Field(discriminator="type")])  # type: ignore[arg-type]
-
-
 def open_plane(name: str, settings: PlaneSettings, patience: Patience | None = None) -> Plane:
     """A plane ready for use: retrying(limited(metered(provider))). Nothing is asked of the provider yet.
 
@@ -128,7 +115,9 @@ def open_local() -> Plane:
 
 def decorated(plane: Plane, limits: PlaneLimits, patience: Patience | None = None) -> Plane:
     """The layers that every plane gets; `planes.wrapped.find` finds each of them again."""
-    return RetryingPlane(LimitedPlane(MeteredPlane(plane), limits), patience)
+    patience = patience or Patience()
+    limited = LimitedPlane(MeteredPlane(plane), limits, clock=patience.clock, sleep=patience.sleep)
+    return RetryingPlane(limited, patience)
 
 
 def _provider(settings: type[S], make: Callable[[str, S], Plane]) -> Provider:
@@ -153,6 +142,12 @@ def _s3() -> Provider:
     return _provider(S3Settings, S3Plane)
 
 
+def _azure() -> Provider:
+    from planes.azure import AzurePlane, AzureSettings
+
+    return _provider(AzureSettings, AzurePlane)
+
+
 def _memory() -> Provider:
     from planes.memory import MemoryPlane, MemorySettings
 
@@ -162,6 +157,7 @@ def _memory() -> Provider:
 PROVIDERS: Final[Mapping[str, tuple[Callable[[], Provider], str]]] = {
     "posix": (_posix, "server"),
     "s3": (_s3, "s3"),
+    "azure": (_azure, "azure"),
     "memory": (_memory, "server"),
 }
 """By type: how to load it, and the extra of the distribution that installs what it needs."""

@@ -6,15 +6,16 @@ async; a provider with a blocking SDK runs it in a thread pool of its own.
 
 Where providers differ:
 
-| | posix | s3 | memory |
-| --- | --- | --- | --- |
-| version pin | device, inode, size, mtime_ns, ctime_ns | ETag and version id | a counter |
-| stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole, if it has one | CRC64NVME |
-| a step's checksum | target read back after the write | returned by the store | computed |
-| `kind` of an upload | ignored | the checksum that the store keeps | ignored |
-| smallest step but the last | none | 5 MiB | none |
-| ranges can be copied out of | any file of the same host | objects over 5 MiB of the same endpoint | itself |
-| `replace=False` on commit | link(2), exact | If-None-Match | exact |
+| | posix | s3 | azure | memory |
+| --- | --- | --- | --- | --- |
+| version pin | device, inode, size, mtime_ns, ctime_ns | ETag and version id | ETag | a counter |
+| stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole | CRC64NVME of what we wrote | CRC64NVME |
+| a step's checksum | target read back after the write | returned by the store | returned by the service | computed |
+| `kind` of an upload | ignored | the checksum that the store keeps | ignored | ignored |
+| smallest step but the last | none | 5 MiB | none | none |
+| ranges are copied out of | files of the same host | objects over 5 MiB of the same endpoint | any blob, S3 | itself |
+| `replace=False` on commit | link(2), exact | If-None-Match | If-None-Match | exact |
+| a step put after the abort | refused | refused | refused by who aborted; else it is forgotten after a week | refused |
 
 The rules that all keep, proved by `tests/contract/`:
 
@@ -43,6 +44,8 @@ GIB = 1024 * MIB
 
 Take = Callable[[memoryview], None]
 """Takes a slice of bytes, which is valid only during the call; may block."""
+Presign = Callable[[], Awaitable[str]]
+"""Asks the source plane of a copy for a short-lived address of the ticket's object; called at the moment of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +172,12 @@ class Upload(Protocol):
         """
         ...
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Let the provider copy bytes [start, end) of the ticket's object as step `number`.
+
+        A provider that copies by fetching an address calls `url` for one; the others leave it alone.
 
         Raises:
             Changed: the source is not the ticket's version any more.
@@ -272,7 +279,9 @@ class Plane(Protocol):
         """
         ...
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Copy a whole object (up to `limits.whole_copy`) by the provider in one request, visible on return.
 
         Where the source has no stored CRC64NVME but another checksum of the whole, S3 keeps that kind for the copy,
@@ -308,8 +317,8 @@ class Plane(Protocol):
         """Remove what an attempt left unfinished whose token was never recorded (a crash between begin and record).
 
         S3 does not say whose an open upload is, so there they are aborted in generation folders (`~…/`) only. At S3
-        the attempt's finished object is removed too: a `put` has no other handle there. Elsewhere it stays; a caller
-        deletes keys that it owns itself. Idempotent; spares what other attempts wrote.
+        and Azure the attempt's finished object is removed too: a `put` has no other handle there. Elsewhere it stays;
+        a caller deletes keys that it owns itself. Idempotent; spares what other attempts wrote.
         """
         ...
 
@@ -318,11 +327,21 @@ class Plane(Protocol):
         ...
 
     def copy_ticket(self, info: Info) -> Ticket | None:
-        """Data by which another plane may copy this object itself, or None."""
+        """Data by which another plane may copy this object itself, or None; holds no credential (see `presign`)."""
         ...
 
     def accepts(self, ticket: Ticket) -> bool:
         """Whether this plane can hope to redeem the ticket."""
+        ...
+
+    async def presign(self, ticket: Ticket) -> str:
+        """A short-lived address by which anyone can read the object of a ticket of this plane's own.
+
+        It is a credential: for one step, never stored, never shown.
+
+        Raises:
+            Unsupported: the objects of this provider have no addresses.
+        """
         ...
 
     async def aclose(self) -> None:

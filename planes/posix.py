@@ -18,7 +18,8 @@ from typing import Final, Literal, Self
 from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
-from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Take, Ticket
+from planes.errors import Unsupported
+from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket
 from planes.posix_copy import Mover
 from planes.posix_draft import from_token
 from planes.posix_list import walk
@@ -156,8 +157,11 @@ class PosixPlane:
         )
         return receipt(1, proof)
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Copy a whole file in the kernel."""
+        del url
         site = self._site
         proof = await self._copiers.run(
             lambda stop: site.whole(
@@ -204,6 +208,11 @@ class PosixPlane:
     def accepts(self, ticket: Ticket) -> bool:
         """Whether it is a file that this process sees as its own host's."""
         return self._site.accepts(ticket)
+
+    async def presign(self, ticket: Ticket) -> str:
+        """Files have no addresses that a store could fetch: raises Unsupported."""
+        msg = f"plane {self._name}: no store can fetch a file of this host by itself"
+        raise Unsupported(msg, plane=self._name, kind=ticket.kind)
 
     async def aclose(self) -> None:
         """Let the threads go."""

@@ -12,7 +12,7 @@ from typing_extensions import Buffer
 from planes.checksum import combine_all
 from planes.errors import Corrupt
 from planes.pack import must_have
-from planes.plane import Info, StepReceipt, Take, Ticket
+from planes.plane import Info, Presign, StepReceipt, Take, Ticket
 from planes.posix_copy import Proof
 from planes.posix_draft import Draft
 from planes.posix_site import Site
@@ -57,8 +57,11 @@ class PosixUpload:
         must_have(self._draft.key, number, proof.size, size)
         return receipt(number, proof)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
-        """Let the kernel copy a step, and read both sides."""
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
+        """Let the kernel copy a step, and read both sides; `url` is not needed."""
+        del url
 
         def work(stop: Stop) -> Proof:
             with self._site.writing(self._draft) as fd:

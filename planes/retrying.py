@@ -19,7 +19,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Corrupt, Error, Throttled, Unavailable
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -193,9 +193,13 @@ class RetryingPlane(WrappedPlane):
             )
         )
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Asked again; the upload id tells the provider that it is the same attempt."""
-        return await self._again.keep_trying(lambda: self.inner.copy(key, ticket, upload_id=upload_id, replace=replace))
+        return await self._again.keep_trying(
+            lambda: self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
+        )
 
     async def upload(
         self,
@@ -215,6 +219,10 @@ class RetryingPlane(WrappedPlane):
                 )
             )
         )
+
+    async def presign(self, ticket: Ticket) -> str:
+        """Asked again."""
+        return await self._again.keep_trying(lambda: self.inner.presign(ticket))
 
     async def discard(self, key: str, upload_id: str) -> None:
         """Asked again."""
@@ -313,9 +321,11 @@ class RetryingUpload(WrappedUpload):
             raise poured.broken
         return receipt
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Asked again."""
-        return await self._again.keep_trying(lambda: self.inner.copy(number, offset, ticket, start, end))
+        return await self._again.keep_trying(lambda: self.inner.copy(number, offset, ticket, start, end, url))
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """Asked again."""

@@ -20,7 +20,7 @@ from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
 from planes.errors import Changed, Error, NotFound, OutOfRange, Unavailable, Unsupported
-from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, StepReceipt, Take, Ticket
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
@@ -38,6 +38,7 @@ _STEPS: Final = 10_000
 _SLICE: Final = MIB  # between two slices a cancelled read stops
 _POURED: Final = 256 * KIB  # stays in the processor's cache until it is stored
 _PAGE: Final = 1000
+_PRESIGNED: Final = 900  # seconds
 
 
 class S3Plane:
@@ -163,8 +164,8 @@ class S3Plane:
 
     def _check_answer(self, extent: Extent, answer: GetObjectOutputTypeDef) -> None:
         """Refuse other bytes than were asked for: not every store honours every header."""
-        etag = etag_of(extent.version)
-        if etag and etag_of(answer["ETag"]) != etag:
+        etag, found = etag_of(extent.version), self._connection.etag(answer, extent.key)
+        if etag and found != etag:
             raise self._connection.error(Changed, extent.key, "it is another version than the one that was pinned")
         length = answer["ContentLength"]
         if length > extent.size:
@@ -193,8 +194,10 @@ class S3Plane:
         receipt = await self._small.put(target, view)
         return receipt or self._small.learn(await s3_whole.put(self._connection, target, view))
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
-        """Let the store copy a whole object.
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
+        """Let the store copy a whole object; `url` is not needed.
 
         By CopyObject where the source has a CRC64NVME that the result can be held against; else as the one step of
         an upload, because a step is answered with its checksum. That upload is of the kind that the source has: then
@@ -206,6 +209,7 @@ class S3Plane:
             Changed: the source has another version now, or has vanished.
             Corrupt: the copy has another checksum than its source.
         """
+        del url
         where = self._connection.redeemable(ticket).location
         if replace and not _in_generation(key) and where["bucket"] == self._settings.bucket:
             receipt = await self._small.copy(key, where["key"], ticket.version, ticket.size)
@@ -307,6 +311,15 @@ class S3Plane:
     def accepts(self, ticket: Ticket) -> bool:
         """Whether it is of the same store and owner."""
         return self._connection.accepts(ticket)
+
+    async def presign(self, ticket: Ticket) -> str:
+        """An address by which whoever holds it can read the ticket's object for a quarter of an hour."""
+        named = {"bucket": "Bucket", "key": "Key", "version_id": "VersionId"}
+        where = {named[name]: text for name, text in ticket.location.items()}
+        return await self._connection.ask(
+            lambda client: client.generate_presigned_url("get_object", Params=where, ExpiresIn=_PRESIGNED),
+            Asked("sign for a copy of", ticket.location["key"]),
+        )
 
     async def aclose(self) -> None:
         """Close connections and let the threads go."""

@@ -14,12 +14,12 @@ from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from planes import checksum, s3_errors, s3_listing
-from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unsupported
+from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unavailable, Unsupported
 from planes.plane import Info, Ticket
 from planes.s3_errors import Asked, Place
 from planes.s3_settings import S3Settings
 from planes.s3_wire import Wire
-from planes.settings import Secret
+from planes.settings import MOST_REQUESTS, Secret
 from planes.threads import Stop, Threads
 
 if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
@@ -61,7 +61,7 @@ class Connection:
     def __init__(self, name: str, settings: S3Settings) -> None:
         self.settings = settings
         self.bucket = settings.bucket
-        self._threads = Threads(f"s3-{name}", settings.limits.requests)
+        self._threads = Threads(f"s3-{name}", MOST_REQUESTS)  # the limits may be widened while it runs
         self._lock = threading.Lock()
         self._clients: dict[bool, S3Client] = {}
         self._session: boto3.session.Session | None = None
@@ -73,6 +73,7 @@ class Connection:
             access_key=_words("access_key", settings.access_key),
             secret_key=_words("secret_key", settings.secret_key),
             session_token=_words("session_token", settings.session_token),
+            endpoint=settings.endpoint or "",
         )
 
     @property
@@ -154,7 +155,9 @@ class Connection:
             return client.head_object(Bucket=bucket or self.bucket, Key=key, **pin(version), **mode)
 
         try:
-            return _info(key.removeprefix(self.settings.prefix), await self.ask(call, asked))
+            answer = await self.ask(call, asked)
+            self.etag(answer, asked.key)
+            return _info(key.removeprefix(self.settings.prefix), answer)
         except (NotFound, asked.absent):
             if not bucket:  # HEAD has no body: a missing bucket looks like a missing object
                 await self._see_bucket()
@@ -175,6 +178,16 @@ class Connection:
                 lambda client: client.delete_object(Bucket=self.bucket, Key=self.full(key), **condition),
                 Asked("delete", key),
             )
+
+    def etag(self, answer: Any, key: str) -> str:
+        """The ETag, without quotes, of an answer about an object.
+
+        Raises:
+            Unavailable: it has none, so it is no such answer, whatever its status says.
+        """
+        if not answer.get("ETag"):
+            raise self.error(Unavailable, key, "the store answers without an ETag, as if there were no object")
+        return etag_of(answer["ETag"])
 
     def error(self, kind: type[Error], key: str, words: str) -> Error:
         """An error about this key that the store did not report itself."""
@@ -226,7 +239,7 @@ class Connection:
                 response_checksum_validation="when_required",
                 # The SDK's retries turn a success into a failure: a commit sent twice is answered 412.
                 retries={"total_max_attempts": 1},
-                max_pool_connections=settings.limits.requests,
+                max_pool_connections=MOST_REQUESTS,
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_PATIENT_SECONDS if patient else _READ_SECONDS,
                 tcp_keepalive=True,

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
@@ -98,6 +99,8 @@ class Place:
     access_key: str
     secret_key: str
     session_token: str
+    endpoint: str = ""
+    """As configured; empty for Amazon S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,15 @@ def translate(failure: BaseException, asked: Asked, place: Place) -> Error:
     if isinstance(failure, sdk.ClientError):
         return _answered(failure, asked, place)
     if isinstance(failure, ssl.SSLCertVerificationError) or _untrusted(failure):
-        return _make(Refused, asked, place, "its certificate is not trusted: name its authority in `ca`", "certificate")
+        where = _endpoint(failure, place)
+        words = f"the certificate{where and f' of {where}'} is not trusted: name its authority in `ca`"
+        return _make(Refused, asked, place, words, "certificate")
     if isinstance(failure, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.CredentialRetrievalError):
         return _make(Refused, asked, place, "no credentials were found: set access_key and secret_key", "credentials")
     if isinstance(failure, _NO_ANSWER) or not isinstance(failure, sdk.BotoCoreError):
-        return _make(Unavailable, asked, place, "the store does not answer properly", type(failure).__name__)
+        where = _endpoint(failure, place)
+        words = f"the store{where and f' at {where}'} does not answer properly: see whether it runs, and `endpoint`"
+        return _make(Unavailable, asked, place, words, type(failure).__name__)
     return _make(Refused, asked, place, "the SDK refuses the request", type(failure).__name__)
 
 
@@ -186,6 +193,13 @@ def _make(
     return kind(msg, retry_after=retry_after, plane=place.plane, bucket=place.bucket, key=asked.key, code=code)
 
 
+def _endpoint(failure: BaseException, place: Place) -> str:
+    """Scheme, host and port that were asked, as configured or as the SDK tells; user names and queries stay behind."""
+    told = (getattr(cause, "kwargs", {}).get("endpoint_url") for cause in _causes(failure))
+    url = urlsplit(place.endpoint or next(filter(None, told), ""))
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url.netloc else ""
+
+
 def _untrusted(failure: BaseException) -> bool:
     return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(failure))
 
@@ -202,5 +216,8 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
 
 
 def doubtful(error: Error) -> bool:
-    """Whether a write that failed like this may have happened all the same (or an earlier sending of it did)."""
-    return isinstance(error, Unavailable | Throttled | AlreadyExists | NotFound)
+    """Whether a write that failed like this may have happened all the same (or an earlier sending of it did).
+
+    A store that asks us to slow down is not asked to be looked at either: sending the write again will tell.
+    """
+    return isinstance(error, Unavailable | AlreadyExists | NotFound)

@@ -29,7 +29,7 @@ from planes.errors import (
     Unavailable,
     Unsupported,
 )
-from planes.plane import Info, StepReceipt, Take, Ticket
+from planes.plane import Info, Presign, StepReceipt, Take, Ticket
 from planes.s3_connection import ALGORITHMS, ATTEMPT, Connection, etag_of
 from planes.s3_errors import Asked, doubtful
 from planes.s3_settings import MIN_STEP
@@ -169,15 +169,17 @@ class S3Upload:
             raise self._error(Corrupt, f"step {number} has CRC64NVME {words}")
         return crc, checksum.compute(view, kind=self._kind)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
-        """Let the store copy bytes [start, end) of the ticket's object as step `number`.
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
+        """Let the store copy bytes [start, end) of the ticket's object as step `number`; `url` is not needed.
 
         Raises:
             Changed: the source has another version now, or has vanished.
             OutOfRange: the source has no such bytes.
             Unsupported: a range of an object up to 5 MiB, or a store that does not say what it copied.
         """
-        del offset
+        del offset, url
         self._connection.redeemable(ticket)
         whole = start == 0 and end == ticket.size
         if not 0 <= start <= end <= ticket.size or (start == end and not whole):

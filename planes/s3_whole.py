@@ -62,7 +62,7 @@ async def put(connection: Connection, target: Target, view: memoryview) -> StepR
         confirmed = answer.get("ChecksumCRC64NVME", "")
         if proof and confirmed and checksum.from_s3(confirmed) != crc:
             raise connection.error(Corrupt, target.key, "the store holds another checksum than was sent")
-        return StepReceipt(1, len(view), crc, etag_of(answer["ETag"]), compared=bool(proof and confirmed))
+        return StepReceipt(1, len(view), crc, connection.etag(answer, target.key), compared=bool(proof and confirmed))
 
     try:
         return await send(target.condition)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,12 +18,19 @@ from planes.errors import Refused
 _LONGEST = 64 * 1024  # a file that holds a key is short; a wrong path (a device, a data file) must not fill memory
 
 
+MOST_REQUESTS: Final = 1024
+"""In flight, of any plane. Only `PlaneLimits` bounds them: threads and connections are made when they are needed."""
+
+
 class PlaneLimits(BaseModel):
-    """How hard a plane may be driven; also changed while it runs."""
+    """How hard a plane may be driven; also changed while it runs.
+
+    Of the requests allowed, as many are in flight as the provider takes (`planes.window`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    requests: int = Field(default=64, ge=1, le=1024, description="Requests in flight at most.")
+    requests: int = Field(default=64, ge=1, le=MOST_REQUESTS, description="Requests in flight at most.")
     bytes_per_second: int = Field(default=0, ge=0, description="Bytes a second at most; 0 is no limit.")
 
 

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 from typing_extensions import Buffer
 
-from planes.plane import Capabilities, Extent, Info, Limits, Plane, StepReceipt, Take, Ticket, Upload
+from planes.plane import Capabilities, Extent, Info, Limits, Plane, Presign, StepReceipt, Take, Ticket, Upload
 
 P = TypeVar("P", bound=Plane)
 
@@ -69,9 +69,11 @@ class WrappedPlane:
             key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
         )
 
-    async def copy(self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False) -> StepReceipt:
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
         """Forwarded."""
-        return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace)
+        return await self.inner.copy(key, ticket, upload_id=upload_id, replace=replace, url=url)
 
     async def upload(
         self,
@@ -110,6 +112,10 @@ class WrappedPlane:
         """Forwarded."""
         return self.inner.accepts(ticket)
 
+    async def presign(self, ticket: Ticket) -> str:
+        """Forwarded."""
+        return await self.inner.presign(ticket)
+
     async def aclose(self) -> None:
         """Forwarded."""
         await self.inner.aclose()
@@ -134,9 +140,11 @@ class WrappedUpload:
         """Forwarded."""
         return await self.inner.pour(number, offset, size, stream)
 
-    async def copy(self, number: int, offset: int, ticket: Ticket, start: int, end: int) -> StepReceipt:
+    async def copy(
+        self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
+    ) -> StepReceipt:
         """Forwarded."""
-        return await self.inner.copy(number, offset, ticket, start, end)
+        return await self.inner.copy(number, offset, ticket, start, end, url)
 
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """Forwarded."""

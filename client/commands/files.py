@@ -81,7 +81,7 @@ def _show(session: Session, file: LogicalFile) -> None:
         return
     facts = [
         ("name", file.name),
-        ("size", f"{file.size:,} bytes in {phrases.count(len(file.parts), 'part')}"),
+        ("size", f"{phrases.count(file.size, 'byte')} in {phrases.count(len(file.parts), 'part')}"),
         ("format", shapes.format_name(file.format) or "unknown"),
         ("evidence", file.evidence),
         ("crc64nvme", file.crc64nvme or "unknown"),
@@ -200,11 +200,14 @@ def _ask(session: Session, name: str, would: DeleteFileResponse) -> None:
     foreign = [part for part in would.deleted if not part.owned]
     if not foreign:
         return
-    if session.show.as_json or not sys.stdin.isatty():
-        problem = f"{len(foreign):,} parts of {name} were not written by Cropduster: say --yes to destroy them"
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    objects = phrases.count(len(foreign), "object")
+    if session.show.as_json or sys.stdin is None or not sys.stdin.isatty():
+        problem = f"{name} has {objects} not written by Cropduster: say --yes to destroy"
         raise bad_request({"--with-parts": problem})
     _show_parts(session, foreign)
-    if not typer.confirm(f"Destroy these {len(foreign):,} objects, which Cropduster did not write?", err=True):
+    if not typer.confirm(f"Destroy {objects} that Cropduster did not write?", err=True):
         raise typer.Abort
 
 
@@ -227,7 +230,9 @@ def register(
     """Enter existing objects as the parts of a logical file."""
     problems = Problems()
     check_names(problems, name=name)
-    check_places("LOCATION", locations, problems)
+    check_places("LOCATION", locations, problems, "name the file itself")
+    if "-" in locations:
+        problems.say("LOCATION", "standard input (-) is no object that stays: spray it, or name PLANE:KEY")
     typed = FormatWords(record, separator, quote, terminator, escape, max_record, split)
     chosen = read_format(typed, locations, problems)
     natural = read_natural(order, problems)

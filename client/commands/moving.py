@@ -12,7 +12,7 @@ import typer
 
 from client.commands import options
 from client.commands.reading import write_file
-from client.commands.transfers import follow, has_ended, show_accepted
+from client.commands.transfers import follow, show_accepted
 from client.errors import Code, Exit, Reason, ServerError
 from client.places import (
     FormatWords,
@@ -26,8 +26,8 @@ from client.places import (
     read_verify,
 )
 from client.session import Session, command
-from client.spool import spool, sweep
-from client.words import FORMATS, LOCAL, Kind, Location, kind_of
+from client.spool import spool
+from client.words import FORMATS, LOCAL, STDIN, Kind, Location, kind_of
 
 if TYPE_CHECKING:
     from fileserver.v1.transfer_pb2 import Plan, Transfer, TransferSpec
@@ -86,7 +86,7 @@ def spray(
     """Spray files into parts without ever cutting a record."""
     problems = Problems()
     check_names(problems, name=name)
-    check_places("SOURCE", sources, problems)
+    check_places("SOURCE", sources, problems, "send it to standard input, and write - for that")
     typed = FormatWords(record, separator, quote, terminator, escape, max_record, split)
     chosen = read_format(typed, sources, problems)
     if chosen is None and record is None and not no_split:
@@ -123,6 +123,8 @@ def _check_stream(sources: Sequence[str], problems: Problems, *, dry_run: bool, 
     """What does not go together with standard input."""
     if len(sources) > 1:
         problems.say("SOURCE", "standard input (-) can only be the one and only source")
+    if sys.stdin is None:
+        problems.say("SOURCE", "standard input is closed: pipe something into this command, or name a file")
     if dry_run:
         problems.say("--dry-run", "standard input can be read only once: spray a file to see the plan")
     if no_wait:
@@ -131,12 +133,16 @@ def _check_stream(sources: Sequence[str], problems: Problems, *, dry_run: bool, 
 
 def _spray_stream(session: Session, spec: Callable[[Sequence[Location]], TransferSpec]) -> Exit | None:
     """Spray standard input, by way of a file in the state directory that goes when the transfer has ended."""
-    folder = session.state / "spool"
-    sweep(folder, lambda transfer: has_ended(session, transfer))
     request = uuid.uuid4().hex
-    with spool(sys.stdin.buffer, folder, request) as spooled:
-        transfer = _create(session, spec([Location(LOCAL, str(spooled.path))]), request)
-        spooled.keep_for(transfer.name)
+    with spool(sys.stdin.buffer, session.spool, request) as spooled:
+        asked = spec([Location(LOCAL, str(spooled.path))])
+        spooled.keep()  # who breaks off now does not know what the server does; it sweeps what it does not need
+        try:
+            transfer = _create(session, asked, request)
+        except ServerError as error:
+            if error.code not in {Code.UNAVAILABLE, Code.CANCELLED}:
+                spooled.remove()
+            raise error.renamed({str(spooled.path): STDIN}) from None
         return follow(session, transfer.name, spooled.remove)
 
 
@@ -179,7 +185,7 @@ def despray(
 
 
 def _check_target(target: str, problems: Problems) -> None:
-    check_places("TARGET", [target], problems)
+    check_places("TARGET", [target], problems, "write - for standard output")
     folder = kind_of(target) is Kind.LOCAL and Path(target).is_dir()
     if target.endswith("/") or folder:
         problems.say("TARGET", f"'{target}' is a folder: name the file to write in it")

@@ -1,4 +1,4 @@
-"""planes list, show, check, objects: the storage that the server is configured for."""
+"""planes list, show, check, limits, objects: the storage that the server is configured for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.errors import Code, Reason, ServerError
+from client.places import Problems
 from client.session import Session, command
-from client.words import split_plane
+from client.words import parse_count, parse_size, split_plane
 
 if TYPE_CHECKING:
-    from fileserver.v1.plane_pb2 import CheckPlaneResponse, Object
+    from fileserver.v1.plane_pb2 import CheckPlaneResponse, Object, Plane
 
 _NAME = Annotated[str, typer.Argument(metavar="PLANE", help="The plane.", show_default=False)]
 
@@ -21,6 +22,7 @@ def enter(app: typer.Typer) -> None:
     command(app, "list")(list_planes)
     command(app, "show")(show)
     command(app, "check")(check)
+    command(app, "limits")(limits)
     command(app, "objects")(objects)
 
 
@@ -46,9 +48,12 @@ def list_planes(session: Session) -> None:
 
 def show(session: Session, name: _NAME) -> None:
     """Show one plane and its limits."""
+    _show(session, session.client.get_plane(name))
+
+
+def _show(session: Session, plane: Plane) -> None:
     from client import phrases, shapes  # noqa: PLC0415  # protobuf, not for help
 
-    plane = session.client.get_plane(name)
     if session.show.as_json:
         session.show.object(shapes.plane(plane, session.client.list_planes().default_plane))
         return
@@ -59,12 +64,48 @@ def show(session: Session, name: _NAME) -> None:
             ("category", plane.category),
             ("location", plane.location),
             ("parts by default", str(plane.default_parts)),
-            ("requests at once", str(plane.requests)),
+            ("requests at once", _requests(plane)),
             ("rate limit", phrases.rate(plane.bytes_per_second) if plane.bytes_per_second else "none"),
             ("stored checksums", ", ".join(plane.checksums) or "none"),
             ("native copies", "yes" if plane.native_copy else "no"),
         ]
     )
+
+
+def _requests(plane: Plane) -> str:
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    waits = plane.wait.ToMilliseconds() / 1000
+    if waits:
+        asked = f"asked to be left alone for {phrases.seconds(waits)} more"
+        return f"{plane.requests} at most; the provider {asked}"
+    if plane.requests_now < plane.requests:
+        return f"{plane.requests} at most, {plane.requests_now} just now"
+    return str(plane.requests)
+
+
+def limits(
+    session: Session,
+    name: _NAME,
+    *,
+    requests: Annotated[
+        str | None, typer.Option(metavar="N", help="Send at most N requests at once.", show_default=False)
+    ] = None,
+    bytes_per_second: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Move at most so many bytes a second, like 50MB; 0 for any.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Change how hard a plane may be driven, until its server ends; the configuration holds what is for good."""
+    problems = Problems()
+    at_once = problems.parse("--requests", parse_count, requests, None)
+    rate = 0 if bytes_per_second == "0" else problems.parse("--bytes-per-second", parse_size, bytes_per_second, None)
+    if requests is None and bytes_per_second is None:
+        problems.say("--requests", "name this limit, or --bytes-per-second, or both")
+    problems.check()
+    _show(session, session.client.update_limits(name, requests=at_once, bytes_per_second=rate))
 
 
 def check(session: Session, name: _NAME) -> None:
@@ -83,8 +124,8 @@ def check(session: Session, name: _NAME) -> None:
 
 def check_failure(name: str, answer: CheckPlaneResponse) -> ServerError:
     """The error of a plane that does not do what it must."""
-    failed = ", ".join(result.check for result in answer.results if not result.ok)
-    msg = f"the plane '{name}' does not work as it must ({failed}): see what it answered, and its configuration"
+    failed = "; ".join(f"{r.check}: {r.detail or 'no'}" for r in answer.results if not r.ok)
+    msg = f"the plane '{name}' does not work as it must; {failed}"
     return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, msg, {"plane": name})
 
 

@@ -46,7 +46,7 @@ def serve(
     if config := find_config(session.settings.config):
         arguments += ["--config", str(config)]
     if session.settings.state:
-        arguments += ["--state", session.settings.state]
+        arguments += ["--state", str(session.state)]
     if listen:
         arguments += ["--listen", listen]
     sys.stdout.flush()

@@ -72,13 +72,13 @@ def sync(
 ) -> Exit | None:
     """Copy what is missing or different from one folder to another."""
     problems = Problems()
-    check_places("SOURCE", [source], problems)
-    check_places("TARGET", [target], problems)
+    check_places("SOURCE", [source], problems, "name a folder")
+    check_places("TARGET", [target], problems, "name a folder")
     for field, word in (("SOURCE", source), ("TARGET", target)):
         if kind_of(word) is Kind.STREAM:
             problems.say(field, "- is no folder")
     if files_from is not None:
-        check_places("--files-from", [files_from], problems)
+        check_places("--files-from", [files_from], problems, "write the list to a file")
     most = problems.parse("--max-delete", _parse_most, max_delete, 0)
     if max_delete is not None and not delete:
         problems.say("--max-delete", "it has no meaning without --delete")

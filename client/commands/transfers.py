@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.commands import options
-from client.errors import Code, Exit, Reason, ServerError, from_failure
+from client.errors import Code, Exit, Reason, ServerError, from_failure, rename
 from client.session import Session, command, forget_output
 
 if TYPE_CHECKING:
@@ -64,22 +64,61 @@ def watch(session: Session, name: _ID) -> Exit | None:
 
 def cancel(session: Session, name: _ID, no_wait: options.NoWait = False) -> None:
     """Stop a transfer for good and remove what it wrote."""
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    last = session.client.get_transfer(name)
+    if phrases.state(last.state) == "CANCELLED":
+        _show_state(session, last)
+        session.show.note("it was cancelled already, so nothing was done")
+        return
+    _check_goes_on(last)
     last = session.client.cancel_transfer(name)
     if not no_wait:
         with session.show.progress() as update:
             for last in session.client.watch_transfer(last.name):  # noqa: B020  # the name is read once, before
                 update(last)
+    if phrases.state(last.state) != "CANCELLED":
+        _check_goes_on(last)  # it ended by itself before it could be cancelled
     _show_state(session, last)
 
 
 def pause(session: Session, name: _ID) -> None:
     """Let a transfer stand still; what is stored stays."""
-    _show_state(session, session.client.pause_transfer(name))
+    _steer(session, name, session.client.pause_transfer)
 
 
 def resume(session: Session, name: _ID) -> None:
     """Let a paused transfer go on where it stopped."""
-    _show_state(session, session.client.resume_transfer(name))
+    _steer(session, name, session.client.resume_transfer)
+
+
+def _steer(session: Session, name: str, ask: Callable[[str], Transfer]) -> None:
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    _check_goes_on(session.client.get_transfer(name))
+    last = ask(name)
+    if phrases.state(last.state) == "CANCELLING":
+        msg = f"{last.name} is being cancelled, and nothing else can be asked of it"
+        raise _ended(last, msg)
+    _check_goes_on(last)
+    _show_state(session, last)
+
+
+def _check_goes_on(transfer: Transfer) -> None:
+    """Raise ServerError TRANSFER_ENDED for one that has ended: nothing can be asked of it any more."""
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+    from client.api import ENDED  # noqa: PLC0415  # loaded with the client already
+
+    if transfer.state in ENDED:
+        msg = f"{transfer.name} has ended already ({phrases.state(transfer.state)}), so nothing was done"
+        raise _ended(transfer, msg)
+
+
+def _ended(transfer: Transfer, message: str) -> ServerError:
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    facts = {"transfer": transfer.name, "state": phrases.state(transfer.state)}
+    return ServerError(Reason.TRANSFER_ENDED, Code.FAILED_PRECONDITION, message, facts)
 
 
 def _show_state(session: Session, transfer: Transfer) -> None:
@@ -115,8 +154,9 @@ def _show(session: Session, transfer: Transfer) -> None:
     if transfer.HasField("outcome"):
         facts += [("result", phrases.summary(transfer)), ("crc64nvme", transfer.outcome.crc64nvme)]
     if transfer.HasField("error"):
-        facts.append(("error", f"{transfer.error.reason}: {transfer.error.message}"))
-    facts += [("warning", warning) for warning in transfer.warnings]
+        message = rename(transfer.error.message, phrases.names(transfer))
+        facts.append(("error", f"{transfer.error.reason}: {message}"))
+    facts += [("warning", warning) for warning in phrases.warnings(transfer)]
     session.show.facts(facts)
 
 
@@ -171,10 +211,10 @@ def _finish(session: Session, transfer: Transfer) -> Exit | None:
             _show(session, transfer)
         except BrokenPipeError:  # who reads no result still learns by the exit code how the transfer ended
             forget_output()
-    for warning in transfer.warnings:
+    for warning in phrases.warnings(transfer):
         session.show.note(f"warning: {warning}")
     if transfer.HasField("error"):
-        raise from_failure(transfer.error, transfer.name)
+        raise from_failure(transfer.error, transfer.name).renamed(phrases.names(transfer))
     if phrases.state(transfer.state) == "CANCELLED":
         what = "what it had copied stays" if phrases.verb(transfer) == "sync" else "nothing that it wrote is left"
         msg = f"{transfer.name} was cancelled, and {what}"
@@ -216,15 +256,3 @@ def _ways_out(session: Session, name: str) -> str:
     number, same = name.removeprefix("transfers/"), session.settings.as_options()
     resume, cancel = (f"'cropduster transfers {verb} {number}{same}'" for verb in ("resume", "cancel"))
     return f"paused; {resume} lets it go on, {cancel} ends it"
-
-
-def has_ended(session: Session, name: str) -> bool:
-    """Whether a transfer has ended, or is not even known any more."""
-    from client.api import ENDED  # noqa: PLC0415  # gRPC, not for help
-
-    try:
-        return session.client.get_transfer(name).state in ENDED
-    except ServerError as error:
-        if error.reason == Reason.TRANSFER_NOT_FOUND:
-            return True
-        raise

@@ -48,6 +48,15 @@ class LogicalFile:
     expires: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """An object that nobody needs any more; with a `version` it is a stranger's, and that version alone is meant."""
+
+    plane: str
+    key: str
+    version: str = ""
+
+
 def get(c: sa.Connection, name: str) -> LogicalFile:
     """The file of a name; raises FileNotFound."""
     row = c.execute(sa.select(t.files).where(t.files.c.name == normalise(name))).first()
@@ -155,6 +164,25 @@ def rename(c: sa.Connection, name: str, new_name: str) -> LogicalFile:
     return get(c, new)
 
 
+def note_stale_manifest(c: sa.Connection, file: LogicalFile, not_before: float) -> None:
+    """The manifest of a renamed file has to be written again; until a moment the caller is at it."""
+    row = {"generation": file.generation, "name": file.name, "not_before": not_before}
+    c.execute(t.stale_manifests.insert().prefix_with("OR REPLACE"), row)
+
+
+def stale_manifests(c: sa.Connection, moment: float) -> list[str]:
+    """A page of generations whose manifest says an old name, and at which nobody is."""
+    s = t.stale_manifests.c
+    return list(c.execute(sa.select(s.generation).where(s.not_before <= moment).limit(PAGE)).scalars())
+
+
+def forget_stale_manifest(c: sa.Connection, generation: str, name: str | None) -> None:
+    """A manifest says this name now (None: there is no such file any more); one renamed since stays noted."""
+    s = t.stale_manifests.c
+    query = t.stale_manifests.delete().where(s.generation == generation)
+    c.execute(query if name is None else query.where(s.name == name))
+
+
 def drop(c: sa.Connection, name: str, retire_at: float) -> LogicalFile:
     """Take a file out of the catalogue and retire the parts that we own; raises FileNotFound."""
     file = get(c, name)
@@ -184,14 +212,19 @@ def discard(c: sa.Connection, plane: str, keys: Sequence[str], not_before: float
         c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
 
 
+def doom(c: sa.Connection, objects: Sequence[Garbage], not_before: float) -> None:
+    """Enter objects of strangers that the user asked to destroy, each with the version that was meant."""
+    rows = [{"plane": g.plane, "key": g.key, "version": g.version, "not_before": not_before} for g in objects]
+    if rows:
+        c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
+
+
 def _discard(c: sa.Connection, rows: sa.Select[Any]) -> None:
     c.execute(t.garbage.insert().prefix_with("OR REPLACE").from_select(["plane", "key", "not_before"], rows))
 
 
-def due(
-    c: sa.Connection, now: float, planes: Sequence[str], after: tuple[str, str] = ("", "")
-) -> list[tuple[str, str]]:
-    """A page of garbage on `planes` that may be deleted, as (plane, key) in this order, beginning after `after`.
+def due(c: sa.Connection, now: float, planes: Sequence[str], after: tuple[str, str] = ("", "")) -> list[Garbage]:
+    """A page of garbage on `planes` that may be deleted, in order of plane and key, beginning after `after`.
 
     Its time has come, and no running transfer reads it.
     """
@@ -201,11 +234,17 @@ def due(
         .join(t.transfers, t.transfers.c.id == s.transfer)
         .where(s.plane == g.plane, s.key == g.key, t.transfers.c.ended.is_(None))
     )
-    query = sa.select(g.plane, g.key).where(
+    query = sa.select(g.plane, g.key, g.version).where(
         g.plane.in_(planes), sa.tuple_(g.plane, g.key) > sa.tuple_(*map(sa.literal, after)), g.not_before <= now
     )
     query = query.where(~running.exists()).order_by(g.plane, g.key).limit(PAGE)
-    return [(row.plane, row.key) for row in c.execute(query)]
+    return [Garbage(row.plane, row.key, row.version) for row in c.execute(query)]
+
+
+def is_garbage(c: sa.Connection, plane: str, key: str) -> bool:
+    """Whether an object is about to be deleted."""
+    g = t.garbage.c
+    return c.execute(sa.select(g.key).where(g.plane == plane, g.key == key)).first() is not None
 
 
 def discarded(c: sa.Connection, plane: str, home: str) -> bool:
@@ -215,10 +254,12 @@ def discarded(c: sa.Connection, plane: str, home: str) -> bool:
     return c.execute(inside.limit(1)).first() is not None
 
 
-def forget_garbage(c: sa.Connection, rows: Sequence[tuple[str, str]]) -> None:
+def forget_garbage(c: sa.Connection, objects: Sequence[Garbage]) -> None:
     """Objects that are deleted now."""
-    for plane, key in rows:
-        c.execute(t.garbage.delete().where(t.garbage.c.plane == plane, t.garbage.c.key == key))
+    g = t.garbage.c
+    if objects:
+        query = t.garbage.delete().where(g.plane == sa.bindparam("_plane"), g.key == sa.bindparam("_key"))
+        c.execute(query, [{"_plane": one.plane, "_key": one.key} for one in objects])
 
 
 def dead(c: sa.Connection) -> list[str]:
@@ -236,10 +277,10 @@ def forget_parts(c: sa.Connection, generations: Sequence[str]) -> None:
         c.execute(t.file_parts.delete().where(t.file_parts.c.generation == generation))
 
 
-def by_generation(c: sa.Connection, generation: str) -> str | None:
-    """The name that a generation has now, if it is in the catalogue."""
-    found: str | None = c.execute(sa.select(t.files.c.name).where(t.files.c.generation == generation)).scalar()
-    return found
+def by_generation(c: sa.Connection, generation: str) -> LogicalFile | None:
+    """The file of a generation, if it is in the catalogue."""
+    row = c.execute(sa.select(t.files).where(t.files.c.generation == generation)).first()
+    return None if row is None else _file(row)
 
 
 class Catalogue:

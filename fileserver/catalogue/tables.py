@@ -139,8 +139,24 @@ garbage = Table(
     Column("plane", String(64), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("not_before", Float, nullable=False),
+    Column("version", Text, nullable=False, server_default=""),
 )
-"""Objects that we own and nobody needs any more."""
+"""Objects that nobody needs any more.
+
+Where `version` is "" they are ours. Else they are a stranger's, whom the user asked to destroy: that version alone.
+"""
+
+stale_manifests = Table(
+    "stale_manifests",
+    metadata,
+    Column("generation", String(64), primary_key=True),
+    Column("name", String(512), nullable=False),
+    Column("not_before", Float, nullable=False),
+)
+"""Generations whose file was renamed, and whose manifest is still to be written with the new name.
+
+Until `not_before` whoever renamed it is at it.
+"""
 
 sync_objects = Table(
     "sync_objects",

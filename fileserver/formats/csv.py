@@ -18,6 +18,13 @@ from typing import Final
 DEFAULT_MAX_RECORD: Final = 128 * 1024
 SPLITS: Final = ("deduce", "exact", "terminator")
 BOM: Final = b"\xef\xbb\xbf"
+_OPTIONS: Final = {
+    "separators": "--separator",
+    "terminators": "--terminator",
+    "quotes": "--quote",
+    "escapes": "--escape",
+}
+_TYPED: Final = {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x5C: "\\\\", 0x2C: "\\,"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +61,27 @@ def problems(form: Csv) -> dict[str, str]:
     }
     for (first, some), (second, others) in combinations(kinds.items(), 2):
         for token in sorted({*some} & {*others}):
-            found[second] = f"{token!r} is also one of the {first}; a token can mean one thing only"
-    found.update({kind: "an empty token matches everywhere" for kind, tokens in kinds.items() if b"" in tokens})
+            one, other = _OPTIONS[second], _OPTIONS[first]
+            found[second] = f"{one} {shown(token)} is also a {other}; a token can mean one thing only"
+    for kind, tokens in kinds.items():
+        if b"" in tokens:
+            found[kind] = f"{_OPTIONS[kind]}: an empty token matches everywhere"
     if not form.terminators:
-        found["terminators"] = "without one no record ends; the usual are \\n,\\r\\n"
+        found["terminators"] = "--terminator: without one no record ends; the usual are \\n,\\r\\n"
     if form.max_record < 1:
-        found["max_record"] = f"{form.max_record} bytes leave no room for a record; the default is 128 KiB"
+        found["max_record"] = f"--max-record: {form.max_record} leaves no room for a record; the default is 128KiB"
     if form.split not in SPLITS:
-        found["split"] = f"{form.split!r} is not one of {', '.join(SPLITS)}"
+        found["split"] = f"--split {form.split} is not one of {', '.join(SPLITS)}"
     return found
+
+
+def shown(token: bytes) -> str:
+    r"""A token as it is typed after an option: `\n`, `\x00`; a comma alone is itself."""
+    text = token.decode(errors="ignore")
+    is_plain = text.encode() == token and text.strip() and text.isprintable() and not {*text} & {"\\", ","}
+    if is_plain or token == b",":
+        return text
+    return "".join(_TYPED.get(byte) or (chr(byte) if 0x20 < byte < 0x7F else f"\\x{byte:02x}") for byte in token)
 
 
 def strategy(form: Csv) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from fileserver.formats.csv import Csv
-from fileserver.formats.faults import Mismatch, TooLong, excerpt
+from fileserver.formats.faults import Mismatch, TooLong, counted, excerpt
 from fileserver.formats.level import Tokens, level_marks, tokens
 from fileserver.formats.runs import NOWHERE, Bytes, Flags, Places, left_of, positions, right_of, runs
 from fileserver.formats.search import FIRST_WINDOW, Search, Span, Window
@@ -103,7 +103,7 @@ def _proof(form: Csv, simple: Tokens, window: Window) -> int | None:
     votes = np.concatenate((votes, gaps & 1))  # so many quotes come before the stretch, which is outside
     if (votes[places.size :] != votes[:1]).any():
         at = start + max(0, int(edges[gaps[votes[places.size :] != votes[0]][0]]))
-        why = f"a quoted field has no end within {form.max_record} bytes"
+        why = f"a quoted field has no end within {counted(form.max_record, 'byte')}"
         hint = "raise --max-record, or check --quote and --separator"
         raise TooLong(why, at, hint=hint, around=excerpt(window.data, at - window.start))
     return int(votes[0]) if votes.size else None

@@ -35,6 +35,11 @@ class Mismatch(Fault):
     """Tokens or sizes contradict the data."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 byte`, `155 bytes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def excerpt(data: bytes, at: int) -> str:
     """About 60 characters around `data[at]` and a caret below that byte.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fileserver.formats.faults import Mismatch
+from fileserver.formats.faults import Mismatch, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ def check(form: Fixed, size: int) -> None:
     if rest:
         whole = size // form.record_size
         why = (
-            f"{size} bytes are not a multiple of the record size {form.record_size}: "
-            f"{rest} bytes are left after {whole} records"
+            f"its size, {counted(size, 'byte')}, is not a multiple of the record size {form.record_size}: "
+            f"{counted(rest, 'byte')} left after {counted(whole, 'record')}"
         )
         raise Mismatch(why, size - rest, record=whole + 1, hint="give the right size with --format fixed:<record size>")
 

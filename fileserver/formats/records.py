@@ -1,83 +1,18 @@
-"""Records one by one from the beginning of a source, and what else is told from bytes as they pass."""
+"""What bytes tell of their records as they pass: quotes, encoding, a last terminator. Finds no split point."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 from typing_extensions import Buffer
 
-from fileserver.formats import csv, fixed
+from fileserver.formats import csv
 from fileserver.formats.csv import BOM, Csv
-from fileserver.formats.faults import Mismatch, TooLong, excerpt
-from fileserver.formats.fixed import Fixed
-from fileserver.formats.grammar import Grammar
+from fileserver.formats.faults import Mismatch, excerpt
 
 LOOK: Final = 4096
 """How many bytes of the start of a source `look` wants."""
-
-
-class Reader:
-    """Cuts a source into records as its bytes arrive; a record has its terminator.
-
-    Raises, as do its methods:
-        TooLong: no record ends within `max_record` bytes.
-        Mismatch: the source ends inside a record of fixed length.
-    """
-
-    def __init__(self, form: Fixed | Csv) -> None:
-        self._form = csv.unquoted(form) if isinstance(form, Csv) and form.split == "terminator" else form
-        self._grammar = Grammar(self._form) if isinstance(self._form, Csv) else None
-        self._left = b""
-        self._offset = 0
-        self._number = 1
-        self._worth = 0
-
-    def feed(self, data: Buffer) -> Iterator[bytes]:
-        """The records that end in the next bytes of the source."""
-        self._left += bytes(data)
-        if len(self._left) >= self._worth:
-            yield from self._cut(last=False)
-
-    def close(self) -> Iterator[bytes]:
-        """The rest, when the source has ended."""
-        yield from self._cut(last=True)
-        if self._left:
-            if isinstance(self._form, Fixed):
-                fixed.check(self._form, self._offset + len(self._left))
-            yield self._left
-
-    def _cut(self, *, last: bool) -> Iterator[bytes]:
-        place = 0
-        while (end := self._end(place, last=last)) is not None:
-            yield self._left[place:end]
-            self._number += 1
-            place = end
-        self._left, self._offset = self._left[place:], self._offset + place
-        # An open record is looked at again only when there is twice as much of it.
-        self._worth = 2 * len(self._left) if isinstance(self._form, Csv) else 0
-
-    def _end(self, place: int, *, last: bool) -> int | None:
-        form, rest = self._form, len(self._left) - place
-        if isinstance(form, Fixed):
-            return place + form.record_size if rest >= form.record_size else None
-        assert self._grammar is not None
-        end = self._grammar.end(self._left, place, last=last)
-        if end is None and rest > form.max_record + (0 if last else self._grammar.reach):
-            why = f"a record that begins here does not end within {form.max_record} bytes"
-            hint = "raise --max-record, or check --quote and --terminator"
-            around = excerpt(self._left[place : place + LOOK], 0)
-            raise TooLong(why, self._offset + place, record=self._number, hint=hint, around=around)
-        return end
-
-
-def records(form: Fixed | Csv, buffers: Iterable[Buffer]) -> Iterator[bytes]:
-    """The records of a source whose bytes, from its beginning to its end, are `buffers`; raises as `Reader`."""
-    reader = Reader(form)
-    for buffer in buffers:
-        yield from reader.feed(buffer)
-    yield from reader.close()
 
 
 def count_quotes(form: Csv, data: Buffer) -> int:

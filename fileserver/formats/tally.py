@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fileserver.formats.faults import TooLong
+from fileserver.formats.faults import TooLong, counted
 from fileserver.formats.runs import Places
 from fileserver.formats.search import Span
 
@@ -102,5 +102,5 @@ class Tally:
     def _check(self, end: int, record: int, later: int) -> None:
         if 0 <= record < self.horizon and end - record > self._max_record:
             number = self._number + later if self._exact_numbers else 0
-            why = f"a record that begins here does not end within {self._max_record} bytes"
+            why = f"a record that begins here does not end within {counted(self._max_record, 'byte')}"
             raise TooLong(why, record, record=number, hint="raise --max-record, or check --quote and --terminator")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fileserver.formats.csv import Csv
-from fileserver.formats.faults import TooLong, excerpt
+from fileserver.formats.faults import TooLong, counted, excerpt
 from fileserver.formats.search import FIRST_WINDOW, Search, Window
 
 
@@ -38,6 +38,6 @@ def no_end(form: Csv, window: Window, target: int) -> int:
     """The end of the source, after no record end was seen within `max_record` bytes of `target`; else TooLong."""
     if target + form.max_record > window.size:
         return window.size
-    why = f"no record ends within {form.max_record} bytes"
+    why = f"no record ends within {counted(form.max_record, 'byte')}"
     hint = "raise --max-record, or check --terminator and --quote"
     raise TooLong(why, target, hint=hint, around=excerpt(window.data, target - window.start))

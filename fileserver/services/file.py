@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from fileserver.catalogue import files
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import file_message, format_of, location_of, part_message
-from fileserver.services.transfer import page_size
+from fileserver.services.transfer import fitting, page_size
 from fileserver.transfer import ledger
 from fileserver.transfer.custody import Custody
 from fileserver.v1 import file_pb2 as pb
@@ -21,6 +22,24 @@ from planes.plane import Info
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
+def _after(token: str, file: files.LogicalFile) -> int:
+    """The number of the part behind which a page begins.
+
+    Raises:
+        InvalidSpec: the token is none of ours.
+        Changed: it is of a file that had this name before.
+    """
+    if not token:
+        return 0
+    generation, _, number = token.partition(" ")
+    if not number.isdecimal():
+        msg = "the page token is not one of ours; start again without it"
+        raise InvalidSpec(msg, {"page_token": msg})
+    if generation != file.generation:
+        raise files.replaced(file.name)
+    return int(number)
+
+
 class FileServicer(FileServiceServicer):
     """The catalogue on the wire."""
 
@@ -29,13 +48,24 @@ class FileServicer(FileServiceServicer):
         self._planes = planes
 
     async def GetFile(self, request: pb.GetFileRequest, context: Any) -> pb.GetFileResponse:
-        """One file with its parts."""
-        file = await self._custody.catalogue.get(request.name)
-        parts = await self._custody.catalogue.all_parts(file.generation)
-        store = self._custody.catalogue.store
-        sources = await store.read(lambda c: ledger.sources(c, file.transfer))
-        uris = {p.number: self._uri(p) for p in parts} if request.uris else {}
-        return pb.GetFileResponse(file=file_message(file, parts, sources, uris))
+        """One file with its parts, all or a page of them."""
+        catalogue = self._custody.catalogue
+        file = await catalogue.get(request.name)
+        after = _after(request.page_token, file)
+        if request.page_size > 0 or after:
+            parts = (await catalogue.parts(file.generation, after))[: page_size(request.page_size)]
+            if not parts:
+                raise files.replaced(file.name)
+        else:
+            parts = await catalogue.all_parts(file.generation)
+        sources = [] if after else await catalogue.store.read(lambda c: ledger.sources(c, file.transfer))
+        more = f"{file.generation} {parts[-1].number}" if parts[-1].number < file.part_count else ""
+
+        def shown() -> pb.GetFileResponse:
+            uris = {p.number: self._uri(p) for p in parts} if request.uris else {}
+            return pb.GetFileResponse(file=file_message(file, parts, sources, uris), next_page_token=more)
+
+        return fitting(await asyncio.to_thread(shown), f"the file {file.name} with all its parts", "page_size")
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
         """Files whose name matches a mask."""
@@ -91,6 +121,8 @@ class FileServicer(FileServiceServicer):
             return ""
         if ticket.kind == "s3":
             return f"s3://{ticket.location['bucket']}/{ticket.location['key']}"
+        if ticket.kind == "azure":
+            return f"az://{ticket.location['container']}/{ticket.location['blob']}"
         if ticket.kind == "posix":
             return Path(ticket.location["root"], part.key).as_uri()
         return ""

@@ -9,11 +9,13 @@ from typing import Any
 from fileserver.errors import InvalidSpec, TransferNotFound
 from fileserver.services.shapes import format_of
 from fileserver.services.transfer import id_of
+from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Source
 from fileserver.v1 import part_pb2 as pb
 from fileserver.v1.part_pb2_grpc import PartServiceServicer
+from planes.errors import Unsupported
 
 _EVERY = 1.0  # seconds between two messages of progress
 
@@ -46,6 +48,13 @@ class PartServicer(PartServiceServicer):
             yield pb.PushResponse(progress=progress)
 
     async def _fill(self, segment: pb.Segment) -> AsyncIterator[pb.SegmentProgress]:
+        """Move a segment and tell how far it is.
+
+        Raises:
+            TransferNotFound, InvalidSpec: there is nothing to move.
+            Unsupported: the provider will not copy from the plane that the facts name; the bytes have to travel.
+            Error: what the planes raise.
+        """
         transfer = id_of(segment.transfer)
         record, _ = await self._jobs.get(transfer)
         if record.ended is not None or record.wish:
@@ -59,7 +68,10 @@ class PartServicer(PartServiceServicer):
             while not work.done():
                 await asyncio.wait({work}, timeout=_EVERY)
                 yield _progress(live, done=False)
-            work.result()
+            try:
+                work.result()
+            except RouteRefused as refused:
+                raise Unsupported(refused.why, plane=refused.plane) from refused
             yield _progress(live, done=True)
         finally:
             work.cancel()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import ValidationError
 
 from fileserver.auth import allow
 from fileserver.calls import Context
@@ -12,14 +15,21 @@ from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.log import strike
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from planes.azure_settings import AzureSettings
 from planes.errors import Refused
+from planes.limited import LimitedPlane
+from planes.opening import open_plane
 from planes.plane import Info
 from planes.posix import PosixSettings
+from planes.retrying import Patience
 from planes.s3_settings import S3Settings
-from planes.settings import PlaneSettings
+from planes.settings import PlaneLimits, PlaneSettings
+from planes.wrapped import find
 
 PAGE = 100
 LARGEST_PAGE = 1000
+
+_PATIENCE: Final = Patience(attempts=2, seconds=2.0, throttled=10.0)
 
 
 class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
@@ -43,15 +53,48 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         return plane_pb2.GetPlaneResponse(plane=self._describe(request.name))
 
     async def CheckPlane(self, request: plane_pb2.CheckPlaneRequest, context: Context) -> plane_pb2.CheckPlaneResponse:
-        """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises."""
-        from planes.check import check  # noqa: PLC0415 - asked for by hand, now and then
+        """Try the contract on a plane; raises PlaneNotFound, and nothing of what the plane raises.
 
-        self._planes.settings(request.name)
-        results = [
-            plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail)
-            async for r in check(self._planes.plane(request.name))
-        ]
+        The plane is opened anew for it, with little patience: who asks whether it works does not want to wait until
+        it does.
+        """
+        from planes.check import CheckResult, check  # noqa: PLC0415 - asked for by hand, now and then
+
+        settings = self._planes.settings(request.name)
+        try:
+            plane = open_plane(request.name, settings, _PATIENCE)
+        except Refused as error:
+            found = [CheckResult("open", ok=False, detail=error.message, reason=error.reason)]
+        else:
+            try:
+                found = [result async for result in check(plane)]
+            finally:
+                await plane.aclose()
+        results = [plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail, reason=r.reason) for r in found]
         return plane_pb2.CheckPlaneResponse(results=results, ok=all(r.ok for r in results))
+
+    async def UpdateLimits(
+        self, request: plane_pb2.UpdateLimitsRequest, context: Context
+    ) -> plane_pb2.UpdateLimitsResponse:
+        """Other limits until this server ends; those that are not set stay.
+
+        Raises:
+            InvalidSpec: a limit out of its range.
+            PlaneNotFound: no such plane is configured.
+            Refused: its configuration cannot work.
+        """
+        self._planes.settings(request.name)
+        limited = find(self._planes.plane(request.name), LimitedPlane)
+        assert limited is not None, "every configured plane is decorated"
+        given = {field.name: value for field, value in request.ListFields() if field.name != "name"}
+        try:
+            limits = PlaneLimits.model_validate(limited.pace.limits.model_dump() | given)
+        except ValidationError as error:
+            wrong = {str(each["loc"][0]): each["msg"] for each in error.errors(include_url=False)}
+            msg = f"the limits of plane {request.name} can't be changed like this"
+            raise InvalidSpec(msg, wrong) from None
+        limited.change(limits)
+        return plane_pb2.UpdateLimitsResponse(plane=self._describe(request.name))
 
     async def ListObjects(
         self, request: plane_pb2.ListObjectsRequest, context: Context
@@ -80,16 +123,23 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
     def _describe(self, name: str) -> plane_pb2.Plane:
         settings = self._planes.settings(name)
         checksums: list[str] = []
+        limits, now, wait = settings.limits, settings.limits.requests, Duration()
         with suppress(Refused):  # its secret is missing, say: the plane is listed all the same, CheckPlane tells why
-            checksums = sorted(self._planes.plane(name).capabilities.checksums)
+            plane = self._planes.plane(name)
+            checksums = sorted(plane.capabilities.checksums)
+            if limited := find(plane, LimitedPlane):
+                limits, now = limited.pace.limits, limited.pace.requests
+                wait.FromMilliseconds(round(1000 * limited.pace.waits))
         return plane_pb2.Plane(
             name=name,
             type=settings.type,
             category=settings.category,
             location=_location(settings),
             default_parts=settings.default_parts,
-            requests=settings.limits.requests,
-            bytes_per_second=settings.limits.bytes_per_second,
+            requests=limits.requests,
+            bytes_per_second=limits.bytes_per_second,
+            requests_now=now,
+            wait=wait,
             checksums=checksums,
             native_copy=True,  # every provider that we have
         )
@@ -102,6 +152,9 @@ def _location(settings: PlaneSettings) -> str:
     if isinstance(settings, S3Settings):
         at = f" at {strike(settings.endpoint)}" if settings.endpoint else ""
         return f"s3://{settings.bucket}/{settings.prefix}{at}"
+    if isinstance(settings, AzureSettings):
+        at = f" at {strike(settings.account_url)}" if settings.account_url else ""
+        return f"az://{settings.container}/{settings.prefix}{at}"
     return "memory of this process"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
+
+from fileserver.calls import LARGEST
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import plan_message, spec_of, transfer_message
 from fileserver.services.sync_shapes import page_message, totals_message
@@ -14,6 +18,9 @@ from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.spec import Sync
 from fileserver.v1 import transfer_pb2 as pb
 from fileserver.v1.transfer_pb2_grpc import TransferServiceServicer
+from planes.errors import Unsupported
+
+M = TypeVar("M", bound=Message)
 
 PAGE = 100
 MOST = 1000
@@ -33,7 +40,9 @@ class TransferServicer(TransferServiceServicer):
             plan = pb.Plan(sync=totals_message(compared), warnings=compared.warnings)
             return pb.CreateTransferResponse(plan=plan)
         if request.validate_only:
-            return pb.CreateTransferResponse(plan=plan_message(await self._jobs.draw(spec)))
+            drawing = await self._jobs.draw(spec)
+            plan = await asyncio.to_thread(plan_message, drawing)
+            return fitting(pb.CreateTransferResponse(plan=plan), "the plan", "a transfer without --dry-run")
         record = await self._jobs.create(spec, request.request_id)
         return pb.CreateTransferResponse(transfer=transfer_message(record))
 
@@ -78,6 +87,19 @@ class TransferServicer(TransferServiceServicer):
     async def ResumeTransfer(self, request: pb.ResumeTransferRequest, context: Any) -> pb.ResumeTransferResponse:
         """Lets a paused transfer go on."""
         return pb.ResumeTransferResponse(transfer=transfer_message(await self._jobs.resume(id_of(request.name))))
+
+
+def fitting(answer: M, what: str, way_out: str) -> M:
+    """The answer, if one message can hold it.
+
+    Raises:
+        Unsupported: it cannot.
+    """
+    size = answer.ByteSize()
+    if size > LARGEST:
+        msg = f"{what} would be an answer of {size} bytes, more than the {LARGEST} of one message; use {way_out}"
+        raise Unsupported(msg, size=str(size))
+    return answer
 
 
 def id_of(name: str) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+_WASTE: Final = 4  # a free buffer serves a request for a quarter of its size
+_SMALL: Final = 1 << 20  # and one up to this serves any
 
 
 class Buffers:
-    """Hands out buffers of up to `limit` bytes in all; who asks for more waits.
+    """Hands out buffers of `limit` bytes in all, free ones included; who asks for more waits, in the order of coming.
 
     A buffer larger than the whole budget is handed out alone. Free buffers are kept and used again: fresh ones would
     cost a page fault for every 4 KiB.
@@ -18,31 +23,67 @@ class Buffers:
         self._limit = limit
         self._used = 0
         self._free: list[bytearray] = []
-        self._room = asyncio.Condition()
+        self._waiting: deque[tuple[int, asyncio.Future[bytearray]]] = deque()
+
+    @property
+    def held(self) -> int:
+        """Bytes of all buffers, those in use and the free ones."""
+        return self._used + sum(map(len, self._free))
 
     @asynccontextmanager
     async def take(self, size: int) -> AsyncIterator[memoryview]:
         """A view of exactly `size` bytes (content arbitrary) until the block ends."""
-        async with self._room:
-            await self._room.wait_for(lambda: not self._used or self._used + size <= self._limit)
-            self._used += size
-            buffer = self._fitting(size)
+        buffer = None if self._waiting else self._fitting(size)
+        if buffer is None:
+            buffer = await self._wait(size)
         view = memoryview(buffer)[:size]
         try:
             yield view
         finally:
             view.release()
-            async with self._room:
-                self._used -= size
-                self._free.append(buffer)
-                while sum(map(len, self._free)) + self._used > self._limit and self._free:
-                    self._free.pop(0)
-                self._room.notify_all()
+            self._give_back(buffer)
 
-    def _fitting(self, size: int) -> bytearray:
-        fitting = [b for b in self._free if size <= len(b) <= max(4 * size, 1 << 20)]
-        if not fitting:
-            return bytearray(size)
-        best = min(fitting, key=len)
-        self._free = [b for b in self._free if b is not best]
+    async def _wait(self, size: int) -> bytearray:
+        place: asyncio.Future[bytearray] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, place))
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove((size, place))
+                self._serve()  # who came later may need less
+            else:  # served at the very moment of the cancellation
+                self._give_back(place.result())
+            raise
+
+    def _give_back(self, buffer: bytearray) -> None:
+        self._used -= len(buffer)
+        if self.held + len(buffer) <= self._limit:
+            self._free.append(buffer)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting:
+            size, place = self._waiting[0]
+            if not place.done():
+                buffer = self._fitting(size)
+                if buffer is None:
+                    return
+                place.set_result(buffer)
+            self._waiting.popleft()
+
+    def _fitting(self, size: int) -> bytearray | None:
+        """A buffer of at least `size` bytes, counted as used; None if there is no room for it now."""
+        fitting = [b for b in self._free if size <= len(b) <= max(_WASTE * size, _SMALL)]
+        if fitting:
+            best = min(fitting, key=len)
+            self._free = [b for b in self._free if b is not best]
+        elif self._used and self._used + size > self._limit:
+            return None
+        else:
+            while self._free and self.held + size > self._limit:
+                self._free.pop(0)
+            best = bytearray(size)
+        self._used += len(best)
         return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
 from fileserver.transfer.spec import format_from_json
+from fileserver.transfer.together import first_of
 from planes import checksum
 from planes.errors import Refused, Unsupported
 from planes.pack import Step
@@ -87,7 +89,7 @@ class Executor:
                         stored = {s.receipt.number for s in have.get(row.part.number, ())}
                         self._begin(group, work, segment, row, stored)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_of(group) from None
         finally:
             receipts.cancel()
             await asyncio.wait({receipts})
@@ -162,7 +164,9 @@ class _Filling:
                 (extent,) = row.part.pieces
                 assert isinstance(extent, Extent)
                 ticket = await self._ticket(extent.plane, extent.on_plane)
-                receipt = await _by_route(extent.plane, self.target.copy(key, ticket, upload_id=name, replace=over))
+                url = partial(self._executor.plane(extent.plane).presign, ticket)
+                copy = self.target.copy(key, ticket, upload_id=name, replace=over, url=url)
+                receipt = await _by_route(extent.plane, copy)
             else:
                 async with self._executor.buffers.take(step.size) as buffer:
                     await self._read(step, buffer)
@@ -178,8 +182,9 @@ class _Filling:
         piece = step.pieces[0]
         assert piece.extent is not None
         ticket = await self._ticket(piece.source, piece.extent)
-        extent = piece.extent
-        return await _by_route(piece.source, upload.copy(step.number, step.offset, ticket, extent.start, extent.end))
+        extent, url = piece.extent, partial(self._executor.plane(piece.source).presign, ticket)
+        copy = upload.copy(step.number, step.offset, ticket, extent.start, extent.end, url)
+        return await _by_route(piece.source, copy)
 
     async def _put(self, upload: Upload, step: Step) -> tuple[StepReceipt, int | None]:
         if self.target.capabilities.pours and len(step.pieces) == 1 and step.pieces[0].extent is not None:
@@ -300,11 +305,3 @@ async def _by_route(plane: str, copy: Coroutine[None, None, StepReceipt]) -> Ste
         if type(error) not in {Refused, Unsupported}:  # a full disk refuses the bytes, not the route
             raise
         raise RouteRefused(plane, error.message) from error
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first leaf: the others are its echoes or would say the same."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    return inner

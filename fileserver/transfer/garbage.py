@@ -1,16 +1,18 @@
-"""Objects that we own and nobody needs any more: entered, and deleted when their time has come."""
+"""Objects that nobody needs any more: deleted when their time has come, whatever dies in between."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from fileserver.catalogue import files
+from fileserver.catalogue.files import Garbage
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
-from planes.errors import Error
+from planes.errors import Error, NotFound
 
 AT_ONCE: Final = 8
 """Deletes in flight on each plane."""
@@ -33,6 +35,14 @@ async def collect(store: Store, planes: Configured, now: float) -> int:
     return sum(counts)
 
 
+async def destroy(store: Store, planes: Configured, objects: Sequence[Garbage]) -> list[Error]:
+    """Delete these objects, which are garbage, now; returns why some are still there. `collect` tries those again."""
+    work = {name: _Plane(store, planes, name) for name in dict.fromkeys(g.plane for g in objects)}
+    for name, plane in work.items():
+        await plane.delete([g for g in objects if g.plane == name])
+    return [error for plane in work.values() for error in plane.failures]
+
+
 class _Plane:
     """One plane during one collection."""
 
@@ -40,30 +50,41 @@ class _Plane:
         self._store = store
         self._planes = planes
         self._name = name
-        self._failures = 0
+        self.failures: list[Error] = []
 
     async def collect(self, now: float) -> int:
         count, after = 0, (self._name, "")
-        while self._failures < _FAILURES:
+        while len(self.failures) < _FAILURES:
             page = await self._store.read(lambda c, after=after: files.due(c, now, [self._name], after))  # type: ignore[misc]
             if not page:
                 break
-            gate = asyncio.Semaphore(AT_ONCE)
-            gone = [key for key in await asyncio.gather(*(self._delete(key, gate) for _, key in page)) if key]
-            rows = [(self._name, key) for key in gone]
-            await self._store.write(lambda c, rows=rows: files.forget_garbage(c, rows))  # type: ignore[misc]
-            count, after = count + len(rows), page[-1]
+            count += await self.delete(page)
+            after = (page[-1].plane, page[-1].key)
         return count
 
-    async def _delete(self, key: str, gate: asyncio.Semaphore) -> str:
-        """Delete one object; returns its key, "" if it is still there."""
+    async def delete(self, page: Sequence[Garbage]) -> int:
+        """Delete objects and forget them; returns how many."""
+        gate = asyncio.Semaphore(AT_ONCE)
+        tried = await asyncio.gather(*(self._delete(one, gate) for one in page))
+        gone = [one for one, is_gone in zip(page, tried, strict=True) if is_gone]
+        await self._store.write(lambda c: files.forget_garbage(c, gone))
+        return len(gone)
+
+    async def _delete(self, one: Garbage, gate: asyncio.Semaphore) -> bool:
+        """Delete one object; returns whether it has not to be looked at again."""
         async with gate:
-            if self._failures >= _FAILURES:
-                return ""
+            if len(self.failures) >= _FAILURES:
+                return False
             try:
-                await self._planes.plane(self._name).delete(key)
+                plane = self._planes.plane(self._name)
+                if one.version and (await plane.stat(one.key)).version != one.version:
+                    log.warning("not deleted: it was written again since that was asked", plane=self._name, key=one.key)
+                    return True
+                await plane.delete(one.key)
+            except NotFound:
+                return True
             except Error as error:
-                self._failures += 1
-                log.warning("garbage stays for now", plane=self._name, key=key, error=error.message)
-                return ""
-            return key
+                self.failures.append(error)
+                log.warning("garbage stays for now", plane=self._name, key=one.key, error=error.message)
+                return False
+            return True

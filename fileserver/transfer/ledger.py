@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
-from fileserver.errors import TargetBusy, TransferNotFound
+from fileserver.errors import InvalidSpec, TargetBusy, TransferNotFound
 from fileserver.transfer.manifest import Part, Source, pieces_from_json, pieces_to_json
 from fileserver.transfer.record import Done, PartRow, Plan, Progress, Record, Segment, StoredStep
 from planes import checksum
 from planes.plane import StepReceipt
+
+_NAMES: Final = 500  # in one statement
 
 
 def create(c: sa.Connection, record: Record, request_id: str, target: str) -> Record:
@@ -127,21 +130,27 @@ def stand_still(c: sa.Connection, transfer: str, now: float, progress: dict[str,
     return record.wish
 
 
-def next_run(c: sa.Connection, transfer: str, now: float) -> Record:
-    """Count a run that could not end well, so that the next one is another job for the engine."""
+def run_again(c: sa.Connection, transfer: str, run: int, now: float, *, new: bool) -> Record | None:
+    """The transfer, if a run of it should be at work, and still is its newest; None if it ended or stands still.
+
+    `new` counts the run, which could not end well, so that the next one is another job for the engine.
+    """
     record = get(c, transfer)
-    _wake(c, record, record.state, record.wish, now)
+    if record.ended is not None or record.state == "PAUSED" or record.run != run:
+        return None
+    if new:
+        _wake(c, record, record.state, record.wish, now)
     return get(c, transfer)
 
 
 def end(c: sa.Connection, transfer: str, now: float, state: str, *, clean: bool = True, **values: Any) -> None:
     """End a transfer: its target is free, its work is forgotten; sources and outcome stay.
 
-    Where the clean-up left something (not `clean`), parts and their tokens stay for a later one.
+    Where the clean-up left something (not `clean`), parts, their tokens and receipts stay for a later one.
     """
     update(c, transfer, now, state=state, ended=now, wish="", **values)
     c.execute(t.reservations.delete().where(t.reservations.c.transfer == transfer))
-    for table in (t.steps, t.segments, t.parts) if clean else (t.steps, t.segments):
+    for table in (t.segments, t.steps, t.parts) if clean else (t.segments,):
         c.execute(table.delete().where(table.c.transfer == transfer))
 
 
@@ -166,7 +175,8 @@ def forget_before(c: sa.Connection, moment: float) -> list[Record]:
 def save_sources(c: sa.Connection, transfer: str, sources: Sequence[Source]) -> None:
     """Replace the sources of a transfer."""
     c.execute(t.sources.delete().where(t.sources.c.transfer == transfer))
-    rows = [
+    numbered = enumerate(sources, 1)
+    while page := [
         {
             "transfer": transfer,
             "number": number,
@@ -176,20 +186,32 @@ def save_sources(c: sa.Connection, transfer: str, sources: Sequence[Source]) -> 
             "version": s.version,
             "checksums": {kind: checksum.to_hex(value, kind) for kind, value in s.checksums.items()},
         }
-        for number, s in enumerate(sources, 1)
-    ]
-    if rows:
-        c.execute(t.sources.insert(), rows)
+        for number, s in islice(numbered, PAGE)
+    ]:
+        c.execute(t.sources.insert(), page)
 
 
 def sources(c: sa.Connection, transfer: str, after: int = 0, limit: int = PAGE) -> list[Source]:
     """One page of a transfer's sources in order."""
     s = t.sources.c
     query = sa.select(t.sources).where(s.transfer == transfer, s.number > after).order_by(s.number).limit(limit)
-    return [
-        Source(r.plane, r.key, r.size, r.version, {k: checksum.from_hex(v) for k, v in r.checksums.items()})
-        for r in c.execute(query)
-    ]
+    return [_source(r) for r in c.execute(query)]
+
+
+def sources_of(c: sa.Connection, transfer: str, objects: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Source]:
+    """The sources of a transfer that are among these objects, by plane and key."""
+    by_plane: dict[str, list[str]] = {}
+    for plane, key in objects:
+        by_plane.setdefault(plane, []).append(key)
+    s = t.sources.c
+    found: dict[tuple[str, str], Source] = {}
+    for plane, keys in by_plane.items():
+        for at in range(0, len(keys), _NAMES):
+            query = sa.select(t.sources).where(
+                s.transfer == transfer, s.plane == plane, s.key.in_(keys[at : at + _NAMES])
+            )
+            found |= {(r.plane, r.key): _source(r) for r in c.execute(query)}
+    return found
 
 
 def clear_manifest(c: sa.Connection, transfer: str) -> None:
@@ -230,9 +252,12 @@ def forget_receipts(c: sa.Connection, transfer: str) -> None:
 
 
 def segment(c: sa.Connection, transfer: str, number: int) -> tuple[Segment, bool]:
-    """A segment and whether it is done."""
+    """A segment and whether it is done; raises InvalidSpec if the transfer has no such segment."""
     s = t.segments.c
-    r = c.execute(sa.select(t.segments).where(s.transfer == transfer, s.number == number)).one()
+    r = c.execute(sa.select(t.segments).where(s.transfer == transfer, s.number == number)).first()
+    if r is None:
+        msg = f"transfer {transfer} has no segment {number}"
+        raise InvalidSpec(msg, {"segment.number": msg}, transfer=transfer)
     return Segment(r.number, r.first_part, r.last_part, r.first_step, r.last_step, r.size), r.done
 
 
@@ -253,21 +278,28 @@ def parts(c: sa.Connection, transfer: str, first: int = 1, last: int | None = No
 
 def set_tokens(c: sa.Connection, transfer: str, tokens: dict[int, str]) -> None:
     """Record the uploads of parts before a byte moves."""
-    for number, token in tokens.items():
-        _set_part(c, transfer, number, token=token)
+    _set_parts(c, transfer, [{"_number": number, "token": token} for number, token in tokens.items()])
 
 
 def parts_done(c: sa.Connection, transfer: str, done: Sequence[Done]) -> None:
     """These parts are committed."""
-    for d in done:
-        values = {"crc64nvme": _hex(d.crc64nvme), "other": _hex(d.other, 8)}
-        _set_part(c, transfer, d.number, **values, compared=d.compared, version=d.version, done=True)
+    rows = [
+        {
+            "_number": d.number,
+            "crc64nvme": _hex(d.crc64nvme),
+            "other": _hex(d.other, 8),
+            "compared": d.compared,
+            "version": d.version,
+            "done": True,
+        }
+        for d in done
+    ]
+    _set_parts(c, transfer, rows)
 
 
 def parts_compared(c: sa.Connection, transfer: str, numbers: Sequence[int]) -> None:
     """These parts equal a value that did not come from the write."""
-    for number in numbers:
-        _set_part(c, transfer, number, compared=True)
+    _set_parts(c, transfer, [{"_number": number, "compared": True} for number in numbers])
 
 
 def add_steps(c: sa.Connection, transfer: str, stored: Sequence[StoredStep]) -> None:
@@ -308,9 +340,18 @@ def steps(
     return found
 
 
-def _set_part(c: sa.Connection, transfer: str, number: int, **values: Any) -> None:
-    p = t.parts.c
-    c.execute(t.parts.update().where(p.transfer == transfer, p.number == number).values(**values))
+def _set_parts(c: sa.Connection, transfer: str, rows: list[dict[str, Any]]) -> None:
+    """Set columns of parts, the same of each; `_number` says which part a row is about."""
+    if rows:
+        p = t.parts.c
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in rows[0] if name != "_number"}
+        c.execute(
+            t.parts.update().where(p.transfer == transfer, p.number == sa.bindparam("_number")).values(**values), rows
+        )
+
+
+def _source(r: Any) -> Source:
+    return Source(r.plane, r.key, r.size, r.version, {k: checksum.from_hex(v) for k, v in r.checksums.items()})
 
 
 def _part(r: Any) -> PartRow:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fileserver.errors import Cancelled
 from fileserver.transfer.record import Progress
@@ -14,6 +14,7 @@ from fileserver.transfer.record import Progress
 T = TypeVar("T")
 
 _SPAN: Final = 10.0  # seconds that a rate looks back
+_OFTEN: Final = 0.1  # seconds between two looks of those who watch counters: every step would keep the store busy
 _LEAST: Final = 0.2  # seconds without which a rate says nothing
 
 
@@ -43,6 +44,7 @@ class Live:
         self._idle.set()
         self._halt = asyncio.Event()
         self._changed = asyncio.Event()
+        self._announced = monotonic()
         self._marks: deque[tuple[float, int]] = deque([(monotonic(), self.done)])
 
     @property
@@ -67,7 +69,7 @@ class Live:
             self._halt.set()
         else:
             self._halt.clear()
-        self.touch()
+        self.announce()
 
     def go_on(self, wish: str) -> None:
         """Forget a wish that has been fulfilled, if no other has taken its place."""
@@ -90,7 +92,13 @@ class Live:
         await self._idle.wait()
 
     def touch(self) -> None:
-        """Wake those who watch."""
+        """Counters have moved: wake those who watch, now and then."""
+        if monotonic() - self._announced >= _OFTEN:
+            self.announce()
+
+    def announce(self) -> None:
+        """Wake those who watch: there is more to see than counters."""
+        self._announced = monotonic()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -110,20 +118,35 @@ class Live:
             raise Paused
 
     async def until_stopped(self, work: Coroutine[None, None, T]) -> T:
-        """Run `work`, or cancel it, wait for its end and raise, as soon as a stop is asked."""
+        """Run `work`, or cancel it, wait for its end and raise, as soon as a stop is asked.
+
+        A stop that is taken back before anything was cancelled is none; one that is taken back later still is, because
+        the work is gone.
+
+        Raises:
+            Cancelled, Paused: as `check` does.
+        """
         task = asyncio.ensure_future(work)
-        halt = asyncio.ensure_future(self._halt.wait())
         try:
-            await asyncio.wait({task, halt}, return_when=asyncio.FIRST_COMPLETED)
+            await self._ended_or_asked(task)
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task})
             if not task.cancelled():
                 return task.result()
             self.check()
-            raise asyncio.CancelledError
+            raise Paused
         finally:
-            halt.cancel()
             if not task.done():  # this coroutine itself is being cancelled
                 task.cancel()
                 await asyncio.wait({task})
+
+    async def _ended_or_asked(self, task: asyncio.Future[T]) -> None:
+        """Wait until a task has ended or a stop is asked."""
+        while not task.done() and not self.wish:
+            halt = asyncio.ensure_future(self._halt.wait())
+            both: set[asyncio.Future[Any]] = {task, halt}
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                halt.cancel()

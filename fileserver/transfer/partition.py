@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from fileserver import errors
 from fileserver.configured import where
@@ -27,6 +27,7 @@ from fileserver.formats.level import tokens
 from fileserver.formats.search import Search, Span
 from fileserver.formats.tally import Tally
 from fileserver.transfer.manifest import Source
+from fileserver.transfer.together import side_by_side
 
 Read = Callable[[int, int, int], Awaitable[bytes | memoryview]]
 """Bytes [start, end) of the source with this index."""
@@ -38,8 +39,6 @@ _RANGES: Final = 3  # of one source in memory
 _SCANS: Final = 4  # sources scanned side by side
 _TAIL: Final = 4096
 _INLINE: Final = 1024 * 1024  # larger windows are looked at in a thread
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,6 @@ def targets(total: int, parts: int) -> tuple[int, ...]:
     if total < parts:
         return tuple(k * total // parts for k in range(parts))
     return tuple(k * (total // parts) for k in range(parts))
-
-
-def targets_by_size(total: int, part_size: int) -> tuple[int, ...]:
-    """The same for parts of `part_size` bytes; the last is the rest, and there is always one."""
-    return tuple(range(0, total, part_size)) or (0,)
 
 
 async def partition(sources: Sequence[Source], form: Fixed | Csv, targets: Sequence[int], read: Read) -> Points:
@@ -136,14 +130,14 @@ class _Partition:
         split, warning = csv.strategy(self._form)
         warnings = [warning] if warning else []
         try:
-            await _side_by_side(range(len(self._sources)), self._look, _SEARCHES)
+            await side_by_side(range(len(self._sources)), self._look, _SEARCHES)
             starts = [0, *accumulate(source.size for source in self._sources)]
             asked = list(self._asked(starts, targets))
             if split != "exact":
-                await _side_by_side(asked, self._search(split), self._width())
+                await side_by_side(asked, self._search(split), self._width())
             open_ones = [one for one in asked if one.answer is None]
             if open_ones:
-                await _side_by_side(self._groups(asked), self._scan, _SCANS)
+                await side_by_side(self._groups(asked), self._scan, _SCANS)
             if split == "deduce" and open_ones:
                 warnings.append(self._fallback(open_ones))
                 split = "exact" if len(open_ones) == len(asked) else split
@@ -298,19 +292,3 @@ def _error(fault: faults.Fault, source: Source) -> errors.RecordTooLong | errors
     if fault.around:
         message += f"\n{fault.around}"
     return kind(message, plane=source.plane, key=source.key, offset=str(fault.offset))
-
-
-async def _side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[None]], width: int) -> None:
-    """Await `work` for all items, `width` at a time; the first error ends it."""
-    left = iter(items)
-
-    async def worker() -> None:
-        for item in left:
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(width):
-                group.create_task(worker())
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None

@@ -104,27 +104,34 @@ def _whole(source: Source) -> Extent:
     return Extent(source.plane, source.key, source.version, 0, source.size, source.size)
 
 
-def segments(parts: Iterator[tuple[Part, list[Step]]], total: int) -> Iterator[Segment]:
-    """Group parts into segments of max(1 GiB, total/1000) bytes: small parts together, large ones alone in runs."""
-    most = max(GIB, total // 1000)
-    number = 0
-    run: list[Part] = []
-    held = 0
-    for part, steps in parts:
-        if run and (part.size > most or held + part.size > most or len(run) == SMALL_TOGETHER):
-            number += 1
-            yield Segment(number, run[0].number, run[-1].number, 0, 0, held)
-            run, held = [], 0
-        if part.size <= most:
-            run.append(part)
-            held += part.size
-            continue
+class Segments:
+    """Groups parts into segments of max(1 GiB, total/1000) bytes: small parts together, large ones alone in runs."""
+
+    def __init__(self, total: int) -> None:
+        self._most = max(GIB, total // 1000)
+        self._number = 0
+        self._run: list[Part] = []
+        self._held = 0
+
+    def add(self, part: Part, steps: Sequence[Step]) -> Iterator[Segment]:
+        """The segments that are full with the next part."""
+        if part.size > self._most or self._held + part.size > self._most or len(self._run) == SMALL_TOGETHER:
+            yield from self.rest()
+        if part.size <= self._most:
+            self._run.append(part)
+            self._held += part.size
+            return
         first, size = steps[0].number, 0
         for step in steps:
             size += step.size
-            if size >= most or step is steps[-1]:
-                number += 1
-                yield Segment(number, part.number, part.number, first, step.number, size)
+            if size >= self._most or step is steps[-1]:
+                self._number += 1
+                yield Segment(self._number, part.number, part.number, first, step.number, size)
                 first, size = step.number + 1, 0
-    if run:
-        yield Segment(number + 1, run[0].number, run[-1].number, 0, 0, held)
+
+    def rest(self) -> Iterator[Segment]:
+        """The segment of the parts that are left, if there are any."""
+        if self._run:
+            self._number += 1
+            yield Segment(self._number, self._run[0].number, self._run[-1].number, 0, 0, self._held)
+            self._run, self._held = [], 0

@@ -5,9 +5,11 @@ The same drawing serves a transfer and `--dry-run`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fileserver.catalogue import files
@@ -16,12 +18,13 @@ from fileserver.catalogue.names import normalise, part_key
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
-from fileserver.formats.csv import Csv
+from fileserver.formats.csv import Csv, shown
 from fileserver.transfer import plan, survey
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
 from fileserver.transfer.sync_plan import target_of
+from fileserver.transfer.together import side_by_side
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:  # brings numpy, which a server should not load before the fir
     from fileserver.transfer.partition import Points, Read
 
 MOST_PARTS: Final = 100_000
+
+_NOTES: Final = 20  # sources that are named one by one
 
 HEADERS: Final = "a header line stays where it is: only the part that holds the start of a source has it"
 
@@ -77,17 +82,7 @@ class Planner:
         stream = plan.Stream(sources, endings)
         count = self._count(stream.size, verb.parts, verb.part_size, plane)
         if verb.no_split:
-            return self._drawn(
-                spec,
-                target,
-                sources,
-                lambda: plan.deal(stream, count, lambda n: target.key(n, count)),
-                count,
-                split="none",
-                form=verb.format,
-                added=sum(map(len, endings)),
-                warnings=notes,
-            )
+            return await self._dealt(spec, target, stream, count, verb.format, notes)
         if verb.format is None:
             msg = "no format: add --format fixed:<record size> or --format csv, or deal whole files with --no-split"
             raise InvalidSpec(msg, {"spec.spray.format": msg})
@@ -101,7 +96,8 @@ class Planner:
         key = survey.key_of(verb.target)
         await self._check_object(verb.target.plane, key, sources, overwrite=spec.overwrite)
         target = _Target(verb.target.plane, "", lambda _number, _count: key)
-        return self._drawn(spec, target, sources, lambda: iter([plan.join(sources, key)]), 1, split="none")
+        stream = plan.Stream(sources, [b""] * len(sources))
+        return await self._drawn(spec, target, stream, lambda: iter([plan.join(sources, key)]), 1)
 
     async def _copy(self, verb: Copy, spec: Spec, transfer: str) -> Drawing:
         file = await self._catalogue.get(verb.file)
@@ -112,16 +108,7 @@ class Planner:
         stream = plan.Stream(sources, [b""] * len(sources))
         form = format_from_json(file.format)
         if not verb.parts and not verb.part_size:
-            count = len(sources)
-            return self._drawn(
-                spec,
-                target,
-                sources,
-                lambda: plan.deal(stream, count, lambda n: target.key(n, count)),
-                count,
-                split="none",
-                form=form,
-            )
+            return await self._dealt(spec, target, stream, len(sources), form, ())
         if form is None:
             msg = f"{file.name} has no format, so its records cannot be told apart; copy it without --parts"
             raise InvalidSpec(msg, {"spec.copy.parts": msg}, file=file.name)
@@ -139,58 +126,76 @@ class Planner:
     async def _split(
         self, spec: Spec, target: _Target, stream: plan.Stream, form: Format, count: int, notes: tuple[str, ...]
     ) -> Drawing:
+        """Parts that begin at split points."""
         from fileserver.transfer.partition import targets  # noqa: PLC0415 - see above
 
         points = await self.partition(stream.sources, form, targets(stream.size, count))
-        return self._drawn(
+        made = await self._drawn(
             spec,
             target,
-            stream.sources,
+            stream,
             lambda: plan.split(stream, points.points, lambda n: target.key(n, count)),
             count,
-            split=points.split,
             form=form,
-            windows=points.bytes_read,
-            added=sum(map(len, stream.endings)),
             warnings=(*notes, *points.warnings),
         )
+        return replace(made, plan=replace(made.plan, split=points.split, windows=points.bytes_read))
 
-    def _drawn(
+    async def _dealt(
         self,
         spec: Spec,
         target: _Target,
-        sources: Sequence[Source],
+        stream: plan.Stream,
+        count: int,
+        form: Format | None,
+        notes: tuple[str, ...],
+    ) -> Drawing:
+        """Whole sources, dealt to parts."""
+
+        def parts() -> Iterator[Part]:
+            return plan.deal(stream, count, lambda n: target.key(n, count))
+
+        return await self._drawn(spec, target, stream, parts, count, form=form, warnings=notes)
+
+    async def _drawn(
+        self,
+        spec: Spec,
+        target: _Target,
+        stream: plan.Stream,
         parts: Callable[[], Iterator[Part]],
         count: int,
         *,
-        split: str,
         form: Format | None = None,
-        windows: int = 0,
-        added: int = 0,
         warnings: tuple[str, ...] = (),
     ) -> Drawing:
-        size = sum(s.size for s in sources) + added
-        made = Plan(
-            plane=target.plane,
-            file=target.file,
-            format=format_to_json(form),
-            split=split,
-            size=size,
-            parts=count,
-            limits=self._planes.plane(target.plane).limits,
-            native=self._native(target.plane, sources),
-            overwrite=spec.overwrite,
-            kind=survey.common_kind(sources),
-            windows=windows,
-        )
-        for part in parts():
-            if part.size > made.limits.max_object:
-                msg = (
-                    f"part {part.number} would have {part.size} bytes, but an object of {target.plane} can have"
-                    f" {made.limits.max_object} at most; ask for more parts"
-                )
-                raise InvalidSpec(msg, {"spec.parts": msg}, plane=target.plane)
-        return Drawing(sources, made, parts, warnings)
+        """The manifest whose parts are walked by `parts`; sizes are checked in a thread, for there may be many."""
+
+        def work() -> Drawing:
+            sources = stream.sources
+            made = Plan(
+                plane=target.plane,
+                file=target.file,
+                format=format_to_json(form),
+                split="none",
+                size=stream.size + sum(map(len, stream.endings)),
+                parts=count,
+                limits=limits,
+                native=native,
+                overwrite=spec.overwrite,
+                kind=survey.common_kind(sources),
+            )
+            for part in parts():
+                if part.size > limits.max_object:
+                    msg = (
+                        f"part {part.number} would have {part.size} bytes, but an object of {target.plane} can have"
+                        f" {limits.max_object} at most; ask for more parts"
+                    )
+                    raise InvalidSpec(msg, {"spec.parts": msg}, plane=target.plane)
+            return Drawing(sources, made, parts, warnings)
+
+        limits = self._planes.plane(target.plane).limits
+        native = self._native(target.plane, stream.sources)
+        return await asyncio.to_thread(work)
 
     def _native(self, target: str, sources: Sequence[Source]) -> dict[str, str]:
         """For each source plane why the target cannot copy by itself, "" where it can."""
@@ -217,24 +222,23 @@ class Planner:
     async def _endings(self, sources: Sequence[Source], form: Format | None) -> tuple[list[bytes], tuple[str, ...]]:
         """A terminator for every source that lacks one and is not the last that holds anything."""
         endings = [b""] * len(sources)
-        notes: list[str] = []
         filled = [i for i, s in enumerate(sources) if s.size]
         if not isinstance(form, Csv):
             return endings, ()
         from fileserver.transfer.partition import last_terminated  # noqa: PLC0415 - see above
 
         read = self._reader(sources)
-        for i in filled[:-1]:
-            source = sources[i]
 
-            async def window(start: int, end: int, i: int = i) -> bytes | memoryview:
-                return await read(i, start, end)
-
-            if not await last_terminated(source, form, window):
+        async def look(i: int) -> None:
+            if not await last_terminated(sources[i], form, partial(read, i)):
                 endings[i] = form.terminators[0]
-                notes.append(
-                    f"{where(source.plane, source.key)} ends without a terminator; {endings[i]!r} is added after it"
-                )
+
+        await side_by_side(filled[:-1], look, survey.AT_ONCE)
+        lacking = [i for i, ending in enumerate(endings) if ending]
+        named = ((where(sources[i].plane, sources[i].key), shown(endings[i])) for i in lacking[:_NOTES])
+        notes = [f"{source} ends without a terminator; {ending} is added after it" for source, ending in named]
+        if len(lacking) > _NOTES:
+            notes.append(f"{len(lacking) - _NOTES} more sources end without a terminator, and get one")
         return endings, tuple(notes)
 
     async def _check_object(self, plane: str, key: str, sources: Sequence[Source], *, overwrite: bool) -> None:

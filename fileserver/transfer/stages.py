@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -21,19 +21,21 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.evidence import Evidence, Proof
 from fileserver.transfer.execute import Executor, copies, upload_id
-from fileserver.transfer.finish import Finisher, Proof, all_of
+from fileserver.transfer.finish import Finisher
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Part
-from fileserver.transfer.plan import at_once, segments, steps_of
+from fileserver.transfer.paging import Rows
+from fileserver.transfer.plan import Segments, at_once, steps_of
 from fileserver.transfer.planning import Planner
-from fileserver.transfer.record import PartRow, Plan, Record, plain
+from fileserver.transfer.record import PartRow, Plan, Record, Segment, plain
 from fileserver.transfer.spec import spec_from_json
-from planes.pack import Step
+from fileserver.transfer.together import side_by_side, to_its_end
 
 AT_ONCE: Final = 16
 
-_ENGINES: Final = {"posix": "kernel", "s3": "store"}
+_ENGINES: Final = {"posix": "kernel", "s3": "store", "azure": "store"}
 
 
 class Stages:
@@ -44,7 +46,9 @@ class Stages:
         self._store = store
         self._planner = Planner(planes, store)
         self._executor = Executor(planes, store, buffers)
-        self._finisher = Finisher(planes, store, buffers)
+        self._evidence = Evidence(planes, store, buffers)
+        self._finisher = Finisher(planes, store)
+        self._rows = Rows(store)
         self._retire_after = retire_after
 
     async def record(self, transfer: str) -> Record:
@@ -63,23 +67,15 @@ class Stages:
         drawing = await self._planner.draw(spec_from_json(record.spec), record.id)
         await self._store.write(lambda c: ledger.clear_manifest(c, record.id))
         await self._store.write(lambda c: ledger.save_sources(c, record.id, drawing.sources))
-        for page in _pages(drawing.parts()):
-            await self._store.write(lambda c, page=page: ledger.add_parts(c, record.id, page))  # type: ignore[misc]
-        await self._cut(record.id, drawing.plan, drawing.parts())
+        cutting, parts = _Cutting(drawing.plan), drawing.parts()
+        while page := await asyncio.to_thread(cutting.page, parts):
+            await self._store.write(lambda c, page=page: page.enter(c, record.id))  # type: ignore[misc]
+        await self._store.write(lambda c: ledger.add_segments(c, record.id, cutting.segments.rest()))
         live.total, live.parts_total = drawing.plan.size, drawing.plan.parts
         live.through_us += drawing.plan.windows
         values = {"plan": drawing.plan.to_json(), "warnings": list(drawing.warnings)}
         await self._store.write(lambda c: ledger.update(c, record.id, now(), **values))
-        live.touch()
-
-    async def _cut(self, transfer: str, plan: Plan, parts: Iterator[Part]) -> None:
-        """Store the segments of the parts."""
-
-        def packed() -> Iterator[tuple[Part, list[Step]]]:
-            return ((part, steps_of(part, plan.limits, copies(plan))) for part in parts)
-
-        for page in _pages(segments(packed(), plan.size)):
-            await self._store.write(lambda c, page=page: ledger.add_segments(c, transfer, page))  # type: ignore[misc]
+        live.announce()
 
     async def open(self, transfer: str, live: Live) -> None:
         """Begin an upload for every part that needs one; tokens are recorded before a byte moves."""
@@ -89,31 +85,24 @@ class Stages:
         await self._state(transfer, "RUNNING", live)
         again, plan = plan.opened, replace(plan, opened=True, boot=plan.boot or boot())
         await self._store.write(lambda c: ledger.update(c, transfer, now(), plan=plan.to_json()))
-        target, gate = self._planes.plane(plan.plane), asyncio.Semaphore(AT_ONCE)
+        target = self._planes.plane(plan.plane)
         tokens: dict[int, str] = {}
 
-        async def one(row: PartRow) -> None:
-            steps = steps_of(row.part, plan.limits, copies(plan))
-            number, key = row.part.number, row.part.key
-            if at_once(row.part, steps, plan.limits, lambda plane: plan.native.get(plane) == ""):
-                tokens[number] = ""
-                return
-            async with gate:
-                if again:  # a crash may have come between begin and record
-                    await target.discard(key, upload_id(transfer, number))
-                upload = await target.upload(
-                    key, upload_id=upload_id(transfer, number), replace=plan.overwrite, kind=plan.kind
-                )
-                tokens[number] = upload.token
+        async def begin(row: PartRow) -> None:
+            name = upload_id(transfer, row.part.number)
+            if again:  # a crash may have come between begin and record
+                await target.discard(row.part.key, name)
+            upload = await target.upload(row.part.key, upload_id=name, replace=plan.overwrite, kind=plan.kind)
+            tokens[row.part.number] = upload.token
 
-        first = 1
-        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first)):  # type: ignore[misc]
+        async for page in self._rows.parts(transfer):
+            todo = [row for row in page if row.token is None]
             tokens.clear()
+            tokens.update(await asyncio.to_thread(_need_none, todo, plan, shared=target.capabilities.shared))
             try:
-                await all_of(one(row) for row in page if row.token is None)
+                await side_by_side([row for row in todo if row.part.number not in tokens], begin, AT_ONCE)
             finally:
-                await asyncio.shield(self._store.write(lambda c: ledger.set_tokens(c, transfer, dict(tokens))))
-            first = page[-1].part.number + 1
+                await to_its_end(self._store.write(lambda c: ledger.set_tokens(c, transfer, tokens)))
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Store what is missing of a segment."""
@@ -133,12 +122,11 @@ class Stages:
             *(f"{plane}: {why}; its bytes travel through this machine" for plane, why in closed.items()),
         ]
         await self._store.write(lambda c: ledger.clear_segments(c, transfer))
-        first = 1
-        rows: list[Part] = []
-        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first)):  # type: ignore[misc]
-            rows += [row.part for row in page]
-            first = page[-1].part.number + 1
-        await self._cut(transfer, plan, iter(rows))
+        cutting = _Cutting(plan)
+        async for rows in self._rows.parts(transfer):
+            page = await asyncio.to_thread(cutting.page, iter([row.part for row in rows]))
+            await self._store.write(lambda c, page=page: ledger.add_segments(c, transfer, page.segments))  # type: ignore[misc]
+        await self._store.write(lambda c: ledger.add_segments(c, transfer, cutting.segments.rest()))
         values = {"plan": plan.to_json(), "warnings": notes}
         await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
         live.done = live.native = live.parts_done = 0
@@ -170,7 +158,7 @@ class Stages:
             return
         assert plan is not None
         verify = bool(record.spec["verify_read"])
-        proof = await self._finisher.settle(transfer, plan, live, verify_read=verify)
+        proof = await self._evidence.settle(transfer, plan, live, verify_read=verify)
         moment = now()
         outcome = self._outcome(record, plan, proof, live, moment)
         record = replace(record, progress=record.progress.forward(live.progress))
@@ -230,7 +218,7 @@ class Stages:
 
     async def _state(self, transfer: str, state: str, live: Live) -> None:
         await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
-        live.touch()
+        live.announce()
 
 
 def boot() -> str:
@@ -253,6 +241,48 @@ def _count(c: sa.Connection, transfer: str) -> int:
     return c.execute(sa.select(sa.func.count()).select_from(s).where(s.c.transfer == transfer)).scalar_one()
 
 
-def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:
-    while page := list(islice(items, PAGE)):
-        yield page
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page of a manifest, and the segments that are full with it."""
+
+    parts: list[Part]
+    segments: list[Segment]
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    def enter(self, c: sa.Connection, transfer: str) -> None:
+        ledger.add_parts(c, transfer, self.parts)
+        ledger.add_segments(c, transfer, self.segments)
+
+
+class _Cutting:
+    """Cuts the parts of a plan into segments, page by page; busy for a while, so not for the event loop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.segments = Segments(plan.size)
+
+    def page(self, parts: Iterator[Part]) -> _Page:
+        """The next page of parts."""
+        native = copies(self._plan)
+        page = list(islice(parts, PAGE))
+        full = [s for part in page for s in self.segments.add(part, steps_of(part, self._plan.limits, native))]
+        return _Page(page, full)
+
+
+def _need_none(rows: list[PartRow], plan: Plan, *, shared: bool) -> dict[int, str]:
+    """An empty token for each part that one request writes.
+
+    A target outside of our folders needs an upload on a plane that is not a store: if a crash comes before its commit
+    is recorded, nothing else tells that the object is ours.
+    """
+    if not plan.file and not shared:
+        return {}
+    native = copies(plan)
+
+    def needs_none(part: Part) -> bool:
+        steps = steps_of(part, plan.limits, native)
+        return at_once(part, steps, plan.limits, lambda plane: plan.native.get(plane) == "") != ""
+
+    return {row.part.number: "" for row in rows if needs_none(row.part)}

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
 
 from fileserver.catalogue.files import FilePart
 from fileserver.configured import LOCAL, Configured, where
+from fileserver.errors import InvalidSpec
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Location
+from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import Changed, NotFound
 from planes.plane import Info, Plane
 
 AT_ONCE = 16
 """Requests in flight while looking at sources."""
+
+MOST = 250_000
+"""Sources of a transfer that a wildcard may find: each takes some 2.5 KB of memory until it is stored."""
 
 
 def key_of(location: Location) -> str:
@@ -32,6 +36,7 @@ async def pin(planes: Configured, locations: Sequence[Location], *, natural: boo
 
     Raises:
         NotFound: an object is not there, or a wildcard finds nothing.
+        InvalidSpec: there are more than `MOST` of them.
     """
     found: list[Source] = []
     for location in locations:
@@ -41,7 +46,12 @@ async def pin(planes: Configured, locations: Sequence[Location], *, natural: boo
         if literal is not None:
             found.append(_source(location.plane, literal))
             continue
-        keys = [found async for found in _matching(plane, f"{folder}/" if folder else "", last)]
+        keys: list[str] = []
+        async for match in _matching(plane, f"{folder}/" if folder else "", last):
+            keys.append(match)
+            if len(found) + len(keys) > MOST:
+                msg = f"{where(location.plane, key)} matches more objects than the {MOST} that one transfer may read"
+                raise InvalidSpec(msg, {"spec.spray.sources": msg}, plane=location.plane, key=location.key)
         if not keys:
             msg = f"nothing matches {where(location.plane, key)}"
             raise NotFound(msg, plane=location.plane, key=location.key)
@@ -92,14 +102,15 @@ async def pin_parts(planes: Configured, parts: Sequence[FilePart]) -> list[Sourc
     Raises:
         Changed: a part is not there any more, or is not the object that the catalogue knows.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    found: dict[int, Source] = {}
 
-    async def one(part: FilePart) -> Source:
-        async with gate:
-            info = await still(planes.plane(part.plane), part)
-        return Source(part.plane, part.key, info.size, info.version, {**info.checksums, **part.checksums})
+    async def one(part: FilePart) -> None:
+        info = await still(planes.plane(part.plane), part)
+        values = {**info.checksums, **part.checksums}
+        found[part.number] = Source(part.plane, part.key, info.size, info.version, values)
 
-    return list(await asyncio.gather(*map(one, parts)))
+    await side_by_side(parts, one, AT_ONCE)
+    return [found[part.number] for part in parts]
 
 
 def composed(sources: Sequence[Source]) -> int | None:
@@ -145,13 +156,13 @@ async def _matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[str]:
 
 
 async def _stat_all(planes: Configured, name: str, keys: Sequence[str]) -> list[Source]:
-    plane, gate = planes.plane(name), asyncio.Semaphore(AT_ONCE)
+    plane, found = planes.plane(name), dict[str, Source]()
 
-    async def one(key: str) -> Source:
-        async with gate:
-            return _source(name, await plane.stat(key))
+    async def one(key: str) -> None:
+        found[key] = _source(name, await plane.stat(key))
 
-    return list(await asyncio.gather(*map(one, keys)))
+    await side_by_side(keys, one, AT_ONCE)
+    return [found[key] for key in keys]
 
 
 def _source(plane: str, info: Info) -> Source:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
@@ -22,7 +23,6 @@ from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled, to_record
 from fileserver.transfer import ledger, sync_rows
 from fileserver.transfer.buffers import Buffers
-from fileserver.transfer.finish import all_of
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Spec, Sync, spec_from_json
@@ -30,6 +30,7 @@ from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
 from fileserver.transfer.sync_rows import Ended, Item, Tally
+from fileserver.transfer.together import side_by_side, to_its_end
 from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
 
 WIDTH: Final = 64
@@ -75,7 +76,7 @@ class SyncStages:
                     yield compared, items
         finally:
             self._previews.discard(name)
-            await asyncio.shield(self._store.write(lambda c: sync_rows.clear(c, name)))
+            await to_its_end(self._store.write(lambda c: sync_rows.clear(c, name)))
 
     async def compare(self, spec: Spec) -> Compared:
         """How much a sync would do."""
@@ -120,7 +121,7 @@ class SyncStages:
         )
         values = {"plan": made.to_json(), "warnings": list(compared.warnings)}
         await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
-        live.touch()
+        live.announce()
 
     async def open(self, transfer: str, live: Live) -> None:
         """Nothing to begin: uploads of large objects begin with their bytes."""
@@ -141,7 +142,7 @@ class SyncStages:
             while items := await self._store.read(
                 lambda c, n=first: sync_rows.page(c, transfer, n, run.last_part)  # type: ignore[misc]
             ):
-                await all_of(self._one(mover, work, item) for item in items)
+                await side_by_side(items, partial(self._one, mover, work), WIDTH)
                 first = items[-1].number + 1
         if mover.closed:
             self._closed[transfer] = mover.closed
@@ -150,16 +151,15 @@ class SyncStages:
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
 
     async def _one(self, mover: Mover, work: _Recorded, item: Item) -> None:
-        async with work.gate:
-            try:
-                result, compared = await mover.move(item, work.token)
-            except Error as error:
-                if isinstance(error, _OUTAGES):
-                    raise
-                work.live.parts_done += 1
-                work.ended.append(Ended(item.number, "failed", error=to_record(error)))
-            else:
-                work.ended.append(Ended(item.number, result, compared))
+        try:
+            result, compared = await mover.move(item, work.token)
+        except Error as error:
+            if isinstance(error, _OUTAGES):
+                raise
+            work.live.parts_done += 1
+            work.ended.append(Ended(item.number, "failed", error=to_record(error)))
+        else:
+            work.ended.append(Ended(item.number, result, compared))
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str]) -> None:
         """Never asked for: an object whose route is refused takes the other at once."""
@@ -178,29 +178,26 @@ class SyncStages:
             while items := await self._store.read(
                 lambda c, n=after: sync_rows.deletions(c, transfer, n)  # type: ignore[misc]
             ):
-                await all_of(self._delete(sync, work, item) for item in items)
+                await side_by_side(items, partial(self._delete, sync, work), WIDTH)
                 after = items[-1].number
 
     async def _delete(self, sync: Sync, work: _Recorded, item: Item) -> None:
         """Delete one object, after the source has said once more that it does not have it."""
         source, target = self._planes.plane(sync.source.plane), self._planes.plane(sync.target.plane)
-        async with work.gate:
+        try:
             try:
                 await source.stat(folder(sync.source) + item.key)
             except NotFound:
-                pass
-            else:
-                work.ended.append(Ended(item.number, "kept"))
-                return
-            try:
                 await target.delete(folder(sync.target) + item.key)
                 work.ended.append(Ended(item.number, "deleted"))
-            except Error as error:
-                if isinstance(error, _OUTAGES):
-                    raise
-                work.ended.append(Ended(item.number, "failed", error=to_record(error)))
-            work.live.parts_done += 1
-            work.live.touch()
+            else:
+                work.ended.append(Ended(item.number, "kept"))
+        except Error as error:
+            if isinstance(error, _OUTAGES):
+                raise
+            work.ended.append(Ended(item.number, "failed", error=to_record(error)))
+        work.live.parts_done += 1
+        work.live.touch()
 
     async def publish(self, transfer: str, live: Live) -> None:
         """Say what was done; nothing to do if that has happened."""
@@ -299,14 +296,13 @@ class SyncStages:
 
     async def _state(self, transfer: str, state: str, live: Live) -> None:
         await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
-        live.touch()
+        live.announce()
 
 
 class _Recorded:
     """Work on items side by side; how they ended is recorded soon, many at a time, with the counters."""
 
     def __init__(self, store: Store, transfer: str, live: Live) -> None:
-        self.gate = asyncio.Semaphore(WIDTH)
         self.live = live
         self.ended: list[Ended] = []
         self._store = store
@@ -319,7 +315,7 @@ class _Recorded:
     async def __aexit__(self, *_: object) -> None:
         self._regularly.cancel()
         await asyncio.wait({self._regularly})
-        await asyncio.shield(self._record())
+        await to_its_end(self._record())
 
     async def token(self, item: Item, token: str) -> None:
         """Record the upload of an item."""
@@ -328,7 +324,7 @@ class _Recorded:
     async def _record_regularly(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH)
-            await asyncio.shield(self._record())
+            await to_its_end(self._record())
 
     async def _record(self) -> None:
         ended, self.ended = self.ended, []

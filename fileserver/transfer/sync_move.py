@@ -6,21 +6,21 @@ they are many.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from fileserver.configured import Configured, where
 from fileserver.transfer.buffers import Buffers
-from fileserver.transfer.finish import all_of
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.spec import Sync
 from fileserver.transfer.sync_plan import folder
 from fileserver.transfer.sync_rows import Item
+from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import Changed, Corrupt, Refused, Unsupported
 from planes.pack import Step
@@ -107,7 +107,8 @@ class Mover:
         self, item: Item, part: Part, way: str, steps: list[Step], ticket: Ticket, tokens: Tokens
     ) -> StepReceipt:
         if way == "copy":
-            receipt = await self._target.copy(part.key, ticket, upload_id=self._attempt(item), replace=True)
+            url = partial(self._source.presign, ticket)
+            receipt = await self._target.copy(part.key, ticket, upload_id=self._attempt(item), replace=True, url=url)
             self._count(item, through=False)
             self._live.native += item.size
             return receipt
@@ -165,19 +166,18 @@ class Mover:
             content_type=info.content_type if info else "",
             metadata=info.metadata if info else None,
         )
-        gate, receipts = asyncio.Semaphore(WIDTH), dict[int, StepReceipt]()
+        receipts = dict[int, StepReceipt]()
         moved = self._live.done
 
         async def one(step: Step) -> None:
-            async with gate:
-                receipts[step.number] = await self._step(upload, step, ticket)
+            receipts[step.number] = await self._step(upload, step, ticket)
             self._live.done += step.size
             self._live.touch()
 
         async with upload:
             await tokens(item, upload.token)
             try:
-                await all_of(one(step) for step in steps)
+                await side_by_side(steps, one, WIDTH)
                 stored = [receipts[step.number] for step in steps]
                 whole = _composed(stored)
                 await upload.commit(stored, item.size, whole)
@@ -194,7 +194,8 @@ class Mover:
         extent = piece.extent
         if step.native and ticket is not None:
             self._live.native += step.size
-            return await upload.copy(step.number, step.offset, ticket, extent.start, extent.end)
+            url = partial(self._source.presign, ticket)
+            return await upload.copy(step.number, step.offset, ticket, extent.start, extent.end, url)
         self._live.through_us += step.size
         if self._target.capabilities.pours:
 

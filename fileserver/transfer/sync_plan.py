@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +13,10 @@ from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.transfer import sync_rows
 from fileserver.transfer.filters import wanted
-from fileserver.transfer.finish import all_of
 from fileserver.transfer.spec import Location, Sync
 from fileserver.transfer.survey import key_of
 from fileserver.transfer.sync_rows import Listed, Totals
+from fileserver.transfer.together import side_by_side
 from planes.errors import NotFound, Refused
 from planes.plane import MIB, Extent
 
@@ -62,7 +62,7 @@ class SyncPlanner:
         both = [listed("source", sync.source), listed("target", sync.target)]
         if sync.names is not None:
             both.append(self._names(sync.names, transfer))
-        await all_of(both)
+        await side_by_side(both, _run, len(both))
         if not found["source"]:
             what = where(sync.source.plane, folder(sync.source))
             msg = f"nothing is below {what}, so there is nothing to sync"
@@ -111,6 +111,10 @@ class SyncPlanner:
             page = listed[at : at + PAGE]
             await self._store.write(lambda c, page=page: sync_rows.enter(c, transfer, "name", page))  # type: ignore[misc]
             await asyncio.sleep(0)
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work
 
 
 def folder(location: Location) -> str:

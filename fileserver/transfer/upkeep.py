@@ -11,7 +11,7 @@ import structlog
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
-from fileserver.transfer import garbage, ledger
+from fileserver.transfer import garbage, ledger, renamed
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sync import SyncStages
 
@@ -68,6 +68,7 @@ class Upkeep:
             await _tried("garbage", garbage.collect(self._store, self._planes, now()))
             await _tried("what failed transfers left", self._stages.clean_again())
             await _tried("what syncs left", self._syncs.clean_again())
+            await _tried("manifests of renamed files", renamed.rewrite_all(self._store, self._planes, now()))
             await _tried("history", self._history())
             await asyncio.sleep(_SWEEP)
 

@@ -26,7 +26,7 @@ from fileserver.v1 import transfer_pb2 as fileserver_dot_v1_dot_transfer__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/file.proto\x12\rfileserver.v1\x1a\x1c\x66ileserver/v1/transfer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x0bLogicalFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12%\n\x06\x66ormat\x18\x03 \x01(\x0b\x32\x15.fileserver.v1.Format\x12\x10\n\x08\x65vidence\x18\x04 \x01(\t\x12\x11\n\tcrc64nvme\x18\x05 \x01(\t\x12\"\n\x05parts\x18\x06 \x03(\x0b\x32\x13.fileserver.v1.Part\x12\x12\n\npart_count\x18\x07 \x01(\x05\x12&\n\x07sources\x18\x08 \x03(\x0b\x32\x15.fileserver.v1.Source\x12\x10\n\x08transfer\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc2\x01\n\x04Part\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\r\n\x05plane\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\r\n\x05owned\x18\x05 \x01(\x08\x12\x33\n\x08\x63hecksum\x18\x06 \x03(\x0b\x32!.fileserver.v1.Part.ChecksumEntry\x12\x0b\n\x03uri\x18\x07 \x01(\t\x1a/\n\rChecksumEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x0eGetFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uris\x18\x02 \x01(\x08\";\n\x0fGetFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.fileserver.v1.LogicalFile\"G\n\x10ListFilesRequest\x12\x0c\n\x04mask\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x11ListFilesResponse\x12)\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.LogicalFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x13RegisterFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05parts\x18\x02 \x03(\x0b\x32\x17.fileserver.v1.Location\x12%\n\x06\x66ormat\x18\x03 \x01(\x0b\x32\x15.fileserver.v1.Format\x12)\n\x05order\x18\x04 \x01(\x0e\x32\x1a.fileserver.v1.Spray.Order\"@\n\x14RegisterFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.fileserver.v1.LogicalFile\"3\n\x11RenameFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08new_name\x18\x02 \x01(\t\">\n\x12RenameFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.fileserver.v1.LogicalFile\"L\n\x11\x44\x65leteFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nwith_parts\x18\x02 \x01(\x08\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"]\n\x12\x44\x65leteFileResponse\x12$\n\x07\x64\x65leted\x18\x01 \x03(\x0b\x32\x13.fileserver.v1.Part\x12!\n\x04kept\x18\x02 \x03(\x0b\x32\x13.fileserver.v1.Part\"/\n\x11VerifyFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04read\x18\x02 \x01(\x08\"_\n\x12VerifyFileResponse\x12)\n\x05parts\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.PartVerdict\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x12\n\nbytes_read\x18\x03 \x01(\x03\"K\n\x0bPartVerdict\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\";\n\x13RebuildFilesRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"J\n\x14RebuildFilesResponse\x12\x10\n\x08restored\x18\x01 \x03(\t\x12\x0f\n\x07present\x18\x02 \x03(\t\x12\x0f\n\x07skipped\x18\x03 \x03(\t2\xd2\x04\n\x0b\x46ileService\x12H\n\x07GetFile\x12\x1d.fileserver.v1.GetFileRequest\x1a\x1e.fileserver.v1.GetFileResponse\x12N\n\tListFiles\x12\x1f.fileserver.v1.ListFilesRequest\x1a .fileserver.v1.ListFilesResponse\x12W\n\x0cRegisterFile\x12\".fileserver.v1.RegisterFileRequest\x1a#.fileserver.v1.RegisterFileResponse\x12Q\n\nRenameFile\x12 .fileserver.v1.RenameFileRequest\x1a!.fileserver.v1.RenameFileResponse\x12Q\n\nDeleteFile\x12 .fileserver.v1.DeleteFileRequest\x1a!.fileserver.v1.DeleteFileResponse\x12Q\n\nVerifyFile\x12 .fileserver.v1.VerifyFileRequest\x1a!.fileserver.v1.VerifyFileResponse\x12W\n\x0cRebuildFiles\x12\".fileserver.v1.RebuildFilesRequest\x1a#.fileserver.v1.RebuildFilesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/file.proto\x12\rfileserver.v1\x1a\x1c\x66ileserver/v1/transfer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x0bLogicalFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12%\n\x06\x66ormat\x18\x03 \x01(\x0b\x32\x15.fileserver.v1.Format\x12\x10\n\x08\x65vidence\x18\x04 \x01(\t\x12\x11\n\tcrc64nvme\x18\x05 \x01(\t\x12\"\n\x05parts\x18\x06 \x03(\x0b\x32\x13.fileserver.v1.Part\x12\x12\n\npart_count\x18\x07 \x01(\x05\x12&\n\x07sources\x18\x08 \x03(\x0b\x32\x15.fileserver.v1.Source\x12\x10\n\x08transfer\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc2\x01\n\x04Part\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\r\n\x05plane\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\r\n\x05owned\x18\x05 \x01(\x08\x12\x33\n\x08\x63hecksum\x18\x06 \x03(\x0b\x32!.fileserver.v1.Part.ChecksumEntry\x12\x0b\n\x03uri\x18\x07 \x01(\t\x1a/\n\rChecksumEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x0eGetFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04uris\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"T\n\x0fGetFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.fileserver.v1.LogicalFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x10ListFilesRequest\x12\x0c\n\x04mask\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x11ListFilesResponse\x12)\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.LogicalFile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x13RegisterFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05parts\x18\x02 \x03(\x0b\x32\x17.fileserver.v1.Location\x12%\n\x06\x66ormat\x18\x03 \x01(\x0b\x32\x15.fileserver.v1.Format\x12)\n\x05order\x18\x04 \x01(\x0e\x32\x1a.fileserver.v1.Spray.Order\"@\n\x14RegisterFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.fileserver.v1.LogicalFile\"3\n\x11RenameFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08new_name\x18\x02 \x01(\t\">\n\x12RenameFileResponse\x12(\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x1a.fileserver.v1.LogicalFile\"L\n\x11\x44\x65leteFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nwith_parts\x18\x02 \x01(\x08\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"]\n\x12\x44\x65leteFileResponse\x12$\n\x07\x64\x65leted\x18\x01 \x03(\x0b\x32\x13.fileserver.v1.Part\x12!\n\x04kept\x18\x02 \x03(\x0b\x32\x13.fileserver.v1.Part\"/\n\x11VerifyFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04read\x18\x02 \x01(\x08\"_\n\x12VerifyFileResponse\x12)\n\x05parts\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.PartVerdict\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x12\n\nbytes_read\x18\x03 \x01(\x03\"K\n\x0bPartVerdict\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\";\n\x13RebuildFilesRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"J\n\x14RebuildFilesResponse\x12\x10\n\x08restored\x18\x01 \x03(\t\x12\x0f\n\x07present\x18\x02 \x03(\t\x12\x0f\n\x07skipped\x18\x03 \x03(\t2\xd2\x04\n\x0b\x46ileService\x12H\n\x07GetFile\x12\x1d.fileserver.v1.GetFileRequest\x1a\x1e.fileserver.v1.GetFileResponse\x12N\n\tListFiles\x12\x1f.fileserver.v1.ListFilesRequest\x1a .fileserver.v1.ListFilesResponse\x12W\n\x0cRegisterFile\x12\".fileserver.v1.RegisterFileRequest\x1a#.fileserver.v1.RegisterFileResponse\x12Q\n\nRenameFile\x12 .fileserver.v1.RenameFileRequest\x1a!.fileserver.v1.RenameFileResponse\x12Q\n\nDeleteFile\x12 .fileserver.v1.DeleteFileRequest\x1a!.fileserver.v1.DeleteFileResponse\x12Q\n\nVerifyFile\x12 .fileserver.v1.VerifyFileRequest\x1a!.fileserver.v1.VerifyFileResponse\x12W\n\x0cRebuildFiles\x12\".fileserver.v1.RebuildFilesRequest\x1a#.fileserver.v1.RebuildFilesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,35 +42,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PART_CHECKSUMENTRY']._serialized_start=586
   _globals['_PART_CHECKSUMENTRY']._serialized_end=633
   _globals['_GETFILEREQUEST']._serialized_start=635
-  _globals['_GETFILEREQUEST']._serialized_end=679
-  _globals['_GETFILERESPONSE']._serialized_start=681
-  _globals['_GETFILERESPONSE']._serialized_end=740
-  _globals['_LISTFILESREQUEST']._serialized_start=742
-  _globals['_LISTFILESREQUEST']._serialized_end=813
-  _globals['_LISTFILESRESPONSE']._serialized_start=815
-  _globals['_LISTFILESRESPONSE']._serialized_end=902
-  _globals['_REGISTERFILEREQUEST']._serialized_start=905
-  _globals['_REGISTERFILEREQUEST']._serialized_end=1062
-  _globals['_REGISTERFILERESPONSE']._serialized_start=1064
-  _globals['_REGISTERFILERESPONSE']._serialized_end=1128
-  _globals['_RENAMEFILEREQUEST']._serialized_start=1130
-  _globals['_RENAMEFILEREQUEST']._serialized_end=1181
-  _globals['_RENAMEFILERESPONSE']._serialized_start=1183
-  _globals['_RENAMEFILERESPONSE']._serialized_end=1245
-  _globals['_DELETEFILEREQUEST']._serialized_start=1247
-  _globals['_DELETEFILEREQUEST']._serialized_end=1323
-  _globals['_DELETEFILERESPONSE']._serialized_start=1325
-  _globals['_DELETEFILERESPONSE']._serialized_end=1418
-  _globals['_VERIFYFILEREQUEST']._serialized_start=1420
-  _globals['_VERIFYFILEREQUEST']._serialized_end=1467
-  _globals['_VERIFYFILERESPONSE']._serialized_start=1469
-  _globals['_VERIFYFILERESPONSE']._serialized_end=1564
-  _globals['_PARTVERDICT']._serialized_start=1566
-  _globals['_PARTVERDICT']._serialized_end=1641
-  _globals['_REBUILDFILESREQUEST']._serialized_start=1643
-  _globals['_REBUILDFILESREQUEST']._serialized_end=1702
-  _globals['_REBUILDFILESRESPONSE']._serialized_start=1704
-  _globals['_REBUILDFILESRESPONSE']._serialized_end=1778
-  _globals['_FILESERVICE']._serialized_start=1781
-  _globals['_FILESERVICE']._serialized_end=2375
+  _globals['_GETFILEREQUEST']._serialized_end=718
+  _globals['_GETFILERESPONSE']._serialized_start=720
+  _globals['_GETFILERESPONSE']._serialized_end=804
+  _globals['_LISTFILESREQUEST']._serialized_start=806
+  _globals['_LISTFILESREQUEST']._serialized_end=877
+  _globals['_LISTFILESRESPONSE']._serialized_start=879
+  _globals['_LISTFILESRESPONSE']._serialized_end=966
+  _globals['_REGISTERFILEREQUEST']._serialized_start=969
+  _globals['_REGISTERFILEREQUEST']._serialized_end=1126
+  _globals['_REGISTERFILERESPONSE']._serialized_start=1128
+  _globals['_REGISTERFILERESPONSE']._serialized_end=1192
+  _globals['_RENAMEFILEREQUEST']._serialized_start=1194
+  _globals['_RENAMEFILEREQUEST']._serialized_end=1245
+  _globals['_RENAMEFILERESPONSE']._serialized_start=1247
+  _globals['_RENAMEFILERESPONSE']._serialized_end=1309
+  _globals['_DELETEFILEREQUEST']._serialized_start=1311
+  _globals['_DELETEFILEREQUEST']._serialized_end=1387
+  _globals['_DELETEFILERESPONSE']._serialized_start=1389
+  _globals['_DELETEFILERESPONSE']._serialized_end=1482
+  _globals['_VERIFYFILEREQUEST']._serialized_start=1484
+  _globals['_VERIFYFILEREQUEST']._serialized_end=1531
+  _globals['_VERIFYFILERESPONSE']._serialized_start=1533
+  _globals['_VERIFYFILERESPONSE']._serialized_end=1628
+  _globals['_PARTVERDICT']._serialized_start=1630
+  _globals['_PARTVERDICT']._serialized_end=1705
+  _globals['_REBUILDFILESREQUEST']._serialized_start=1707
+  _globals['_REBUILDFILESREQUEST']._serialized_end=1766
+  _globals['_REBUILDFILESRESPONSE']._serialized_start=1768
+  _globals['_REBUILDFILESRESPONSE']._serialized_end=1842
+  _globals['_FILESERVICE']._serialized_start=1845
+  _globals['_FILESERVICE']._serialized_end=2439
 # @@protoc_insertion_point(module_scope)

@@ -22,38 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ileserver/v1/plane.proto\x12\rfileserver.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x01\n\x05Plane\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08location\x18\x04 \x01(\t\x12\x15\n\rdefault_parts\x18\x05 \x01(\x05\x12\x10\n\x08requests\x18\x06 \x01(\x05\x12\x18\n\x10\x62ytes_per_second\x18\x07 \x01(\x03\x12\x11\n\tchecksums\x18\x08 \x03(\t\x12\x13\n\x0bnative_copy\x18\t \x01(\x08\"e\n\x06Object\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12/\n\x0bmodify_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x13\n\x11ListPlanesRequest\"Q\n\x12ListPlanesResponse\x12$\n\x06planes\x18\x01 \x03(\x0b\x32\x14.fileserver.v1.Plane\x12\x15\n\rdefault_plane\x18\x02 \x01(\t\"\x1f\n\x0fGetPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetPlaneResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"!\n\x11\x43heckPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x12\x43heckPlaneResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.CheckResult\x12\n\n\x02ok\x18\x02 \x01(\x08\"8\n\x0b\x43heckResult\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"Z\n\x12ListObjectsRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x13ListObjectsResponse\x12&\n\x07objects\x18\x01 \x03(\x0b\x32\x15.fileserver.v1.Object\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd7\x02\n\x0cPlaneService\x12Q\n\nListPlanes\x12 .fileserver.v1.ListPlanesRequest\x1a!.fileserver.v1.ListPlanesResponse\x12K\n\x08GetPlane\x12\x1e.fileserver.v1.GetPlaneRequest\x1a\x1f.fileserver.v1.GetPlaneResponse\x12Q\n\nCheckPlane\x12 .fileserver.v1.CheckPlaneRequest\x1a!.fileserver.v1.CheckPlaneResponse\x12T\n\x0bListObjects\x12!.fileserver.v1.ListObjectsRequest\x1a\".fileserver.v1.ListObjectsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ileserver/v1/plane.proto\x12\rfileserver.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n\x05Plane\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08location\x18\x04 \x01(\t\x12\x15\n\rdefault_parts\x18\x05 \x01(\x05\x12\x10\n\x08requests\x18\x06 \x01(\x05\x12\x18\n\x10\x62ytes_per_second\x18\x07 \x01(\x03\x12\x11\n\tchecksums\x18\x08 \x03(\t\x12\x13\n\x0bnative_copy\x18\t \x01(\x08\x12\x14\n\x0crequests_now\x18\n \x01(\x05\x12\'\n\x04wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x06Object\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12/\n\x0bmodify_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x13\n\x11ListPlanesRequest\"Q\n\x12ListPlanesResponse\x12$\n\x06planes\x18\x01 \x03(\x0b\x32\x14.fileserver.v1.Plane\x12\x15\n\rdefault_plane\x18\x02 \x01(\t\"\x1f\n\x0fGetPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetPlaneResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"!\n\x11\x43heckPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x12\x43heckPlaneResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.CheckResult\x12\n\n\x02ok\x18\x02 \x01(\x08\"H\n\x0b\x43heckResult\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"{\n\x13UpdateLimitsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\x08requests\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_second\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_requestsB\x13\n\x11_bytes_per_second\";\n\x14UpdateLimitsResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"Z\n\x12ListObjectsRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x13ListObjectsResponse\x12&\n\x07objects\x18\x01 \x03(\x0b\x32\x15.fileserver.v1.Object\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xb0\x03\n\x0cPlaneService\x12Q\n\nListPlanes\x12 .fileserver.v1.ListPlanesRequest\x1a!.fileserver.v1.ListPlanesResponse\x12K\n\x08GetPlane\x12\x1e.fileserver.v1.GetPlaneRequest\x1a\x1f.fileserver.v1.GetPlaneResponse\x12Q\n\nCheckPlane\x12 .fileserver.v1.CheckPlaneRequest\x1a!.fileserver.v1.CheckPlaneResponse\x12W\n\x0cUpdateLimits\x12\".fileserver.v1.UpdateLimitsRequest\x1a#.fileserver.v1.UpdateLimitsResponse\x12T\n\x0bListObjects\x12!.fileserver.v1.ListObjectsRequest\x1a\".fileserver.v1.ListObjectsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fileserver.v1.plane_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLANE']._serialized_start=78
-  _globals['_PLANE']._serialized_end=256
-  _globals['_OBJECT']._serialized_start=258
-  _globals['_OBJECT']._serialized_end=359
-  _globals['_LISTPLANESREQUEST']._serialized_start=361
-  _globals['_LISTPLANESREQUEST']._serialized_end=380
-  _globals['_LISTPLANESRESPONSE']._serialized_start=382
-  _globals['_LISTPLANESRESPONSE']._serialized_end=463
-  _globals['_GETPLANEREQUEST']._serialized_start=465
-  _globals['_GETPLANEREQUEST']._serialized_end=496
-  _globals['_GETPLANERESPONSE']._serialized_start=498
-  _globals['_GETPLANERESPONSE']._serialized_end=553
-  _globals['_CHECKPLANEREQUEST']._serialized_start=555
-  _globals['_CHECKPLANEREQUEST']._serialized_end=588
-  _globals['_CHECKPLANERESPONSE']._serialized_start=590
-  _globals['_CHECKPLANERESPONSE']._serialized_end=667
-  _globals['_CHECKRESULT']._serialized_start=669
-  _globals['_CHECKRESULT']._serialized_end=725
-  _globals['_LISTOBJECTSREQUEST']._serialized_start=727
-  _globals['_LISTOBJECTSREQUEST']._serialized_end=817
-  _globals['_LISTOBJECTSRESPONSE']._serialized_start=819
-  _globals['_LISTOBJECTSRESPONSE']._serialized_end=905
-  _globals['_PLANESERVICE']._serialized_start=908
-  _globals['_PLANESERVICE']._serialized_end=1251
+  _globals['_PLANE']._serialized_start=110
+  _globals['_PLANE']._serialized_end=351
+  _globals['_OBJECT']._serialized_start=353
+  _globals['_OBJECT']._serialized_end=454
+  _globals['_LISTPLANESREQUEST']._serialized_start=456
+  _globals['_LISTPLANESREQUEST']._serialized_end=475
+  _globals['_LISTPLANESRESPONSE']._serialized_start=477
+  _globals['_LISTPLANESRESPONSE']._serialized_end=558
+  _globals['_GETPLANEREQUEST']._serialized_start=560
+  _globals['_GETPLANEREQUEST']._serialized_end=591
+  _globals['_GETPLANERESPONSE']._serialized_start=593
+  _globals['_GETPLANERESPONSE']._serialized_end=648
+  _globals['_CHECKPLANEREQUEST']._serialized_start=650
+  _globals['_CHECKPLANEREQUEST']._serialized_end=683
+  _globals['_CHECKPLANERESPONSE']._serialized_start=685
+  _globals['_CHECKPLANERESPONSE']._serialized_end=762
+  _globals['_CHECKRESULT']._serialized_start=764
+  _globals['_CHECKRESULT']._serialized_end=836
+  _globals['_UPDATELIMITSREQUEST']._serialized_start=838
+  _globals['_UPDATELIMITSREQUEST']._serialized_end=961
+  _globals['_UPDATELIMITSRESPONSE']._serialized_start=963
+  _globals['_UPDATELIMITSRESPONSE']._serialized_end=1022
+  _globals['_LISTOBJECTSREQUEST']._serialized_start=1024
+  _globals['_LISTOBJECTSREQUEST']._serialized_end=1114
+  _globals['_LISTOBJECTSRESPONSE']._serialized_start=1116
+  _globals['_LISTOBJECTSRESPONSE']._serialized_end=1202
+  _globals['_PLANESERVICE']._serialized_start=1205
+  _globals['_PLANESERVICE']._serialized_end=1637
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -34,6 +35,8 @@ class Plane(_message.Message):
     BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     CHECKSUMS_FIELD_NUMBER: _builtins.int
     NATIVE_COPY_FIELD_NUMBER: _builtins.int
+    REQUESTS_NOW_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name in the configuration."""
     type: _builtins.str
@@ -50,9 +53,15 @@ class Plane(_message.Message):
     """Bytes a second at most; 0 is no limit."""
     native_copy: _builtins.bool
     """It can copy ranges between its own objects."""
+    requests_now: _builtins.int
+    """Requests in flight at most just now: as many as the provider takes, found out by asking."""
     @_builtins.property
     def checksums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Kinds of checksum that it stores."""
+
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """Until the provider may be asked again, if it wants to be left alone."""
 
     def __init__(
         self,
@@ -66,10 +75,12 @@ class Plane(_message.Message):
         bytes_per_second: _builtins.int = ...,
         checksums: _abc.Iterable[_builtins.str] | None = ...,
         native_copy: _builtins.bool = ...,
+        requests_now: _builtins.int = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_second", b"bytes_per_second", "category", b"category", "checksums", b"checksums", "default_parts", b"default_parts", "location", b"location", "name", b"name", "native_copy", b"native_copy", "requests", b"requests", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_second", b"bytes_per_second", "category", b"category", "checksums", b"checksums", "default_parts", b"default_parts", "location", b"location", "name", b"name", "native_copy", b"native_copy", "requests", b"requests", "requests_now", b"requests_now", "type", b"type", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,26 +272,91 @@ class CheckResult(_message.Message):
     CHECK_FIELD_NUMBER: _builtins.int
     OK_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     """What was tried."""
     ok: _builtins.bool
     """It works."""
     detail: _builtins.str
     """What happened instead."""
+    reason: _builtins.str
+    """The reason of what the plane answered, as in ErrorInfo; empty if it works, or answered but not as it must."""
     def __init__(
         self,
         *,
         check: _builtins.str = ...,
         ok: _builtins.bool = ...,
         detail: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "detail", b"detail", "ok", b"ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "detail", b"detail", "ok", b"ok", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckResult: _TypeAlias = CheckResult  # noqa: Y015
+
+@_typing.final
+class UpdateLimitsRequest(_message.Message):
+    """Request of UpdateLimits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name in the configuration."""
+    requests: _builtins.int
+    """Requests in flight at most; as it was if not set."""
+    bytes_per_second: _builtins.int
+    """Bytes a second at most, 0 is no limit; as it was if not set."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        requests: _builtins.int | None = ...,
+        bytes_per_second: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_per_second", b"_bytes_per_second", "_requests", b"_requests", "bytes_per_second", b"bytes_per_second", "requests", b"requests"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_per_second", b"_bytes_per_second", "_requests", b"_requests", "bytes_per_second", b"bytes_per_second", "name", b"name", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bytes_per_second: _TypeAlias = _typing.Literal["bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__bytes_per_second: _TypeAlias = _typing.Literal["_bytes_per_second", b"_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__requests: _TypeAlias = _typing.Literal["requests"]  # noqa: Y015
+    _WhichOneofArgType__requests: _TypeAlias = _typing.Literal["_requests", b"_requests"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_per_second) -> _WhichOneofReturnType__bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests) -> _WhichOneofReturnType__requests | None: ...
+
+Global___UpdateLimitsRequest: _TypeAlias = UpdateLimitsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateLimitsResponse(_message.Message):
+    """Response of UpdateLimits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLANE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def plane(self) -> Global___Plane:
+        """The plane, with its new limits. If its provider asked to be left alone, that is forgotten."""
+
+    def __init__(
+        self,
+        *,
+        plane: Global___Plane | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plane", b"plane"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plane", b"plane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateLimitsResponse: _TypeAlias = UpdateLimitsResponse  # noqa: Y015
 
 @_typing.final
 class ListObjectsRequest(_message.Message):

@@ -50,6 +50,11 @@ class PlaneServiceStub:
                 request_serializer=fileserver_dot_v1_dot_plane__pb2.CheckPlaneRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_plane__pb2.CheckPlaneResponse.FromString,
                 _registered_method=True)
+        self.UpdateLimits = channel.unary_unary(
+                '/fileserver.v1.PlaneService/UpdateLimits',
+                request_serializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsResponse.FromString,
+                _registered_method=True)
         self.ListObjects = channel.unary_unary(
                 '/fileserver.v1.PlaneService/ListObjects',
                 request_serializer=fileserver_dot_v1_dot_plane__pb2.ListObjectsRequest.SerializeToString,
@@ -82,6 +87,13 @@ class PlaneServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateLimits(self, request, context):
+        """Changes how hard a plane may be driven, until the server ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListObjects(self, request, context):
         """Objects of a plane, in byte order of keys.
         """
@@ -106,6 +118,11 @@ def add_PlaneServiceServicer_to_server(servicer, server):
                     servicer.CheckPlane,
                     request_deserializer=fileserver_dot_v1_dot_plane__pb2.CheckPlaneRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_plane__pb2.CheckPlaneResponse.SerializeToString,
+            ),
+            'UpdateLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateLimits,
+                    request_deserializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsResponse.SerializeToString,
             ),
             'ListObjects': grpc.unary_unary_rpc_method_handler(
                     servicer.ListObjects,
@@ -195,6 +212,33 @@ class PlaneService:
             '/fileserver.v1.PlaneService/CheckPlane',
             fileserver_dot_v1_dot_plane__pb2.CheckPlaneRequest.SerializeToString,
             fileserver_dot_v1_dot_plane__pb2.CheckPlaneResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fileserver.v1.PlaneService/UpdateLimits',
+            fileserver_dot_v1_dot_plane__pb2.UpdateLimitsRequest.SerializeToString,
+            fileserver_dot_v1_dot_plane__pb2.UpdateLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class PlaneServiceStub:
     """One plane."""
     CheckPlane: _grpc.UnaryUnaryMultiCallable[_plane_pb2.CheckPlaneRequest, _plane_pb2.CheckPlaneResponse]
     """Tries the contract on a plane: writes, reads, copies and deletes small objects of its own."""
+    UpdateLimits: _grpc.UnaryUnaryMultiCallable[_plane_pb2.UpdateLimitsRequest, _plane_pb2.UpdateLimitsResponse]
+    """Changes how hard a plane may be driven, until the server ends."""
     ListObjects: _grpc.UnaryUnaryMultiCallable[_plane_pb2.ListObjectsRequest, _plane_pb2.ListObjectsResponse]
     """Objects of a plane, in byte order of keys."""
 
@@ -53,6 +55,8 @@ class PlaneServiceAsyncStub(PlaneServiceStub):
     """One plane."""
     CheckPlane: _aio.UnaryUnaryMultiCallable[_plane_pb2.CheckPlaneRequest, _plane_pb2.CheckPlaneResponse]  # type: ignore[assignment]
     """Tries the contract on a plane: writes, reads, copies and deletes small objects of its own."""
+    UpdateLimits: _aio.UnaryUnaryMultiCallable[_plane_pb2.UpdateLimitsRequest, _plane_pb2.UpdateLimitsResponse]  # type: ignore[assignment]
+    """Changes how hard a plane may be driven, until the server ends."""
     ListObjects: _aio.UnaryUnaryMultiCallable[_plane_pb2.ListObjectsRequest, _plane_pb2.ListObjectsResponse]  # type: ignore[assignment]
     """Objects of a plane, in byte order of keys."""
 
@@ -82,6 +86,14 @@ class PlaneServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_plane_pb2.CheckPlaneResponse, _abc.Awaitable[_plane_pb2.CheckPlaneResponse]]:
         """Tries the contract on a plane: writes, reads, copies and deletes small objects of its own."""
+
+    @_abc_1.abstractmethod
+    def UpdateLimits(
+        self,
+        request: _plane_pb2.UpdateLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plane_pb2.UpdateLimitsResponse, _abc.Awaitable[_plane_pb2.UpdateLimitsResponse]]:
+        """Changes how hard a plane may be driven, until the server ends."""
 
     @_abc_1.abstractmethod
     def ListObjects(

@@ -110,6 +110,9 @@ def get(folder: Path, size: int) -> None:
         with serving(folder / "get", config(folder / "plane", store, "crc64nvme"), keys) as ours:
 
             def reset() -> None:
+                """Every side writes into the memory that the one before has just given back."""
+                for rest in (folder / "plane").iterdir():
+                    shutil.rmtree(rest)
                 shutil.rmtree(folder / "out", ignore_errors=True)
                 (folder / "out").mkdir()
 
@@ -126,8 +129,6 @@ def get(folder: Path, size: int) -> None:
                 goals={"s5cmd": "rate >= 1.0, CPU <= 0.6", "rclone": "rate >= 1.0"},
                 reset=reset,
             )
-            shutil.rmtree(folder / "plane")
-            (folder / "plane").mkdir()
 
             def down_and_up() -> Spent:
                 down = peers.s5cmd("cp", "s3://lake/x", f"{folder}/out/")

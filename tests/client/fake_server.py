@@ -19,7 +19,8 @@ def main() -> int:
     with (state / "starts").open("a") as starts:
         starts.write(f"{os.getpid()}\n")
     if code := os.environ.get("FAKE_EXIT"):
-        print("the config is wrong at planes.data.typ", file=sys.stderr)
+        print("a warning of a library", file=sys.stderr)
+        print("cropduster serve: the configuration is wrong:\n  planes.data.typ: unknown key", file=sys.stderr)
         return int(code)
     descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:

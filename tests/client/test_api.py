@@ -169,7 +169,7 @@ def test_what_must_not_be_done_twice_is_not_repeated(server, client, waits):
     server.on("RenameFile", GONE, RenameFileResponse())
     with pytest.raises(ServerError, match="may be done or not") as caught:
         client.rename_file("a", "b")
-    assert caught.value.exit is Exit.UNAVAILABLE
+    assert (caught.value.reason, caught.value.exit) == ("SERVER_UNAVAILABLE", Exit.UNAVAILABLE)
     assert len(server.requests["RenameFile"]) == 1
 
 
@@ -219,7 +219,7 @@ def test_a_watch_of_a_server_that_stays_away_ends(server, client, waits):
     server.on("WatchTransfer", [GONE])
     with pytest.raises(ServerError) as caught:
         list(client.watch_transfer("1"))
-    assert caught.value.exit is Exit.UNAVAILABLE
+    assert (caught.value.reason, caught.value.exit) == ("SERVER_UNAVAILABLE", Exit.UNAVAILABLE)
     assert sum(waits) <= PATIENCE_SECONDS
 
 

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from client import cli
+from client.api import Client
 from fileserver.v1.data_pb2 import ReadResponse
 from fileserver.v1.file_pb2 import (
     DeleteFileResponse,
@@ -31,10 +32,12 @@ from fileserver.v1.file_pb2 import (
 from fileserver.v1.plane_pb2 import (
     CheckPlaneResponse,
     CheckResult,
+    GetPlaneResponse,
     ListObjectsResponse,
     ListPlanesResponse,
     Object,
     Plane,
+    UpdateLimitsResponse,
 )
 from fileserver.v1.transfer_pb2 import (
     CancelTransferResponse,
@@ -47,10 +50,12 @@ from fileserver.v1.transfer_pb2 import (
     ListTransfersResponse,
     Location,
     Outcome,
+    PauseTransferResponse,
     Plan,
     PlannedExtent,
     PlannedPart,
     Progress,
+    ResumeTransferResponse,
     Source,
     Spray,
     Transfer,
@@ -236,7 +241,7 @@ def test_a_transfer_that_stands_still_as_json_is_its_state(run, server, words):
 
 
 def test_standard_input_is_kept_for_a_transfer_that_stands_still(run, server, tmp_path, monkeypatch):
-    accepted(server, PAUSED)
+    accepted(server, PAUSED).on("ListPlanes", ListPlanesResponse())
     monkeypatch.setattr("sys.stdin", Input(b"1,2\n"))
     assert run("spray", "-", "a::b", "--format", "csv")[0] == 0
     [kept] = (tmp_path / "state" / "spool").glob("*.data")
@@ -376,6 +381,7 @@ def test_standard_input_is_spooled_for_as_long_as_the_transfer_runs(run, server,
         return CreateTransferResponse(transfer=Transfer(name="transfers/1"))
 
     server.on("CreateTransfer", create).on("WatchTransfer", [WatchTransferResponse(transfer=DONE)])
+    server.on("ListPlanes", ListPlanesResponse())
     monkeypatch.setattr(sys, "stdin", Input(b"a,b\n" * 9))
     assert run("spray", "-", "a::b", "--format", "csv")[0] == 0
     assert found == [("local", b"a,b\n" * 9)]
@@ -384,9 +390,61 @@ def test_standard_input_is_spooled_for_as_long_as_the_transfer_runs(run, server,
 
 def test_standard_input_of_a_refused_spray_is_not_kept(run, server, tmp_path, monkeypatch):
     server.on("CreateTransfer", Fault(grpc.StatusCode.ALREADY_EXISTS, "TARGET_EXISTS", "there is an a::b"))
+    server.on("ListPlanes", ListPlanesResponse())
     monkeypatch.setattr(sys, "stdin", Input(b"a"))
     assert run("spray", "-", "a::b", "--format", "csv")[0] == 5
     assert list((tmp_path / "state" / "spool").iterdir()) == []
+
+
+def test_standard_input_whose_fate_is_unknown_is_left_to_the_server(run, server, tmp_path, monkeypatch):
+    def interrupt(_request):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Client, "create_transfer", lambda *_: interrupt(None))
+    server.on("ListPlanes", ListPlanesResponse())
+    monkeypatch.setattr(sys, "stdin", Input(b"a"))
+    assert run("spray", "-", "a::b", "--format", "csv")[0] == 130
+    [kept] = (tmp_path / "state" / "spool").iterdir()
+    assert kept.read_bytes() == b"a"
+
+
+def test_what_is_said_of_the_copy_of_standard_input_is_said_of_that(run, server, monkeypatch):
+    made = []
+
+    def create(request):
+        made.append(Transfer(name="transfers/1", spec=request.spec))
+        return CreateTransferResponse(transfer=made[0])
+
+    def watch():
+        path = made[0].spec.spray.sources[0].key
+        failed = Transfer(
+            state=Transfer.STATE_FAILED,
+            error=Failure(code=9, reason="FORMAT_MISMATCH", message=f"{path}, byte 3: no", metadata={"key": path}),
+            warnings=[f"{path} is odd"],
+        )
+        failed.MergeFrom(made[0])
+        return WatchTransferResponse(transfer=failed)
+
+    server.on("CreateTransfer", create).on("WatchTransfer", [watch]).on("ListPlanes", ListPlanesResponse())
+    monkeypatch.setattr(sys, "stdin", Input(b"a"))
+    code, out, err = run("spray", "-", "a::b", "--format", "csv")
+    assert (code, out) == (7, "")
+    assert err == "warning: standard input is odd\nerror: standard input, byte 3: no\n"
+    monkeypatch.setattr(sys, "stdin", Input(b"a"))
+    made.clear()
+    code, out, err = run("spray", "-", "a::b", "--format", "csv", "--json")
+    shown, error = json.loads(out), json.loads(err)["error"]
+    assert shown["warnings"] == ["standard input is odd"]
+    assert shown["error"]["message"] == error["message"] == "standard input, byte 3: no"
+    assert error["metadata"]["key"] == made[0].spec.spray.sources[0].key  # programs are told the truth
+
+
+def test_closed_standard_input_is_refused(run, server, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, out, err = run("spray", "-", "a::b", "--format", "csv")
+    assert (code, out) == (2, "")
+    assert "standard input is closed" in err
+    assert not any(server.requests.values())
 
 
 def test_standard_input_needs_a_format_and_a_command_that_waits(run, server):
@@ -602,10 +660,63 @@ def test_a_watch_as_json_is_one_object_a_line_and_the_last_is_the_result(run, se
 
 def test_cancel_waits_until_all_is_removed(run, server):
     stopping = Transfer(name="transfers/1", state=Transfer.STATE_CANCELLING)
+    server.on("GetTransfer", GetTransferResponse(transfer=stopping))
     server.on("CancelTransfer", CancelTransferResponse(transfer=stopping))
     server.on("WatchTransfer", [WatchTransferResponse(transfer=t) for t in (stopping, CANCELLED)])
     assert run("transfers", "cancel", "1") == (0, "transfers/1: CANCELLED\n", "")
     assert run("transfers", "cancel", "1", "--no-wait") == (0, "transfers/1: CANCELLING\n", "")
+
+
+ASKED = {
+    "cancel": CancelTransferResponse,
+    "pause": PauseTransferResponse,
+    "resume": ResumeTransferResponse,
+}
+
+
+@pytest.mark.parametrize("ended", [DONE, FAILED, CANCELLED], ids=lambda t: Transfer.State.Name(t.state))
+@pytest.mark.parametrize("verb", ASKED)
+def test_a_transfer_that_has_ended_is_left_alone(run, server, verb, ended):
+    server.on("GetTransfer", GetTransferResponse(transfer=ended))
+    state = Transfer.State.Name(ended.state).removeprefix("STATE_")
+    code, out, err = run("transfers", verb, "1")
+    if (verb, state) == ("cancel", "CANCELLED"):
+        assert (code, out, err) == (0, "transfers/1: CANCELLED\n", "it was cancelled already, so nothing was done\n")
+    else:
+        assert (code, out) == (7, "")
+        assert err == f"error: transfers/1 has ended already ({state}), so nothing was done\n"
+        error = json.loads(run("transfers", verb, "1", "--json")[2])["error"]
+        assert error["reason"] == "TRANSFER_ENDED"
+        assert error["metadata"] == {"transfer": "transfers/1", "state": state}
+    assert len(server.requests["GetTransfer"]) == sum(map(len, server.requests.values()))
+
+
+@pytest.mark.parametrize(("verb", "state"), [("pause", "PAUSING"), ("resume", "RUNNING")])
+def test_pause_and_resume_show_what_was_asked(run, server, verb, state):
+    asked = Transfer(name="transfers/1", state=Transfer.State.Value(f"STATE_{state}"))
+    server.on("GetTransfer", GetTransferResponse(transfer=PAUSED))
+    server.on(f"{verb.title()}Transfer", ASKED[verb](transfer=asked))
+    assert run("transfers", verb, "1") == (0, f"transfers/1: {state}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_transfer_that_is_being_cancelled_cannot_be_steered(run, server, verb):
+    stopping = Transfer(name="transfers/1", state=Transfer.STATE_CANCELLING)
+    server.on("GetTransfer", GetTransferResponse(transfer=stopping))
+    server.on(f"{verb.title()}Transfer", ASKED[verb](transfer=stopping))
+    code, out, err = run("transfers", verb, "1")
+    assert (code, out) == (7, "")
+    assert "is being cancelled" in err
+
+
+def test_a_cancel_that_comes_too_late_is_an_error(run, server):
+    stopping = Transfer(name="transfers/1", state=Transfer.STATE_CANCELLING)
+    server.on("GetTransfer", GetTransferResponse(transfer=stopping))
+    server.on("CancelTransfer", CancelTransferResponse(transfer=stopping))
+    server.on("WatchTransfer", [WatchTransferResponse(transfer=t) for t in (stopping, DONE)])
+    code, out, err = run("transfers", "cancel", "1")
+    assert (code, out) == (7, "")
+    assert "(SUCCEEDED)" in err
 
 
 # --- planes
@@ -626,7 +737,34 @@ def test_a_plane_that_does_not_work_is_exit_7(run, server):
     code, out, err = run("planes", "check", "cloud")
     assert code == 7
     assert "no such bucket" in out
-    assert "'cloud'" in err
+    assert err == "error: the plane 'cloud' does not work as it must; write: no such bucket\n"
+
+
+def test_limits_of_a_plane(run, server):
+    narrow = Plane(name="cloud", requests=64, requests_now=3, bytes_per_second=50_000_000)
+    server.on("UpdateLimits", UpdateLimitsResponse(plane=narrow))
+    code, out, _ = run("planes", "limits", "cloud", "--requests", "64", "--bytes-per-second", "50MB")
+    assert code == 0
+    assert "64 at most, 3 just now" in out
+    assert "50 MB/s" in out
+    assert run("planes", "limits", "cloud", "--bytes-per-second", "0")[0] == 0
+    first, second = server.requests["UpdateLimits"]
+    assert (first.name, first.requests, first.bytes_per_second) == ("cloud", 64, 50_000_000)
+    assert (second.HasField("requests"), second.HasField("bytes_per_second")) == (False, True)
+    waits = Plane(name="cloud", requests=64, requests_now=3)
+    waits.wait.FromSeconds(40)
+    server.on("GetPlane", GetPlaneResponse(plane=waits)).on("ListPlanes", ListPlanesResponse())
+    assert "64 at most; the provider asked to be left alone for 40 s more" in run("planes", "show", "cloud")[1]
+    shown = json.loads(run("planes", "show", "cloud", "--json")[1])
+    assert (shown["requests_now"], shown["wait_seconds"]) == (3, 40)
+
+
+@pytest.mark.parametrize("words", [(), ("--bytes-per-second", "fast"), ("--requests", "0")])
+def test_limits_that_say_nothing_are_exit_2(run, server, words):
+    code, _, err = run("planes", "limits", "cloud", *words)
+    assert code == 2
+    assert "--requests" in err or "--bytes-per-second" in err
+    assert not server.requests["UpdateLimits"]
 
 
 def test_objects_of_a_prefix(run, server):
@@ -638,7 +776,13 @@ def test_objects_of_a_prefix(run, server):
 
 def test_the_doctor_looks_at_everything(run, server):
     server.on("ListPlanes", ListPlanesResponse(planes=[Plane(name="data"), Plane(name="cloud")]))
-    server.on("CheckPlane", CheckPlaneResponse(ok=True), Fault(grpc.StatusCode.INTERNAL, "BUG", "a bug"))
+    broken = [CheckResult(check="write", detail="no such bucket"), CheckResult(check="list", ok=True, detail="slow")]
+    server.on(
+        "CheckPlane",
+        CheckPlaneResponse(ok=True),
+        Fault(grpc.StatusCode.INTERNAL, "BUG", "a bug"),
+        CheckPlaneResponse(results=broken),
+    )
     code, out, _ = run("doctor", "--json")
     shown = json.loads(out)
     checks = {check["check"]: check["ok"] for check in shown["checks"]}
@@ -647,6 +791,8 @@ def test_the_doctor_looks_at_everything(run, server):
     assert checks["plane data"]
     assert not checks["plane cloud"]
     assert {"python", "sqlite", "state directory", "clock", "config", "server answers"} <= set(checks)
+    said = {line.split(": ", 1)[0]: line for line in run("doctor")[1].splitlines()}
+    assert said["FAILED  plane data"].endswith("write: no such bucket")
 
 
 def test_serve_becomes_the_server(run, server, monkeypatch, tmp_path):
@@ -777,23 +923,35 @@ def test_an_error_that_nobody_reads_has_its_exit_code_all_the_same(server, words
     assert process.returncode == (6 if words[0] == "transfers" else 2)
 
 
-@pytest.mark.parametrize("words", ["files list", "files list --json", "cat a::b", "transfers watch 1", "--help"])
-def test_standard_output_may_be_closed(server, words):
-    server.on("ListFiles", ListFilesResponse(files=[FILE]))
-    server.on("Read", [ReadResponse(offset=0, data=b"x" * (1 << 16))])
-    accepted(server, DONE)
+@pytest.mark.parametrize(
+    "words", ["files list", "files list --json", "cat a::b", "transfers watch 1", "spray x.csv a::b", "--help"]
+)
+def test_closed_standard_output_is_refused_before_anything_is_asked(server, words):
     with program(server, start=["/bin/sh", "-c", f"exec {PROGRAM} {words} >&-"]) as process:
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, b"")
+    assert process.returncode == 2
+    if "--json" in words:
+        assert json.loads(err)["error"]["reason"] == "INVALID_SPEC"
+    assert b"standard output is closed" in err
+    assert not any(server.requests.values())
 
 
-def test_a_full_disk_under_standard_output_is_told(server):
+def test_all_streams_may_be_closed(server):
+    with program(server, start=["/bin/sh", "-c", f"exec {PROGRAM} files list <&- >&- 2>&-"]) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("words", [("cat", "a::b"), ("files", "list"), ("files", "list", "--json")], ids=" ".join)
+def test_a_full_disk_under_standard_output_is_told(server, words):
+    server.on("ListFiles", ListFilesResponse(files=[FILE]))
     server.on("Read", [ReadResponse(offset=0, data=b"x" * (1 << 16))])
     with Path("/dev/full").open("wb") as full:
-        process = program(server, "cat", "a::b", stdout=full)
+        process = program(server, *words, stdout=full)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 7
-    assert b"No space left" in err
+    [line] = err.splitlines()
+    assert b"No space left" in line
 
 
 LOADED = """

@@ -29,9 +29,10 @@ class Bench:
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
         self.environment["FAKE_SOCKET"] = str(socket_path(self.state, self.environment))
 
-    def server(self, version="1", **more) -> EmbeddedServer:
-        environment = {**self.environment, "FAKE_VERSION": version, "FAKE_DIGEST": digest(b"", {}), **more}
-        return EmbeddedServer(self.state, None, version, environment)
+    def server(self, version="1", config: Path | None = None, **more) -> EmbeddedServer:
+        environment = {**self.environment, "FAKE_VERSION": version, **more}
+        environment["FAKE_DIGEST"] = digest(config.read_bytes() if config else b"", environment)
+        return EmbeddedServer(self.state, config, version, environment)
 
     @property
     def starts(self) -> list[int]:
@@ -88,15 +89,82 @@ def test_commands_that_start_at_once_share_one_server(bench):
     os.kill(holder.pid, 0)  # the one that holds the lock lives
 
 
-@pytest.mark.parametrize(("version", "config"), [("2", b""), ("1", b"planes: {}")])
-def test_a_server_of_another_version_or_config_makes_room(bench, version, config):
-    other = bench.server(version, FAKE_DIGEST=digest(config, {}))
-    other._wanted = embedded.Identity(version, digest(config, {}))
+@pytest.mark.parametrize(
+    ("version", "config", "more"), [("2", "", {}), ("1", "planes: {}", {}), ("1", "key: {env: AK}", {"AK": "1"})]
+)
+def test_a_server_of_another_version_config_or_environment_makes_room(bench, tmp_path, version, config, more):
+    path = tmp_path / "config.yaml"
+    path.write_text(config)
+    other = bench.server(version, path, **more)
     other.ensure(yes)
-    bench.server().ensure(yes)
+    other.leave()
+    bench.server("1", path if more else None).ensure(yes)
     first, second = bench.starts
     assert bench.server().holder().pid == second  # and so the first has let go of the lock
     assert first != second
+
+
+def test_a_server_that_somebody_uses_is_not_ended(bench, monkeypatch):
+    monkeypatch.setattr("client.turns.TURN_SECONDS", 0.2)
+    using = bench.server()
+    using.ensure(yes)
+    with pytest.raises(ServerError, match=r"another configuration.*--state") as caught:
+        bench.server("2").ensure(yes)
+    assert caught.value.reason == "SERVER_BUSY"
+    os.kill(bench.starts[0], 0)
+    using.leave()
+    bench.server("2").ensure(yes)
+    assert len(bench.starts) == 2
+
+
+def test_commands_with_different_configurations_take_turns(bench):
+    failures, worked = [], []
+    lock = threading.Lock()
+
+    def run(version):
+        server = bench.server(version)
+        try:
+            for _ in range(3):
+                server.ensure(yes)
+                with lock:
+                    worked.append(server.holder().identity.version == version)
+                server.leave()
+        except ServerError as error:
+            failures.append(error.message)
+
+    threads = [threading.Thread(target=run, args=(str(n % 2),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert worked == [True] * 12
+
+
+def test_a_config_that_changes_while_a_command_runs_is_followed(bench, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("planes: {}")
+    server = bench.server("1", path)
+    server.ensure(yes)
+    path.write_text("planes: {data: {}}")
+    server._environment["FAKE_DIGEST"] = digest(path.read_bytes(), {})
+    server.ensure(yes)
+    assert len(bench.starts) == 2
+    path.unlink()
+    with pytest.raises(ServerError, match=f"{path} cannot be read"):
+        server.ensure(yes)
+
+
+def test_a_server_that_is_not_ours_to_end_is_named(bench, monkeypatch):
+    """It holds the lock, serves another configuration, and does not hear."""
+    monkeypatch.setattr(embedded, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(embedded, "_end", lambda _: None)
+    other = bench.server("2")
+    other.ensure(yes)
+    other.leave()
+    with pytest.raises(ServerError, match=f"process {bench.starts[0]} holds {bench.state}/lock") as caught:
+        bench.server().ensure(yes)
+    assert caught.value.exit is Exit.UNAVAILABLE
 
 
 def test_a_killed_server_is_followed_by_another(bench):
@@ -117,10 +185,14 @@ def test_a_server_that_does_not_come_up_is_an_error_with_its_last_words(bench):
     assert len(bench.starts) == 2  # once more, because the lock may only have been looked at
 
 
-def test_a_config_that_the_server_refuses_is_not_tried_twice(bench):
-    with pytest.raises(ServerError, match=r"planes\.data\.typ") as caught:
-        bench.server(FAKE_EXIT="2").ensure(yes)
-    assert caught.value.exit is Exit.BAD_REQUEST
+@pytest.mark.parametrize("code", [Exit.BAD_REQUEST, Exit.REFUSED])
+def test_what_the_server_refuses_is_told_in_its_words_and_not_tried_twice(bench, code):
+    with pytest.raises(ServerError) as caught:
+        bench.server(FAKE_EXIT=str(int(code))).ensure(yes)
+    assert caught.value.message == (
+        "the embedded server cannot start: the configuration is wrong:\n  planes.data.typ: unknown key"
+    )
+    assert caught.value.exit is code
     assert len(bench.starts) == 1
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from client.errors import Exit, ServerError
@@ -49,7 +51,7 @@ def test_no_such_plane_lists_the_planes(tmp_path, monkeypatch):
 
 def test_logical_names_and_empty_words_are_no_places():
     problems = Problems()
-    check_places("SOURCE", ["a::b", "", "fine.csv"], problems)
+    check_places("SOURCE", ["a::b", "", "fine.csv"], problems, "say -")
     with pytest.raises(ServerError) as caught:
         problems.check()
     assert caught.value.violations["SOURCE"].count(";") == 1
@@ -92,3 +94,21 @@ def test_all_that_is_wrong_with_a_format_is_said_at_once(typed, fields):
         found(["a"], **typed)
     assert set(caught.value.violations) == fields
     assert caught.value.exit is Exit.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    "word", ["/dev/stdin", "/dev//fd/63", "/proc/self/fd/1", "/dev/../dev/stdout", "/proc/thread-self/fd/0"]
+)
+def test_open_files_of_this_process_are_no_places(word):
+    problems = Problems()
+    check_places("SOURCE", [word], problems, "write -")
+    with pytest.raises(ServerError, match=r"the server does not share: write -"):
+        problems.check()
+
+
+def test_a_folder_whose_name_is_no_text_is_told(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"odd\xff")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(ServerError, match="not valid UTF-8"):
+        Places(list).find("x.csv")

@@ -1,6 +1,6 @@
 """The table of planes that the contract is run against: a new plane is one row more.
 
-`REQUIRE_PLANES=memory,posix,s3` makes a plane that is not available here an error instead of a skip.
+`REQUIRE_PLANES=memory,posix,s3,azure` makes a plane that is not available here an error instead of a skip.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ ROWS: dict[str, Callable[[Path], Place]] = {
     "metered": _around(MeteredPlane),
     "faulty": _around(FaultyPlane),
 }
-STORES = ("s3", "s3_small")
+STORES = ("s3", "s3_small", "azure")
 _FOLDERS = "SeaweedFS 4.48 lists folder by folder, so 'a/b' comes before 'a-b', and after 'a' not at all"
-GAPS = {("test_folders_are_listed_by_the_bytes_of_whole_keys", name): _FOLDERS for name in STORES}
+GAPS = {("test_folders_are_listed_by_the_bytes_of_whole_keys", name): _FOLDERS for name in ("s3", "s3_small")}
 """What a double cannot do: strict, so that we hear when it learns it."""
 REQUIRED = frozenset(filter(None, os.environ.get("REQUIRE_PLANES", "").split(",")))
 
@@ -122,6 +122,31 @@ def s3_row(s3_made) -> Callable[[Path], Place]:
 def s3_small_row(s3_made) -> Callable[[Path], Place]:
     """Small objects by the second client, from the first request on that it may make."""
     return lambda _folder: s3_made(0)
+
+
+@pytest.fixture(scope="session")
+def azure_row(tmp_path_factory) -> Iterator[Callable[[Path], Place]]:
+    """A fresh prefix of one container for each test, on a service that runs as long as the session."""
+    try:
+        from planes.azure import AzurePlane, AzureSettings
+        from tests.doubles import azurite
+
+        azurite.installed()
+    except (ModuleNotFoundError, FileNotFoundError, RuntimeError) as error:
+        raise NotAvailable(str(error)) from error
+    with azurite.running(tmp_path_factory.mktemp("account")) as account, pytest.MonkeyPatch.context() as environment:
+        account.create_container("contract")
+        environment.setenv("CONTRACT_CONNECTION_STRING", account.connection_string)
+
+        def made(folder: Path) -> Place:
+            settings = AzureSettings(
+                container="contract",
+                prefix=uuid.uuid4().hex,
+                connection_string=Secret(env="CONTRACT_CONNECTION_STRING"),
+            )
+            return Place(lambda: AzurePlane("azure", settings))
+
+        yield made
 
 
 def _row(name: str, request: pytest.FixtureRequest) -> Callable[[Path], Place]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -553,6 +555,21 @@ async def test_a_copy_beyond_the_end_of_its_source_is_out_of_range(plane):
     async with await plane.upload(KEY, upload_id=attempt()) as upload:
         with pytest.raises(OutOfRange):
             await upload.copy(1, 0, ticket, 0, len(data) + 1)
+
+
+async def test_the_address_of_an_object_reads_it_and_nothing_else(plane):
+    ticket, data = await source(plane)
+    if ticket.kind in {"memory", "posix"}:  # which have none
+        with pytest.raises(Unsupported):
+            await plane.presign(ticket)
+        return
+    url = await plane.presign(ticket)
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Range": "bytes=13-99"})) as answer:
+        assert answer.read() == data[13:100]
+    for method in ("PUT", "DELETE"):
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(urllib.request.Request(url, data=b"", method=method))
+    assert await content(plane, "source.bin") == data
 
 
 async def test_a_foreign_ticket_is_not_accepted(plane):

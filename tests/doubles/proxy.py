@@ -16,6 +16,7 @@ import http.client
 import http.server
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -86,8 +87,8 @@ class Exchange:
         headers = tuple(pair for pair in response.getheaders() if pair[0].lower() not in {*_PER_HOP, "content-length"})
         return Answer(response.status, headers, body, int(length) if length else None)
 
-    def send(self, answer: Answer, *, only: int | None = None) -> None:
-        """Send an answer; with `only`, claim all of it and send that many bytes of its body."""
+    def send(self, answer: Answer, *, only: int | None = None, piece: int = 1 << 30) -> None:
+        """Send an answer, by pieces; with `only`, claim all of it and send that many bytes of its body."""
         handler, body = self._handler, answer.body if only is None else answer.body[:only]
         handler.send_response_only(answer.status)
         for name, value in answer.headers:
@@ -98,9 +99,21 @@ class Exchange:
         handler.end_headers()
         self.request.status = answer.status
         if self.request.method != "HEAD" and not bodiless:
-            handler.wfile.write(body)
+            for at in range(0, len(body), piece):
+                handler.wfile.write(body[at : at + piece])
+                handler.wfile.flush()
             self.request.sent += len(body)
         handler.wfile.flush()
+
+    def wait_for_the_client(self) -> None:
+        """Until the client hangs up."""
+        with contextlib.suppress(OSError):
+            self._handler.connection.recv(1)
+        self._handler.close_connection = True
+
+    def flip(self) -> None:
+        """Turn the first bit of the request's body."""
+        self._body = bytes([self._body[0] ^ 1]) + self._body[1:]
 
     def hang_up(self, *, reset: bool = False) -> None:
         """End the connection: politely, or with a reset."""
@@ -172,6 +185,33 @@ def reset_after(size: int) -> Fault:
     return fault
 
 
+def flip_sent(exchange: Exchange) -> None:
+    """One bit of what the client sends is wrong when it reaches the store."""
+    exchange.flip()
+    exchange.send(exchange.forward())
+
+
+def dribble(piece: int) -> Fault:
+    """The store's answer in many small pieces: slow, and nothing is wrong with it."""
+    return lambda exchange: exchange.send(exchange.forward(), piece=piece)
+
+
+def stall(size: int) -> Fault:
+    """Headers and `size` bytes of the body, and then nothing more until the client has had enough."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.send(exchange.forward(), only=size)
+        exchange.wait_for_the_client()
+
+    return fault
+
+
+def twice(exchange: Exchange) -> None:
+    """The network delivers the request twice; the client hears the second answer."""
+    exchange.forward()
+    exchange.send(exchange.forward())
+
+
 def with_header(name: str, value: str) -> Fault:
     """The store's answer with another value of one header."""
     return change(lambda answer: answer.with_header(name, value))
@@ -239,6 +279,10 @@ class Proxy:
         """
         with self._lock:
             self._rules.append(_Rule(fault, method, query, path, header, times))
+
+    def always(self, fault: Fault, *, method: str = "", query: str = "", path: str = "", header: str = "") -> None:
+        """Apply a fault to all such requests, until `clear`."""
+        self.once(fault, method=method, query=query, path=path, header=header, times=sys.maxsize)
 
     def clear(self) -> None:
         """Forget what was seen, and the faults that were not used."""

@@ -165,7 +165,7 @@ def bucket(machine: Machine, seaweed: seaweedfs.Store) -> Bucket:
     name = f"b{os.urandom(6).hex()}"
     seaweed.create_bucket(name)
     machine.environment |= {"AK": seaweed.access_key, "SK": seaweed.secret_key}
-    (machine.folder / "plane").mkdir()
+    (machine.folder / "plane").mkdir(exist_ok=True)
     machine.configure(config_of(machine, seaweed, name))
     return Bucket(seaweed, name)
 

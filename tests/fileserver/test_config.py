@@ -22,6 +22,7 @@ listen: {internal: "127.0.0.1:7300"}
 state: {directory: /var/lib/cropduster}
 log:   {level: info, format: json, file: null}
 retire_after: 90m
+memory: 2GiB
 """
 
 
@@ -58,6 +59,7 @@ def test_the_whole_configuration_of_the_issue(tmp_path):
     assert loaded.state_directory == Path("/var/lib/cropduster")
     assert (loaded.log.level, loaded.log.format, loaded.log.file) == ("info", "json", None)
     assert loaded.retire_after == timedelta(minutes=90)
+    assert loaded.memory == 2 << 30
     assert not loaded.builtin_plane
 
 
@@ -68,6 +70,7 @@ def test_no_file_is_one_posix_plane_in_the_state_directory(tmp_path):
     assert loaded.planes["data"].default_parts == 4
     assert (loaded.default_plane, loaded.builtin_plane, loaded.source) == ("data", True, None)
     assert loaded.retire_after == timedelta(hours=1)
+    assert loaded.memory == 128 << 20
 
 
 def test_an_empty_file_and_one_without_planes_get_the_same_plane(tmp_path):
@@ -129,6 +132,7 @@ plains: {}
 listen: {internal: "0.0.0.0:7300", externall: x}
 log: {level: loud}
 retire_after: soon
+memory: 1MiB
 default_plane: dota
 """,
     )
@@ -147,6 +151,7 @@ default_plane: dota
         "planes.none",
         "log.level",
         "retire_after",
+        "memory",
     } <= set(found)
 
 
@@ -213,6 +218,13 @@ def test_a_duration_needs_its_unit(text, tmp_path):
         ("just words", "must be a mapping"),
         ("a: \x00", "is no YAML"),
         ("a: !!python/object/apply:os.system [id]", "is no YAML"),
+        ("? [a]\n: b", "a key must be a word at line 1"),
+        ("a: 2020-99-99", "a date in it is none"),
+        ("a: !!int hidden", "a number or (?!.*hidden)"),
+        ("[" * 3000, "nested too deep"),
+        ('log: {file: "a\\0b"}', "log.file: a path holds no zero byte"),
+        ('state: {directory: "a\\0b"}', "state.directory: a path holds no zero byte"),
+        ("retire_after: 99999999999999d", "retire_after: 99999999999999d is longer"),
     ],
 )
 def test_what_is_no_configuration_is_told_with_its_place(text, said, tmp_path):

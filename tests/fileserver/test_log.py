@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from fileserver import log
+from fileserver.errors import InvalidSpec
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +114,11 @@ def test_configuring_twice_tells_once(capfd):
     log.configure()
     structlog.stdlib.get_logger("x").info("once")
     assert len(lines(capfd)) == 1
+
+
+@pytest.mark.parametrize("trap", ["missing folder", "a folder itself"])
+def test_a_file_that_cannot_be_written_is_told_by_its_key(trap, tmp_path):
+    path = tmp_path if trap == "a folder itself" else tmp_path / "none" / "x.log"
+    with pytest.raises(InvalidSpec, match=rf"log\.file: {path} cannot be written") as caught:
+        log.configure(file=path)
+    assert set(caught.value.violations) == {"log.file"}

@@ -1,19 +1,28 @@
 """PlaneService: what is configured, without its secrets, and what lies there, page by page."""
 
+import os
+import socket
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fileserver.configured import Configured
 from fileserver.errors import CallerDenied, InvalidSpec, PlaneNotFound
+from fileserver.services import plane as services
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import plane_pb2
+from planes.errors import Refused, Throttled
+from planes.limited import LimitedPlane
 from planes.opening import parse_settings
+from planes.retrying import Patience
+from planes.wrapped import find
+from tests.doubles import seaweedfs
 
 
 def servicer(**planes):
-    settings = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
-    return PlaneServicer(Configured(settings, next(iter(settings))))
+    parsed = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
+    return PlaneServicer(Configured(parsed, next(iter(parsed))))
 
 
 async def test_planes_are_described_without_their_secrets(tmp_path):
@@ -48,6 +57,7 @@ async def test_a_plane_that_is_not_configured_is_told_with_those_that_are():
     asked = servicer(data={"type": "memory"})
     for call in (
         asked.GetPlane(plane_pb2.GetPlaneRequest(name="dota"), None),
+        asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="dota", requests=1), None),
         asked.CheckPlane(plane_pb2.CheckPlaneRequest(name="dota"), None),
         asked.ListObjects(plane_pb2.ListObjectsRequest(plane="dota"), None),
     ):
@@ -55,6 +65,51 @@ async def test_a_plane_that_is_not_configured_is_told_with_those_that_are():
             await call
 
 
+async def test_limits_are_changed_one_by_one_and_shown():
+    asked = servicer(data={"type": "memory", "limits": {"requests": 40}})
+    request = plane_pb2.GetPlaneRequest(name="data")
+    before = (await asked.GetPlane(request, None)).plane
+    assert (before.requests, before.requests_now, before.bytes_per_second) == (40, 16, 0)
+    changed = plane_pb2.UpdateLimitsRequest(name="data", requests=2)
+    answer = (await asked.UpdateLimits(changed, None)).plane
+    assert (answer.requests, answer.requests_now, answer.bytes_per_second) == (2, 2, 0)
+    changed = plane_pb2.UpdateLimitsRequest(name="data", bytes_per_second=10**12)
+    answer = (await asked.UpdateLimits(changed, None)).plane
+    assert (answer.requests, answer.bytes_per_second) == (2, 10**12)
+    assert (await asked.GetPlane(request, None)).plane == answer
+    await asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="data", bytes_per_second=0), None)
+    assert (await asked.GetPlane(request, None)).plane.bytes_per_second == 0
+
+
+async def test_a_plane_that_asked_to_be_left_alone_says_so_until_an_operator_knows_better():
+    asked = servicer(data={"type": "memory"})
+    limited = find(asked._planes.plane("data"), LimitedPlane)
+    limited._bounds.pause.ask_for(1000)
+    request = plane_pb2.GetPlaneRequest(name="data")
+    assert 990 < (await asked.GetPlane(request, None)).plane.wait.ToSeconds() <= 1000
+    with pytest.raises(Throttled):
+        await asked._planes.plane("data").stat("a")
+    await asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="data"), None)
+    assert not (await asked.GetPlane(request, None)).plane.wait.ToSeconds()
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        ({"requests": 0}, {"requests"}),
+        ({"requests": 1025, "bytes_per_second": -1}, {"requests", "bytes_per_second"}),
+    ],
+)
+async def test_limits_out_of_range_change_nothing(given, fields):
+    asked = servicer(data={"type": "memory"})
+    before = asked._describe("data")
+    with pytest.raises(InvalidSpec, match="data") as caught:
+        await asked.UpdateLimits(plane_pb2.UpdateLimitsRequest(name="data", **given), None)
+    assert set(caught.value.violations) == fields
+    assert asked._describe("data") == before
+
+
+@settings(deadline=None)
 @given(keys=st.sets(st.text("ab/é", min_size=1, max_size=4).filter(lambda k: "//" not in k and k.strip("/") == k)))
 async def test_pages_follow_each_other_without_gap_or_overlap(keys):
     asked = servicer(data={"type": "memory"})
@@ -92,3 +147,82 @@ async def test_a_check_tells_what_was_tried():
     answer = await servicer(data={"type": "memory"}).CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), None)
     assert answer.ok
     assert all(r.check for r in answer.results)
+
+
+# --- CheckPlane of planes that do not work ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    with seaweedfs.running(tmp_path_factory.mktemp("s3")) as store:
+        store.create_bucket("lake")
+        yield store
+
+
+async def first_trouble(**plane):
+    """The one result of a check that fails at the beginning."""
+    answer = await servicer(data=plane).CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), None)
+    assert not answer.ok
+    (result,) = answer.results
+    assert not result.ok
+    return result
+
+
+@pytest.mark.xdist_group("s3")
+async def test_wrong_credentials_and_a_missing_bucket_are_told_apart_by_a_check(lake, monkeypatch):
+    monkeypatch.setenv("RIGHT_KEY", lake.access_key)
+    monkeypatch.setenv("RIGHT_SECRET", lake.secret_key)
+    monkeypatch.setenv("WRONG", "not-the-right-one")
+    keys = {"access_key": {"env": "RIGHT_KEY"}, "secret_key": {"env": "RIGHT_SECRET"}}
+    plane = {"type": "s3", "bucket": "lake", "endpoint": lake.endpoint, **keys}
+    answer = await servicer(data=plane).CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), None)
+    assert answer.ok, answer
+    for name in ("access_key", "secret_key"):
+        wrong = await first_trouble(**{**plane, name: {"env": "WRONG"}})
+        assert wrong.reason == "PLANE_REFUSED"
+        assert "environment variable WRONG" in wrong.detail
+        assert "not-the-right-one" not in str(wrong)
+    unset = await first_trouble(**{**plane, "secret_key": {"env": "NOT_SET_ANYWHERE"}})
+    assert (unset.reason, "NOT_SET_ANYWHERE" in unset.detail) == ("PLANE_REFUSED", True)
+    missing = await first_trouble(**{**plane, "bucket": "nowhere"})
+    assert (missing.reason, "nowhere" in missing.detail) == ("PLANE_MISSING", True)
+
+
+async def test_a_store_that_does_not_answer_is_not_waited_for_in_a_check(monkeypatch):
+    monkeypatch.setenv("KEY", "k")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    patience = []
+    real = services.open_plane
+    monkeypatch.setattr(services, "open_plane", lambda *args: patience.append(args[2]) or real(*args))
+    keys = {"access_key": {"env": "KEY"}, "secret_key": {"env": "KEY"}}
+    found = await first_trouble(type="s3", bucket="lake", endpoint=endpoint, **keys)
+    assert found.reason == "PLANE_UNAVAILABLE"
+    assert endpoint in found.detail
+    assert patience[0].seconds < Patience().seconds
+
+
+async def test_directories_that_cannot_be_used_are_told_apart_by_a_check(tmp_path):
+    missing = await first_trouble(type="posix", path=str(tmp_path / "nowhere"))
+    assert missing.reason == "PLANE_MISSING"
+    assert str(tmp_path / "nowhere") in missing.detail
+    (tmp_path / "file").write_bytes(b"x")
+    assert (await first_trouble(type="posix", path=str(tmp_path / "file"))).reason == "PLANE_MISSING"
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    where = "/sys/kernel" if os.geteuid() == 0 else str(closed)  # root may write into any directory but the kernel's
+    refused = await first_trouble(type="posix", path=where)
+    assert refused.reason == "PLANE_REFUSED"
+    assert "data:cropduster-check-" in refused.detail
+
+
+async def test_a_plane_whose_packages_are_missing_is_told_by_a_check(monkeypatch):
+    def missing(*_args):
+        raise REFUSED
+
+    monkeypatch.setattr(services, "open_plane", missing)
+    found = await first_trouble(type="memory")
+    assert (found.check, found.detail, found.reason) == ("open", "pip install it", "PLANE_REFUSED")
+
+
+REFUSED = Refused("pip install it")

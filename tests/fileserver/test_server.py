@@ -13,16 +13,18 @@ import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc import StatusCode, aio
+from grpc._cython.cygrpc import ExecuteBatchError  # what gRPC raises: it has no public name
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
 from fileserver import state
 from fileserver.auth import METADATA_KEY
-from fileserver.errors import CallerUnknown, InvalidSpec
+from fileserver.calls import wrap
+from fileserver.errors import CallerUnknown, InvalidSpec, ServerUnavailable
 from fileserver.server import Server, Service, first
-from fileserver.status import from_call
-from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from fileserver.status import around, from_call
+from fileserver.v1 import file_pb2, plane_pb2, plane_pb2_grpc, transfer_pb2
 from planes.errors import Unavailable
 from planes.plane import MIB
 
@@ -61,7 +63,7 @@ class Jobs:
 
 
 class Slow(grpc.GenericRpcHandler):
-    """`/t.T/one` answers when let, `/t.T/large` with 60 MiB, `/t.T/many` streams for ever."""
+    """`/t.T/one` answers when let, `/t.T/large` with 60 MiB; `/t.T/many` and `/t.T/flood` stream for ever."""
 
     def __init__(self):
         self.let = asyncio.Event()
@@ -81,7 +83,12 @@ class Slow(grpc.GenericRpcHandler):
             self.begun.set()
             await asyncio.Event().wait()
 
+        async def flood(_request, _context):
+            while True:
+                yield bytes(MIB)
+
         return {
+            "/t.T/flood": grpc.unary_stream_rpc_method_handler(flood),
             "/t.T/large": grpc.unary_unary_rpc_method_handler(large),
             "/t.T/one": grpc.unary_unary_rpc_method_handler(one),
             "/t.T/many": grpc.unary_stream_rpc_method_handler(many),
@@ -210,7 +217,7 @@ async def test_draining_refuses_ends_streams_and_lets_answers_finish(running):
     with pytest.raises(aio.AioRpcError) as caught:
         await watching.read()
     error = from_call(caught.value)
-    assert type(error) is Unavailable
+    assert type(error) is ServerUnavailable
     assert error.facts == {"server": "draining"}
     assert error.retry_after is not None
     running.slow.let.set()
@@ -218,6 +225,48 @@ async def test_draining_refuses_ends_streams_and_lets_answers_finish(running):
     await stopping
     assert running.jobs.events == ["start", "stop"]
     assert not running.socket.exists()
+
+
+async def test_a_caller_who_hangs_up_in_the_middle_is_no_bug(running, caplog):
+    await running.server.start()
+    with capture_logs() as lines:
+        for number in range(20):
+            async with aio.insecure_channel(f"unix:{running.socket}") as channel:
+                flood = channel.unary_stream("/t.T/flood")(b"x", metadata=ALLOWED)
+                for _ in range(number % 4 + 1):
+                    assert await flood.read() == bytes(MIB)
+        while running.server.calls.active:
+            await asyncio.sleep(0)
+    assert lines == []
+    assert caplog.records == []
+
+
+UNAVAILABLE = Unavailable("not now")
+
+
+class Gone:
+    """The context of a call whose caller hung up."""
+
+    async def write(self, _response):
+        raise ExecuteBatchError
+
+    async def abort(self, *_details):
+        raise ExecuteBatchError
+
+
+@pytest.mark.parametrize("streams", [True, False], ids=["in the middle of a stream", "before an error is told"])
+async def test_what_cannot_be_written_any_more_ends_the_call_as_a_cancelled_one(streams):
+    async def answers(_request, _context):
+        yield b"first"
+
+    async def fails(_request, _context):
+        raise UNAVAILABLE
+
+    made = grpc.unary_stream_rpc_method_handler(answers) if streams else grpc.unary_unary_rpc_method_handler(fails)
+    handler = wrap(made, "/t.T/x", around)
+    with capture_logs() as lines, pytest.raises(asyncio.CancelledError):
+        await (handler.unary_stream or handler.unary_unary)(b"", Gone())
+    assert lines == []
 
 
 async def test_the_listeners_stop_even_if_the_transfers_cannot(running):
@@ -264,7 +313,7 @@ async def test_a_draining_server_says_so_to_new_calls(running):
     running.server.calls.drain()
     with pytest.raises(aio.AioRpcError) as caught:
         await running.one()
-    assert type(from_call(caught.value)) is Unavailable
+    assert type(from_call(caught.value)) is ServerUnavailable
     running.slow.let.set()
     assert await held == b"x"
 
@@ -402,6 +451,68 @@ def test_serve_listens_answers_its_user_and_ends_clean(process):
     events = [json.loads(row)["event"] for row in log.splitlines()]
     assert {"serving", "draining"} <= set(events)
     assert cookie not in log
+
+
+@pytest.fixture
+def outside(process, tmp_path):
+    """A server with an external listener: a channel to that, one to the internal one, and the cookie."""
+    path = tmp_path / "config.yaml"
+    path.write_text("planes: {data: {type: memory}}\nlisten: {external: '127.0.0.1:0'}\n")
+    server = process.start("--listen", "127.0.0.1:0", "--config", str(path))
+    port = int(server.stdout.readline().rpartition(":")[2])
+    process.serving(server)
+    cookie = ((METADATA_KEY, (process.state / "cookie").read_text().strip()),)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as external, process.channel() as internal:
+        yield external, internal, cookie, port
+
+
+OFFERED = [
+    ("TransferService", "ListTransfers", transfer_pb2.ListTransfersResponse),
+    ("FileService", "ListFiles", file_pb2.ListFilesResponse),
+    ("PlaneService", "ListPlanes", plane_pb2.ListPlanesResponse),
+]
+KEPT = [("PartService", "Partition"), ("PartService", "Pull"), ("DataService", "QueryWrite"), ("DataService", "Read")]
+
+
+def test_the_external_listener_answers_for_transfers_files_and_planes_to_its_user_alone(outside):
+    external, _, cookie, _ = outside
+    for service, method, answer in OFFERED:
+        call = external.unary_unary(f"/fileserver.v1.{service}/{method}", response_deserializer=answer.FromString)
+        assert isinstance(call(b"", metadata=cookie), answer)
+        for metadata in ((), ((METADATA_KEY, "00" * 32),)):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", metadata=metadata)
+            assert type(from_call(caught.value)) is CallerUnknown
+    described = external.unary_unary("/fileserver.v1.PlaneService/ListPlanes")(b"", metadata=cookie)
+    assert [p.name for p in plane_pb2.ListPlanesResponse.FromString(described).planes] == ["data"]
+    health = health_pb2_grpc.HealthStub(external)
+    assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_external_listener_does_not_move_bytes(outside):
+    external, internal, cookie, _ = outside
+    for service, method in KEPT:
+        codes = []
+        for channel in (external, internal):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(channel.unary_stream(f"/fileserver.v1.{service}/{method}")(b"", metadata=cookie))
+            codes.append(caught.value.code())
+        assert codes[0] is StatusCode.UNIMPLEMENTED, method
+        assert codes[1] is not StatusCode.UNIMPLEMENTED, f"{method} is offered inside"
+
+
+def test_the_external_listener_is_on_loopback_alone(outside, process, tmp_path):
+    *_, port = outside
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port))  # it would answer there if it listened everywhere
+    for address in ("0.0.0.0:0", "[::]:0", "example.org:7300"):
+        path = tmp_path / "open.yaml"
+        path.write_text(f"planes: {{data: {{type: memory}}}}\nlisten: {{external: '{address}'}}\n")
+        refused = process.start("--state", str(tmp_path / "other"), "--config", str(path))
+        _, told = refused.communicate()
+        assert refused.returncode == 2
+        assert "listen.external" in told
+        assert "loopback" in told
 
 
 def test_an_idle_embedded_server_ends_itself(process):

@@ -169,3 +169,40 @@ def test_a_cookie_that_others_may_know_is_replaced(spoil, tmp_path):
     assert state.cookie(tmp_path) != old
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(path.read_text().strip()) == 64
+
+
+@pytest.mark.parametrize("name", ["lock", "cookie", "cookie.new", "data"])
+def test_something_else_in_place_of_what_is_ours_is_told_with_the_way_out(name, tmp_path):
+    place = tmp_path / name
+    place.touch() if name == "data" else place.mkdir()
+
+    def begin():
+        with state.hold(tmp_path, "1", "a"):
+            state.make_folder(tmp_path / "data")
+            state.cookie(tmp_path)
+
+    with pytest.raises(InvalidSpec, match=f"{tmp_path}/.* cannot be used .*--state") as caught:
+        begin()
+    assert str(tmp_path / name.removesuffix(".new")) in caught.value.message
+
+
+def test_a_folder_that_is_there_is_taken(tmp_path):
+    state.make_folder(tmp_path / "data")
+    state.make_folder(tmp_path / "data")
+    assert (tmp_path / "data").is_dir()
+
+
+def test_a_state_directory_whose_name_is_no_text_is_refused(tmp_path):
+    with pytest.raises(InvalidSpec, match=r"odd\\xff is not valid UTF-8.*--state") as caught:
+        state.prepare(tmp_path / os.fsdecode(b"odd\xff"), "")
+    caught.value.message.encode()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("trap", ["file", "missing"])
+def test_a_runtime_directory_that_cannot_be_made_is_refused(trap, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path if trap == "file" else tmp_path / "gone"))
+    if trap == "file":
+        (tmp_path / f"cropduster-{os.getuid()}").touch()
+    with pytest.raises(InvalidSpec, match="XDG_RUNTIME_DIR"):
+        state.socket_path(tmp_path, {})

@@ -56,6 +56,7 @@ def test_reasons_name_one_class_each():
         (plane_errors.OutOfRange, StatusCode.OUT_OF_RANGE, "OFFSET_MISMATCH"),
         (plane_errors.Throttled, StatusCode.RESOURCE_EXHAUSTED, "PLANE_THROTTLED"),
         (errors.ServerBusy, StatusCode.RESOURCE_EXHAUSTED, "SERVER_BUSY"),
+        (errors.ServerUnavailable, StatusCode.UNAVAILABLE, "SERVER_UNAVAILABLE"),
         (plane_errors.Unavailable, StatusCode.UNAVAILABLE, "PLANE_UNAVAILABLE"),
         (plane_errors.Corrupt, StatusCode.DATA_LOSS, "CHECKSUM_MISMATCH"),
         (errors.Cancelled, StatusCode.CANCELLED, "CANCELLED"),
@@ -227,7 +228,9 @@ async def test_an_answer_that_a_servicer_gave_itself_passes(channel):
 
 def test_bare_grpc_failures_mean_only_what_grpc_can_know():
     late = aio.AioRpcError(StatusCode.DEADLINE_EXCEEDED, aio.Metadata(), aio.Metadata(), "too slow")
-    assert type(from_call(late)) is plane_errors.Unavailable
+    assert type(from_call(late)) is errors.ServerUnavailable
+    broken = aio.AioRpcError(StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), "connection reset")
+    assert from_call(broken).reason == "SERVER_UNAVAILABLE", "no plane has said anything"
     exhausted = aio.AioRpcError(StatusCode.RESOURCE_EXHAUSTED, aio.Metadata(), aio.Metadata(), "message too large")
     assert type(from_call(exhausted)) is plane_errors.Error
     garbled = aio.AioRpcError(StatusCode.CANCELLED, aio.Metadata(), aio.Metadata((status.DETAILS, b"\xff\xff")), "gone")

@@ -45,7 +45,8 @@ async def test_what_is_broken_is_found_and_the_rest_is_still_tried(fault, broken
 
 async def test_after_a_failed_write_nothing_more_is_tried():
     plane = FaultyPlane(MemoryPlane("m"), [Fault("put", 1, Raise(Refused("read-only key")))])
-    assert await results(plane) == {"write an object": CheckResult("write an object", ok=False, detail="read-only key")}
+    failed = CheckResult("write an object", ok=False, detail="read-only key", reason="PLANE_REFUSED")
+    assert await results(plane) == {"write an object": failed}
 
 
 async def test_a_store_that_does_not_copy_is_no_failure_but_worth_knowing():

@@ -1,6 +1,9 @@
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
-from fileserver.formats.csv import Csv, problems, strategy, synchronous
+from client import words
+from fileserver.formats.csv import Csv, problems, shown, strategy, synchronous
 
 LF, CRLF, CR = b"\n", b"\r\n", b"\r"
 
@@ -60,3 +63,19 @@ def test_a_sensible_format_has_no_problems():
 )
 def test_what_is_wrong_is_said_by_field(form, field):
     assert set(problems(form)) == {field}
+
+
+@given(st.binary(min_size=1, max_size=6))
+def test_tokens_are_shown_as_the_command_line_takes_them(token):
+    assert words.parse_tokens(shown(token)) == (token,)
+    assert shown(token).isprintable()
+    assert shown(token).strip()
+
+
+def test_tokens_that_clash_are_named_by_option_and_as_typed():
+    found = problems(Csv(separators=(b"\n", b";"), quotes=(b";",), escapes=(b"\xff", b"")))
+    assert found == {
+        "terminators": r"--terminator \n is also a --separator; a token can mean one thing only",
+        "quotes": "--quote ; is also a --separator; a token can mean one thing only",
+        "escapes": "--escape: an empty token matches everywhere",
+    }

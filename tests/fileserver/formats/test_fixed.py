@@ -16,7 +16,7 @@ def test_the_record_start_at_or_before_a_target(target, size):
 def test_sizes_are_whole_records():
     check(Fixed(10), 0)
     check(Fixed(10), 30)
-    with pytest.raises(Mismatch, match="5 bytes are left after 3 records") as caught:
+    with pytest.raises(Mismatch, match="5 bytes left after 3 records") as caught:
         check(Fixed(10), 35)
     assert (caught.value.offset, caught.value.record) == (30, 4)
 

@@ -1,59 +1,8 @@
-from itertools import pairwise
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fileserver.formats.csv import BOM, Csv
-from fileserver.formats.faults import Mismatch, TooLong, excerpt
-from fileserver.formats.fixed import Fixed
-from fileserver.formats.records import count_quotes, look, records, terminated
-from tests.fileserver.formats.machine import record_starts
-from tests.fileserver.formats.tables import tables
-
-
-def cut(data, step):
-    return [data[i : i + step] for i in range(0, len(data), step)]
-
-
-@settings(deadline=None)
-@given(data=tables(), step=st.integers(1, 50))
-def test_records_of_a_stream_are_those_of_the_machine(data, step):
-    edges = [*record_starts(Csv(), data), len(data)]
-    expected = [data[start:end] for start, end in pairwise(edges) if start < end]
-    assert list(records(Csv(), cut(data, step))) == expected
-
-
-def test_terminators_count_inside_quotes_if_they_are_said_not_to_be_there():
-    assert list(records(Csv(split="terminator"), [b'"a\nb"\n'])) == [b'"a\n', b'b"\n']
-
-
-def test_fixed_records_and_a_rest():
-    assert list(records(Fixed(3), [b"ab", b"", b"cdefg", b"hi"])) == [b"abc", b"def", b"ghi"]
-    with pytest.raises(Mismatch):
-        list(records(Fixed(3), [b"abcd"]))
-
-
-@pytest.mark.parametrize("step", [1, 7, 1000])
-def test_a_record_without_end_is_too_long_before_the_stream_ends(step):
-    def endless():
-        yield b"a\n"
-        while True:
-            yield b"x" * step
-
-    found = records(Csv(max_record=100), endless())
-    assert next(found) == b"a\n"
-    with pytest.raises(TooLong) as caught:
-        next(found)
-    assert (caught.value.offset, caught.value.record) == (2, 2)
-
-
-def test_the_longest_record_allowed():
-    assert list(records(Csv(max_record=3), [b"ab\ncde"])) == [b"ab\n", b"cde"]
-    with pytest.raises(TooLong):
-        list(records(Csv(max_record=3), [b"abc\n"]))
-    with pytest.raises(TooLong):
-        list(records(Csv(max_record=3), [b"abcd"]))
+from fileserver.formats.faults import Mismatch, excerpt
+from fileserver.formats.records import count_quotes, look, terminated
 
 
 def test_quotes_are_counted_in_any_buffer():

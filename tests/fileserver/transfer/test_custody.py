@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from fileserver.catalogue import files
+from fileserver.catalogue import files, tables
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, folder, part_key
 from fileserver.configured import Configured
 from fileserver.errors import TargetChanged
-from fileserver.transfer import garbage, survey
+from fileserver.transfer import garbage, renamed, survey
 from fileserver.transfer.custody import Custody
-from fileserver.transfer.spec import Csv, Fixed, format_from_json, format_to_json
+from fileserver.transfer.spec import Csv, Fixed, Location, format_from_json, format_to_json
 from planes import checksum
-from planes.errors import Changed, Unavailable
-from planes.faulty import Fault, FaultyPlane, Raise
+from planes.errors import Changed, NotFound, Refused, Unavailable
+from planes.faulty import Fault, FaultyPlane, Hold, Raise
 from planes.memory import MemoryPlane, MemorySettings
 
 BYTES = b"0123456789"
@@ -231,6 +231,185 @@ async def test_a_file_that_was_replaced_while_it_is_deleted_stays(custody, plane
     with pytest.raises(TargetChanged, match="a::x"):
         await custody.delete("a::x", with_parts=True, validate_only=False)
     assert (await custody.catalogue.get("a::x")).generation == "g2"
+
+
+async def registered(custody, plane, count=3) -> list[str]:
+    """A file of objects that are not ours; their keys."""
+    keys = [f"theirs/{number}" for number in range(count)]
+    for key in keys:
+        await plane.put(key, BYTES, upload_id="theirs")
+    await custody.register("a::theirs", [Location("data", key) for key in keys], None, natural=False)
+    return keys
+
+
+async def keys_of(plane) -> list[str]:
+    return [info.key async for info in plane.list()]
+
+
+async def test_foreign_objects_stay_unless_they_are_asked_for_and_go_at_once_then(custody, plane):
+    keys = await registered(custody, plane)
+    gone, kept = await custody.delete("a::theirs", with_parts=False, validate_only=False)
+    assert ([p.key for p in gone], [p.key for p in kept]) == ([], keys)
+    assert await keys_of(plane) == keys
+    await custody.register("a::theirs", [Location("data", key) for key in keys], None, natural=False)
+    gone, kept = await custody.delete("a::theirs", with_parts=True, validate_only=False)
+    assert ([p.key for p in gone], [p.key for p in kept]) == (keys, [])
+    assert await keys_of(plane) == []
+    assert await garbage.collect(custody.catalogue.store, Planes(data=plane), files.now()) == 0
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+async def crashed(custody, plane, monkeypatch):
+    """A file of strangers' objects was to be destroyed, and the server died behind the catalogue; their keys."""
+
+    async def die(*_args):
+        raise Crash
+
+    keys = await registered(custody, plane)
+    monkeypatch.setattr(garbage, "destroy", die)
+    with pytest.raises(Crash):
+        await custody.delete("a::theirs", with_parts=True, validate_only=False)
+    assert await keys_of(plane) == keys
+    return keys
+
+
+async def test_foreign_objects_that_were_to_be_destroyed_go_after_a_crash_too(custody, plane, store, crashed):
+    assert await garbage.collect(store, Planes(data=plane), files.now()) == len(crashed)
+    assert await keys_of(plane) == []
+
+
+async def test_a_foreign_object_that_was_written_again_since_is_spared(custody, plane, store, crashed):
+    await plane.put(crashed[1], b"new", upload_id="again", replace=True)
+    await garbage.collect(store, Planes(data=plane), files.now())
+    assert await keys_of(plane) == [crashed[1]]
+    await garbage.collect(store, Planes(data=plane), files.now() + 1000)
+    assert await keys_of(plane) == [crashed[1]]
+
+
+async def test_what_is_about_to_go_cannot_be_registered(custody, crashed):
+    with pytest.raises(NotFound, match="about to go"):
+        await custody.register("b::y", [Location("data", crashed[0])], None, natural=False)
+
+
+async def test_a_plane_that_does_not_delete_is_told_and_tried_again(custody, plane, store):
+    keys = await registered(custody, plane)
+    faulty = FaultyPlane(plane, [Fault("delete", 2, Raise(Refused("it is locked")))])
+    with pytest.raises(Refused, match=r"a::theirs is deleted, but 1 of its objects.*it is locked"):
+        await Custody(store, Planes(data=faulty), retire_after=0.0).delete(
+            "a::theirs", with_parts=True, validate_only=False
+        )
+    assert len(await keys_of(plane)) == 1
+    assert set(await keys_of(plane)) < set(keys)
+    assert await garbage.collect(store, Planes(data=faulty), files.now()) == 1
+    assert await keys_of(plane) == []
+
+
+async def test_nothing_happens_if_a_plane_does_not_say_what_is_there(custody, plane, store):
+    keys = await registered(custody, plane)
+    faulty = FaultyPlane(plane, [Fault("stat", 0, Raise(Unavailable("reset")))])
+    with pytest.raises(Unavailable):
+        await Custody(store, Planes(data=faulty), retire_after=0.0).delete(
+            "a::theirs", with_parts=True, validate_only=False
+        )
+    assert (await custody.catalogue.get("a::theirs")).part_count == len(keys)
+
+
+# --- rename -----------------------------------------------------------------------------------------------------------
+
+
+async def lose_catalogue(store) -> None:
+    for table in reversed(tables.metadata.sorted_tables):
+        await store.write(lambda c, table=table: c.execute(table.delete()).close())
+
+
+async def test_a_renamed_file_comes_back_under_its_new_name(custody, plane, store):
+    await write(plane)
+    await rebuild(custody)
+    await custody.rename("a::x", "b::y")
+    before = await custody.catalogue.get("b::y")
+    await lose_catalogue(store)
+    assert (await rebuild(custody)).restored == ["b::y"]
+    assert await custody.catalogue.get("b::y") == before
+    assert len(await custody.catalogue.all_parts("g1")) == 3
+    await custody.rename("b::y", "c::z")
+    await lose_catalogue(store)
+    assert (await rebuild(custody)).restored == ["c::z"]
+
+
+@pytest.mark.parametrize("names", [["b::y"], ["b::y", "c::z"]])
+async def test_a_manifest_that_could_not_be_written_is_written_later(custody, plane, store, names):
+    await write(plane)
+    await rebuild(custody)
+    faulty = FaultyPlane(plane, [Fault("put", 0, Raise(Unavailable("down")))])
+    old = "a::x"
+    for name in names:
+        await Custody(store, Planes(data=faulty), retire_after=0.0).rename(old, name)
+        old = name
+    await renamed.rewrite_all(store, Planes(data=plane), files.now())
+    assert await stale(store) == ["g1"], "whoever renamed it is at it for a minute"
+    await renamed.rewrite_all(store, Planes(data=plane), files.now() + renamed.PATIENCE)
+    assert await stale(store) == []
+    await lose_catalogue(store)
+    assert (await rebuild(custody)).restored == [names[-1]]
+
+
+async def stale(store) -> list[str]:
+    return await store.read(lambda c: files.stale_manifests(c, files.now() + 2 * renamed.PATIENCE))
+
+
+async def test_a_file_that_is_renamed_again_meanwhile_is_not_forgotten(custody, plane, store, monkeypatch):
+    await write(plane)
+    await rebuild(custody)
+    written = renamed.write_manifest
+
+    async def slowly(*args):
+        await written(*args)
+        monkeypatch.setattr(renamed, "write_manifest", written)
+        await store.write(lambda c: files.note_stale_manifest(c, files.rename(c, "b::y", "c::z"), 0.0))
+
+    monkeypatch.setattr(renamed, "write_manifest", slowly)
+    await custody.rename("a::x", "b::y")
+    assert await stale(store) == ["g1"]
+    await renamed.rewrite_all(store, Planes(data=plane), files.now())
+    await lose_catalogue(store)
+    assert (await rebuild(custody)).restored == ["c::z"]
+
+
+async def test_a_manifest_that_is_written_behind_a_delete_goes_too(custody, plane, store, monkeypatch):
+    await write(plane)
+    await rebuild(custody)
+    written = renamed.write_manifest
+
+    async def deleted_first(*args):
+        await custody.delete("b::y", with_parts=False, validate_only=False)
+        await garbage.collect(store, Planes(data=plane), files.now() + 101)
+        await written(*args)
+
+    monkeypatch.setattr(renamed, "write_manifest", deleted_first)
+    await custody.rename("a::x", "b::y")
+    await garbage.collect(store, Planes(data=plane), files.now() + 101)
+    assert await keys_of(plane) == []
+    assert await stale(store) == []
+
+
+async def test_a_rename_does_not_wait_for_a_plane_that_is_down(custody, plane, store, monkeypatch):
+    await write(plane)
+    await rebuild(custody)
+    monkeypatch.setattr("fileserver.transfer.custody._SOON", 0.0)
+    faulty = FaultyPlane(plane, [Fault("put", 0, Hold())])
+    renamed_file = await Custody(store, Planes(data=faulty), retire_after=0.0).rename("a::x", "b::y")
+    assert renamed_file.name == "b::y"
+    assert await stale(store) == ["g1"]
+
+
+async def test_a_registered_file_has_no_manifest_to_write(custody, plane):
+    keys = await registered(custody, plane)
+    await custody.rename("a::theirs", "b::y")
+    assert await keys_of(plane) == keys
 
 
 # --- is it still the part ---------------------------------------------------------------------------------------------

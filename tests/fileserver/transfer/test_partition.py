@@ -1,5 +1,5 @@
 import asyncio
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from fileserver.formats.csv import BOM, Csv
 from fileserver.formats.fixed import Fixed
 from fileserver.transfer import partition as module
 from fileserver.transfer.manifest import Source
-from fileserver.transfer.partition import last_terminated, partition, targets, targets_by_size
+from fileserver.transfer.partition import last_terminated, partition, targets
 from tests.fileserver.formats.machine import first_starts, record_starts
 from tests.fileserver.formats.tables import tables
 
@@ -57,14 +57,6 @@ def test_targets_are_the_rule(total, parts):
     assert len(found) == parts
     share = total // parts
     assert found == tuple(k * share if share else k * total // parts for k in range(parts))
-
-
-@given(total=st.integers(0, 10**6), size=st.integers(1000, 10**7))
-def test_targets_by_size_leave_the_rest_to_the_last(total, size):
-    found = targets_by_size(total, size)
-    assert found[0] == 0
-    assert all(after - before == size for before, after in pairwise(found))
-    assert total - found[-1] <= size
 
 
 @settings(deadline=None, max_examples=30)

@@ -70,7 +70,8 @@ def test_segments_hold_every_step_of_every_part_once(sizes):
         pieces = (Extent("p", "k", "v", 0, size, size),) if size else ()
         part = plan.Part(number, f"part{number}", pieces)
         parts.append((part, plan.steps_of(part, limits, lambda _: True)))
-    found = list(plan.segments(iter(parts), sum(sizes)))
+    segments = plan.Segments(sum(sizes))
+    found = [*(segment for part, steps in parts for segment in segments.add(part, steps)), *segments.rest()]
     assert [s.number for s in found] == list(range(1, len(found) + 1))
     assert sum(s.size for s in found) == sum(sizes)
     seen = []

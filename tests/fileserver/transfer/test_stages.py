@@ -223,6 +223,61 @@ async def test_a_stop_ends_the_work_and_waits_for_it(tmp_path):
     assert ended.is_set()
 
 
+async def test_a_stop_that_is_taken_back_while_the_work_ends_is_still_a_stop():
+    """The work is gone, so the run has to end in good order: the next one goes on."""
+    live, ending = Live(Progress()), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await asyncio.sleep(0)
+
+    async def caller() -> None:
+        live.ask("pause")
+        await ending.wait()
+        live.go_on("pause")
+
+    asking = asyncio.create_task(caller())
+    with pytest.raises(Paused):
+        await live.until_stopped(work())
+    await asking
+
+
+async def test_a_stop_that_is_taken_back_before_it_is_noticed_stops_nothing():
+    live, go_on = Live(Progress()), asyncio.Event()
+
+    async def work() -> str:
+        await go_on.wait()
+        return "done"
+
+    async def caller() -> None:
+        live.ask("pause")
+        live.go_on("pause")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        go_on.set()
+
+    asking = asyncio.create_task(caller())
+    assert await live.until_stopped(work()) == "done"
+    await asking
+
+
+async def test_a_cancel_while_the_work_ends_for_a_pause_is_a_cancel():
+    live = Live(Progress())
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            live.ask("cancel")
+
+    asyncio.get_running_loop().call_soon(lambda: live.ask("pause"))
+    with pytest.raises(Cancelled):
+        await live.until_stopped(work())
+
+
 async def test_buffers_keep_to_their_budget():
     buffers, held, most = Buffers(100), 0, 0
 

@@ -1,0 +1,161 @@
+"""A lost catalogue restored from the manifests on a plane. Moves no payload, and makes no foreign object ours."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from fileserver.catalogue import files
+from fileserver.catalogue.files import FilePart
+from fileserver.catalogue.names import MANIFEST
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured
+from fileserver.transfer import ledger, survey
+from fileserver.transfer.manifest import Source
+from fileserver.transfer.manifest_file import LARGEST, ManifestFile, ManifestPart
+from fileserver.transfer.together import side_by_side
+from planes import checksum
+from planes.errors import Error, NotFound
+from planes.plane import Extent, Info
+
+_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a search for manifests found."""
+
+    restored: list[str]
+    present: list[str]
+    skipped: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """The youngest manifest of a name so far; where it lies, not what it holds."""
+
+    key: str
+    size: int
+    created: float
+
+
+class Rebuild:
+    """One search on one plane."""
+
+    def __init__(self, store: Store, planes: Configured, plane: str) -> None:
+        self._store = store
+        self._name = plane
+        planes.settings(plane)
+        self._plane = planes.plane(plane)
+
+    async def run(self, *, validate_only: bool) -> Rebuilt:
+        """Enter every whole file again whose manifest lies on the plane and whose name is free.
+
+        Of several generations of one name the youngest counts. A generation that is catalogued under any name is
+        present; one that is garbage was deleted on purpose and is skipped.
+        """
+        found: dict[str, _Candidate] = {}
+        present: set[str] = set()
+        skipped: list[str] = []
+        async for info in self._plane.list():
+            if not (info.key.endswith(f"/{MANIFEST}") and "/~" in info.key):
+                continue
+            try:
+                manifest = await self._manifest(info.key, info.size)
+            except (ValueError, Error) as error:
+                skipped.append(f"{info.key}: {_reason(error)}")
+                continue
+            name, wrong = await self._store.read(lambda c, m=manifest: self._standing(c, m))  # type: ignore[misc]
+            if wrong:
+                skipped.append(f"{info.key}: {wrong}")
+            elif name:
+                present.add(name)
+            elif manifest.name not in found or found[manifest.name].created < manifest.created:
+                found[manifest.name] = _Candidate(info.key, info.size, manifest.created)
+        restored = []
+        for name, candidate in sorted(found.items()):
+            try:
+                manifest = await self._manifest(candidate.key, candidate.size)
+                wrong = await self._restore(manifest, validate_only=validate_only)
+            except (ValueError, Error) as error:
+                wrong = _reason(error)
+            if wrong:
+                skipped.append(f"{name}: {wrong}")
+            else:
+                restored.append(name)
+        return Rebuilt(restored, sorted(present), skipped)
+
+    async def _manifest(self, key: str, size: int) -> ManifestFile:
+        """The manifest of an object, if it lies where it says it belongs; raises ValueError, Error."""
+        if size > LARGEST:
+            msg = f"{size} bytes are too large for a manifest"
+            raise ValueError(msg)
+        buffer = bytearray(size)
+        await self._plane.read(Extent(key, "", 0, size), memoryview(buffer))
+        manifest = await asyncio.to_thread(ManifestFile.model_validate_json, buffer)
+        if key != f"{manifest.home}/{MANIFEST}":
+            msg = f"is the manifest of another place, {manifest.home}"
+            raise ValueError(msg)
+        return manifest
+
+    def _standing(self, c: Any, manifest: ManifestFile) -> tuple[str, str]:
+        """The name by which a file is in the catalogue, "" if by none, and why it may not come back, "" if it may."""
+        known = files.by_generation(c, manifest.generation)
+        if known is not None:
+            return known.name, ""
+        if files.discarded(c, self._name, manifest.home):
+            return "", "was deleted or replaced on purpose, and its objects are about to go"
+        return manifest.name if files.taken(c, manifest.name) else "", ""
+
+    async def _restore(self, manifest: ManifestFile, *, validate_only: bool) -> str:
+        """Enter one file; returns what is wrong with it, "" if nothing is."""
+        parts: dict[int, FilePart] = {}
+        wrongs: dict[int, str] = {}
+
+        async def look(p: ManifestPart) -> None:
+            if wrongs:
+                return
+            found = await self._part(p)
+            if isinstance(found, FilePart):
+                parts[p.number] = found
+            else:
+                wrongs[p.number] = found
+
+        await side_by_side(manifest.parts, look, _AT_ONCE)
+        if wrongs:
+            return wrongs[min(wrongs)]
+        if validate_only:
+            return ""
+        sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in manifest.sources]
+
+        def work(c: Any) -> str:
+            name, wrong = self._standing(c, manifest)
+            if wrong or name:
+                return wrong or f"{name} was made meanwhile"
+            files.enter_parts(c, manifest.generation, [parts[p.number] for p in manifest.parts])
+            ledger.save_sources(c, manifest.generation, sources)
+            files.publish(c, manifest.file(), overwrite=False, retire_at=0.0)
+            return ""
+
+        return await self._store.write(work, durable=True)
+
+    async def _part(self, p: ManifestPart) -> FilePart | str:
+        """A part as it lies there, or what is wrong with it."""
+        try:
+            info: Info = await self._plane.stat(p.key)
+        except NotFound:
+            return f"{p.key} is not there"
+        values = {kind: checksum.from_hex(text) for kind, text in p.checksum.items()}
+        part = FilePart(p.number, self._name, p.key, p.size, info.version, values, owned=True)
+        why = survey.unlike(part, info)
+        return f"{p.key} {why}" if why else part
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return f"not a readable manifest: {'.'.join(map(str, wrong['loc']))} {wrong['msg']}".replace(":  ", ": ")
+    return error.message if isinstance(error, Error) else str(error)

@@ -1,0 +1,179 @@
+"""The runs of transfers in this process: their live states, and stages whose every failure is caught and told.
+
+Knows nothing of the job engine, which decides what runs next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from fileserver.catalogue.files import now
+from fileserver.catalogue.store import Store
+from fileserver.errors import Cancelled, to_record
+from fileserver.transfer import ledger
+from fileserver.transfer.execute import RouteRefused
+from fileserver.transfer.live import Live, Paused
+from fileserver.transfer.record import Record, plain
+from fileserver.transfer.stages import Stages
+from fileserver.transfer.sync import SyncStages
+from planes.errors import Error
+
+Stage = Callable[[Stages | SyncStages, Live], Coroutine[None, None, Any]]
+
+log = structlog.get_logger(__name__)
+
+
+class Runs:
+    """What is at work here."""
+
+    def __init__(self, store: Store, stages: Stages, syncs: SyncStages) -> None:
+        self._store = store
+        self._stages = stages
+        self._syncs = syncs
+        self._live: dict[str, Live] = {}
+        self._broken: set[str] = set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, transfer: str) -> bool:
+        return transfer in self._live
+
+    def get(self, transfer: str) -> Live | None:
+        """The shared state of a transfer that runs here."""
+        return self._live.get(transfer)
+
+    def begin(self, record: Record) -> None:
+        """The current run of a transfer is about to start; nothing changes if it has."""
+        live = self._live.get(record.id)
+        if live is not None and live.run == record.run:
+            return
+        live = self._live[record.id] = Live(record.progress, record.run)
+        live.ask("fail" if record.error is not None else record.wish)
+
+    async def live(self, transfer: str) -> Live:
+        """The shared state of a transfer that runs here, with what is wished of it by now."""
+        record = await self._stages.record(transfer)
+        live = self._live.get(transfer)
+        if live is None:
+            live = self._live[transfer] = Live(record.progress, record.run)
+        wish = "fail" if record.error is not None else record.wish
+        if self.draining:
+            live.ask("drain")
+        elif wish and live.wish != wish:
+            live.ask(wish)
+        return live
+
+    def drain(self) -> None:
+        """Stop everything at its next step."""
+        self.draining = True
+        for live in self._live.values():
+            live.ask("drain")
+
+    async def idle(self) -> None:
+        """Wait until nothing is at work."""
+        for live in list(self._live.values()):
+            await live.idle()
+
+    async def guarded(self, transfer: str, work: Stage) -> dict[str, Any]:
+        """Run a stage and say how it ended, as plain data: {"ok": …} or {"stop": kind}.
+
+        The first failure is stored at once, so that it is the transfer's failure whatever happens next.
+        """
+        live = await self.live(transfer)
+        live.begin()
+        try:
+            live.check()
+            return {"ok": await live.until_stopped(work(await self._stages_of(transfer), live))}
+        except Cancelled:
+            return {"stop": "cancel"}
+        except Paused:
+            if live.wish == "drain":
+                live.finish()
+                await _for_ever()
+            return {"stop": live.wish or "pause"}
+        except RouteRefused as refused:
+            live.ask("again")
+            return {"stop": "again", "closed": {refused.plane: refused.why}}
+        except Error as error:
+            return await self._failed(transfer, live, to_record(error))
+        except Exception:  # a bug must end this transfer cleanly and leave the server alive
+            line = uuid.uuid4().hex[:8]
+            log.exception("bug", id=line, transfer=transfer)
+            message = f"a bug in the server; its log has the details under {line}"
+            return await self._failed(transfer, live, {"reason": "BUG", "message": message, "facts": {"log": line}})
+        finally:
+            live.finish()
+
+    async def _failed(self, transfer: str, live: Live, error: dict[str, Any]) -> dict[str, Any]:
+        record = await self._stages.record(transfer)
+        if record.error is None:
+            await self._store.write(lambda c: ledger.update(c, transfer, now(), error=error))
+        live.ask("fail")
+        return {"stop": "fail"}
+
+    async def stopped(self, transfer: str, kind: str) -> None:
+        """Stand still or clean up, whatever happens; not while the server ends: then the next one does it."""
+        live = await self.live(transfer)
+        if self.draining:
+            await _for_ever()
+        live.begin()
+        try:
+            await (await self._stages_of(transfer)).stop(transfer, kind, live)
+        except Exception:  # a bug in the clean-up must not leave a transfer that never ends
+            log.exception("clean-up failed", transfer=transfer)
+            note = f"clean-up failed and will be tried again; the server's log tells more under {transfer}"
+            await (await self._stages_of(transfer)).give_up(transfer, kind, note)
+        finally:
+            live.finish()
+
+    async def _stages_of(self, transfer: str) -> Stages | SyncStages:
+        """The stages that the verb of a transfer has."""
+        return self._syncs if (await self._stages.record(transfer)).spec["kind"] == "sync" else self._stages
+
+    async def is_current(self, transfer: str, run: int) -> bool:
+        """Whether a run is the newest of its transfer: one that broke off comes back with the next server."""
+        return (await self._stages.record(transfer)).run == run
+
+    def broke(self, transfer: str, run: int) -> None:
+        """A run broke off without an end, which no stage does."""
+        self._broken.add(name_of(transfer, run))
+
+    def forget_broken(self, record: Record) -> bool:
+        """Whether the current run of a transfer broke off here; the engine may take it for running, and wait."""
+        name = name_of(record.id, record.run)
+        broken = name in self._broken
+        self._broken.discard(name)
+        return broken
+
+    def ended(self, transfer: str, run: int) -> None:
+        """A run is over: watchers see the last state, and the live state goes."""
+        live = self._live.get(transfer)
+        if live is not None and live.run == run:
+            del self._live[transfer]
+            live.announce()
+
+    async def save_progress(self) -> None:
+        """Store the counters that have moved."""
+        for transfer, live in list(self._live.items()):
+            record = await self._stages.record(transfer)
+            ahead = record.progress.forward(live.progress)
+            if ahead != record.progress and record.ended is None:
+                values = {"progress": plain(ahead)}
+                await self._store.write(lambda c, t=transfer, v=values: ledger.update(c, t, now(), **v))  # type: ignore[misc]
+
+
+def name_of(transfer: str, run: int) -> str:
+    """What a run is called."""
+    return f"{transfer}-{run}"
+
+
+async def _for_ever() -> None:
+    """Wait for the end of the process, so that nothing of a step is recorded."""
+    await asyncio.Event().wait()

@@ -1,0 +1,48 @@
+"""Several pieces of work at once, and how they end: the one place that takes groups of exceptions apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first leaf: the others are its echoes or would say the same."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return inner
+
+
+async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[object]], width: int) -> None:
+    """Await `work` for all items, `width` at a time; the first failure cancels the rest and is raised alone."""
+    left = iter(items)
+
+    async def worker() -> None:
+        for item in left:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(width):
+                group.create_task(worker())
+    except BaseExceptionGroup as failed:
+        raise first_of(failed) from None
+
+
+async def to_its_end(work: Coroutine[None, None, T], then: Callable[[T], object] = lambda _: None) -> None:
+    """Run `work` and hand on its result; a caller that is cancelled waits for that before it goes."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None or task.exception() is None:
+        then(task.result())
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,97 @@
+"""How a plane at Azure Blob Storage is configured."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ByteSize, Field, field_validator, model_validator
+
+from planes.plane import KIB, MIB
+from planes.settings import PlaneSettings, Secret
+
+MAX_STEP: Final = 4000 * MIB
+MAX_STEPS: Final = 50_000
+
+
+class AzureSettings(PlaneSettings):
+    """A container, or a prefix of one, of an Azure storage account."""
+
+    type: Literal["azure"] = "azure"
+    container: str = Field(min_length=1, description="Name of the container; it must exist.")
+    prefix: str = Field(default="", description="Folder in the container that all keys are below.")
+    connection_string: Secret | None = Field(default=None, description="As the portal shows it, with a key or a SAS.")
+    account_url: str | None = Field(default=None, description="https://<account>.blob.core.windows.net, or another.")
+    account_key: Secret | None = Field(default=None, description="Belongs to account_url.")
+    sas: Secret | None = Field(
+        default=None, description="Belongs to account_url, instead of a key: of the container, with rwdl at least."
+    )
+    ca: Path | None = Field(default=None, description="Certificates of authorities to trust, PEM.")
+    pull_from: tuple[str, ...] = Field(
+        default=(), description="Endpoints of S3 stores that Azure reaches although they are no public https address."
+    )
+    put_size: Annotated[ByteSize, Field(ge=64 * KIB, le=MAX_STEP)] = Field(
+        default=ByteSize(16 * MIB), description="Size of a step that travels; one buffer in memory."
+    )
+    copy_size: Annotated[ByteSize, Field(ge=64 * KIB, le=MAX_STEP)] = Field(
+        default=ByteSize(256 * MIB), description="Size of a step that Azure copies."
+    )
+
+    @property
+    def location(self) -> str:
+        """Container, prefix and account."""
+        return f"az://{self.container}/{self.prefix}" + (f" at {self.account_url}" if self.account_url else "")
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_a_folder(cls, prefix: str) -> str:
+        folder = prefix.strip("/")
+        if ".." in folder.split("/"):
+            msg = "a prefix must not contain `..`"
+            raise ValueError(msg)
+        return f"{folder}/" if folder else ""
+
+    @field_validator("account_url")
+    @classmethod
+    def _is_a_plain_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(("http://", "https://")):
+            msg = "an account_url begins with https:// or http://"
+            raise ValueError(msg)
+        if urlsplit(url).query:
+            msg = "an account_url holds no SAS: name that as `sas`"
+            raise ValueError(msg)
+        return url.rstrip("/")
+
+    @field_validator("pull_from")
+    @classmethod
+    def _are_urls(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(endpoint.rstrip("/") for endpoint in endpoints)
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        if (self.connection_string is None) == (self.account_url is None):
+            msg = "give either connection_string or account_url"
+            raise ValueError(msg)
+        if self.connection_string and (self.account_key or self.sas):
+            msg = "a connection_string has its own key or SAS: give account_key or sas with account_url only"
+            raise ValueError(msg)
+        if self.account_key and self.sas:
+            msg = "give account_key or sas, not both"
+            raise ValueError(msg)
+        return self
+
+
+def is_public(url: str) -> bool:
+    """Whether an address may be reached from a cloud: https, and not obviously of a private network."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" or "." not in host.strip("."):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return not host.endswith((".local", ".localhost", ".internal", ".svc"))
