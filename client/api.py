@@ -139,20 +139,9 @@ class Client:
 
     def plan_sync(self, spec: transfer_pb2.TransferSpec) -> Iterator[transfer_pb2.PlanSyncResponse]:
         """What a sync would do, many objects at a time; totals and warnings come with the first of them."""
-        request, patience = transfer_pb2.PlanSyncRequest(spec=spec), self._patience()
-        while True:
-            begun = False
-            try:
-                for answer in self._stream(lambda c: TransferServiceStub(c).PlanSync, request):
-                    begun = True
-                    yield answer
-            except ServerError as error:
-                if begun:
-                    raise
-                failure = error
-            else:
-                return
-            self._recover(failure, patience, again=True)
+        self.list_planes()  # waits for the server, and learns its cookie: a stream cannot be begun anew half-way
+        request = transfer_pb2.PlanSyncRequest(spec=spec)
+        yield from self._stream(lambda c: TransferServiceStub(c).PlanSync, request)
 
     def get_transfer(self, name: str) -> transfer_pb2.Transfer:
         """One transfer by "transfers/{id}" or the id."""
