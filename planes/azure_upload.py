@@ -273,6 +273,12 @@ class AzureUpload:
             raise self._error(kind, "its blocks are gone, and another writer's object holds the key")
         raise doubt
 
+    async def made(self) -> Info | None:
+        """The blob, if its metadata names this attempt."""
+        found = await self._connection.look(self._target.key)
+        is_ours = found is not None and found.metadata.get(ATTEMPT) == self._target.attempt and not is_dropped(found)
+        return found if is_ours else None
+
     async def abort(self) -> None:
         """Make the service forget this attempt's blocks, where that touches nothing of others.
 

@@ -231,6 +231,10 @@ class FaultyUpload(WrappedUpload):
         """By the script."""
         return await self._script.play("upload.commit", lambda: self.inner.commit(steps, size, crc64nvme))
 
+    async def made(self) -> Info | None:
+        """By the script."""
+        return await self._script.play("upload.made", self.inner.made)
+
     async def abort(self) -> None:
         """By the script."""
         await self._script.play("upload.abort", self.inner.abort)

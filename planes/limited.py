@@ -157,6 +157,11 @@ class LimitedUpload(WrappedUpload):
         async with self._bounds.of(end - start):
             return await self.inner.copy(number, offset, ticket, start, end, url)
 
+    async def made(self) -> Info | None:
+        """One request."""
+        async with self._bounds.of():
+            return await self.inner.made()
+
     async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
         """One request."""
         async with self._bounds.of():

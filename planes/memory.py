@@ -274,6 +274,11 @@ class MemoryUpload:
         del self._store.drafts[self._key, self._id]
         return info
 
+    async def made(self) -> Info | None:
+        """The object, if its last writer was this attempt."""
+        there = self._store.objects.get(self._key)
+        return there.info if there is not None and there.upload_id == self._id else None
+
     async def abort(self) -> None:
         """Forget the steps."""
         self._store.drafts.pop((self._key, self._id), None)

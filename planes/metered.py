@@ -183,6 +183,10 @@ class MeteredUpload(WrappedUpload):
         """Counted."""
         return await self._meter.count("upload.commit", self.inner.commit(steps, size, crc64nvme))
 
+    async def made(self) -> Info | None:
+        """Counted."""
+        return await self._meter.count("upload.made", self.inner.made())
+
     async def abort(self) -> None:
         """Counted; an abort on leaving the context is the inner upload's own and is not."""
         await self._meter.count("upload.abort", self.inner.abort())

@@ -198,6 +198,13 @@ class Upload(Protocol):
         """
         ...
 
+    async def made(self) -> Info | None:
+        """The object that this upload has made visible, if it is still there; asks, and changes nothing.
+
+        So a clean-up after a crash knows what is its own, whoever has written the same key since.
+        """
+        ...
+
     async def abort(self) -> None:
         """Leave nothing behind; idempotent, and does nothing to a committed object."""
         ...

@@ -149,6 +149,16 @@ def commit(tree: Tree, draft: Draft, size: int, *, durable: bool) -> os.stat_res
     return done
 
 
+def made(tree: Tree, draft: Draft) -> os.stat_result | None:
+    """Facts about the visible file, if it is that of the draft."""
+    folder, name = tree.target(draft.key)
+    try:
+        with tree.directory(folder) as directory, tree.translating("find", draft.key):
+            return _own(name, directory, draft)
+    except NotFound:
+        return None
+
+
 def abort(tree: Tree, draft: Draft, *, prune: bool) -> None:
     """Remove the temporary file, and directories that are empty without it; a committed object stays.
 

@@ -122,6 +122,11 @@ class Site:
         """Make it visible; see `planes.posix_draft.commit`."""
         return info(draft.key, posix_draft.commit(self.tree, draft, size, durable=self.durable))
 
+    def made(self, draft: Draft) -> Info | None:
+        """The visible file, if it is that of the draft."""
+        found = posix_draft.made(self.tree, draft)
+        return None if found is None else info(draft.key, found)
+
     def abort(self, draft: Draft) -> None:
         """Remove it; see `planes.posix_draft.abort`."""
         posix_draft.abort(self.tree, draft, prune=self.prunes)

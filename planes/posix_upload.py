@@ -76,6 +76,10 @@ class PosixUpload:
         self._committed = True
         return found
 
+    async def made(self) -> Info | None:
+        """The file of that name, if it is the one that was begun as hidden."""
+        return await self._threads.run(lambda _: self._site.made(self._draft))
+
     async def abort(self) -> None:
         """Remove the hidden file."""
         await self._threads.run(lambda _: self._site.abort(self._draft))

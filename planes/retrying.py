@@ -331,6 +331,10 @@ class RetryingUpload(WrappedUpload):
         """Asked again."""
         return await self._again.keep_trying(lambda: self.inner.commit(steps, size, crc64nvme))
 
+    async def made(self) -> Info | None:
+        """Asked again."""
+        return await self._again.keep_trying(self.inner.made)
+
     async def abort(self) -> None:
         """Asked again."""
         await self._again.keep_trying(self.inner.abort)

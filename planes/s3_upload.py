@@ -282,6 +282,11 @@ class S3Upload:
             raise doubt
         raise self._error(Changed, "another writer replaced or deleted it as soon as it was written")
 
+    async def made(self) -> Info | None:
+        """The object, if its metadata names this attempt."""
+        found = await self._connection.look(self._key)
+        return found if found is not None and found.metadata.get(ATTEMPT) == self._attempt else None
+
     async def abort(self) -> None:
         """Remove the upload and its steps; returns when the store says that it is gone.
 

@@ -150,6 +150,10 @@ class WrappedUpload:
         """Forwarded."""
         return await self.inner.commit(steps, size, crc64nvme)
 
+    async def made(self) -> Info | None:
+        """Forwarded."""
+        return await self.inner.made()
+
     async def abort(self) -> None:
         """Forwarded."""
         await self.inner.abort()

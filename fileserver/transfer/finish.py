@@ -22,7 +22,7 @@ from fileserver.transfer.manifest_file import write_manifest
 from fileserver.transfer.paging import Rows
 from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from fileserver.transfer.together import side_by_side, to_its_end
-from planes.errors import AlreadyExists, Changed, Corrupt, Error, Missing, NotFound, Refused
+from planes.errors import Error, Missing
 from planes.plane import Plane
 
 AT_ONCE: Final = 16
@@ -152,29 +152,19 @@ class Finisher:
             else:
                 await plane.discard(key, upload_id(record.id, number))
             # A folder of a generation is ours. Any other target may be a stranger's by now, unless we committed it.
-            if plan.file or (row is not None and (row.done or await self._committed(record.id, plane, row))):
+            if plan.file or (row is not None and await _made(plane, row)):
                 await plane.delete(key)
         except Missing:  # the bucket or root itself is gone, and everything in it
             return
         except Error as error:
             left.append(f"{where(plan.plane, key)} could not be removed: {error.message}")
 
-    async def _committed(self, transfer: str, plane: Plane, row: PartRow) -> bool:
-        """Whether the aborted upload of a part was committed before, and a crash came between that and the record.
 
-        Asked by committing again: that answers like the first time for the object of this very upload, and there is
-        nothing left that it could make visible.
-        """
-        number, size = row.part.number, row.part.size
-        stored = await self._store.read(lambda c: ledger.steps(c, transfer, number, number))
-        receipts = [s.receipt for s in stored.get(number, [])]
-        if not row.token or sum(r.size for r in receipts) != size or not receipts:
-            return False
-        try:
-            await plane.resume(row.token).commit(receipts, size, None)
-        except (NotFound, AlreadyExists, Changed, Corrupt, Refused):
-            return False
-        return True
+async def _made(plane: Plane, row: PartRow) -> bool:
+    """Whether the object of a part is our own: its upload made it, be that recorded or did a crash come between."""
+    if not row.token:
+        return row.done
+    return await plane.resume(row.token).made() is not None
 
 
 def _proved(

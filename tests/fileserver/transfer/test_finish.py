@@ -22,7 +22,7 @@ from fileserver.transfer.spec import Despray, Location, Spec, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes import checksum
 from planes.errors import NotFound, Unavailable
-from planes.faulty import Fault, FaultyPlane, LoseAnswer
+from planes.faulty import Fault, FaultyPlane, LoseAnswer, Raise
 from planes.memory import LIMITS, MemoryPlane, MemorySettings
 from planes.plane import Extent
 from planes.posix import PosixPlane, PosixSettings
@@ -142,8 +142,8 @@ async def test_what_was_there_before_stays_if_it_was_to_be_replaced_and_was_not(
 async def test_a_target_whose_plane_went_away_behind_the_commit_is_removed_when_it_is_back(world):
     await world.begin(LARGE)
     await world.fill()
-    lost = Fault("upload.commit", 0, LoseAnswer())
-    world.target.script.faults = [lost]
+    away = Fault("upload.made", 0, Raise(Unavailable("away")))
+    world.target.script.faults = [Fault("upload.commit", 0, LoseAnswer()), away]
     with pytest.raises(Unavailable):
         await world.stages.commit("t1", world.live)
     await world.stages.stop("t1", "fail", world.live)
