@@ -15,6 +15,7 @@ from fileserver.errors import InvalidSpec, from_record
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
+from fileserver.services.sync_shapes import sync_message, sync_of
 from fileserver.status import code
 from fileserver.transfer import routes
 from fileserver.transfer.manifest import Extent, Source
@@ -27,6 +28,7 @@ from fileserver.transfer.spec import (
     Location,
     Spec,
     Spray,
+    Sync,
     Verb,
     format_from_json,
     spec_from_json,
@@ -66,8 +68,10 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
         verb = Despray(_name(message.despray.file, "spec.despray.file", wrong), target)
     elif kind == "copy":
         verb = _copy(message.copy, wrong)
+    elif kind == "sync":
+        verb = sync_of(message.sync, wrong)
     else:
-        msg = "the spec names no verb: spray, despray or copy"
+        msg = "the spec names no verb: spray, despray, copy or sync"
         raise InvalidSpec(msg, {"spec": msg})
     if wrong:
         raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
@@ -190,6 +194,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
     elif isinstance(verb, Despray):
         target = transfer_pb2.Location(plane=verb.target.plane, key=verb.target.key)
         message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target))
+    elif isinstance(verb, Sync):
+        message.sync.CopyFrom(sync_message(verb))
     else:
         message.copy.CopyFrom(
             transfer_pb2.Copy(
@@ -231,20 +237,12 @@ def transfer_message(record: Record, rate: float = 0.0, *, brief: bool = False) 
 
 
 def _outcome(o: Mapping[str, Any], *, brief: bool) -> transfer_pb2.Outcome:
-    message = transfer_pb2.Outcome(
-        size=o["size"],
-        evidence=o["evidence"],
-        route=o["route"],
-        seconds=o["seconds"],
-        crc64nvme="" if o["crc64nvme"] is None else checksum.to_hex(o["crc64nvme"]),
-        file=o["file"],
-    )
-    for each in o.get("routes", []):  # none in a record of an older version
-        taken = message.routes.add(
-            route=each["route"], why=each["why"], size=each["size"], part_count=each["part_count"]
-        )
-        if not brief:
-            taken.parts.extend(transfer_pb2.PartRange(first=first, last=last) for first, last in each["parts"])
+    crc = "" if o["crc64nvme"] is None else checksum.to_hex(o["crc64nvme"])
+    taken = o.get("routes", [])  # a sync has none, nor has a record of an older version
+    message = transfer_pb2.Outcome(**{**o, "crc64nvme": crc, "routes": []})
+    for each in taken:
+        runs = [] if brief else [transfer_pb2.PartRange(first=first, last=last) for first, last in each["parts"]]
+        message.routes.add(**{**each, "parts": runs})
     return message
 
 
