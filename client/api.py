@@ -290,6 +290,11 @@ class Client:
         request = plane_pb2.UpdateLimitsRequest(name=name, requests=requests, bytes_per_second=bytes_per_second)
         return self._call(lambda c: PlaneServiceStub(c).UpdateLimits, request).plane
 
+    def sweep_plane(self, name: str, *, validate_only: bool = False) -> plane_pb2.SweepPlaneResponse:
+        """End open uploads of transfers that have ended, or tell which."""
+        request = plane_pb2.SweepPlaneRequest(name=name, validate_only=validate_only)
+        return self._call(lambda c: PlaneServiceStub(c).SweepPlane, request, timeout=None)
+
     def list_objects(self, plane: str, prefix: str = "") -> Iterator[plane_pb2.Object]:
         """Objects of a plane whose key begins with a prefix, in byte order of keys."""
 

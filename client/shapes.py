@@ -322,6 +322,15 @@ def check(name: str, message: plane_pb2.CheckPlaneResponse) -> dict[str, JSON]:
     }
 
 
+def swept(name: str, message: plane_pb2.SweepPlaneResponse, *, dry_run: bool) -> dict[str, JSON]:
+    """Which open uploads were ended, or would be; `left` says why one is still there."""
+    return {
+        "plane": name,
+        "dry_run": dry_run,
+        "uploads": [{"key": u.key, "transfer": u.transfer, "left": u.left} for u in message.uploads],
+    }
+
+
 def stored_object(message: plane_pb2.Object) -> dict[str, JSON]:
     """An object of a plane."""
     return {

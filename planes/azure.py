@@ -9,7 +9,7 @@ of its writer, composed from what the service said of each block.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEP, MAX_STEPS, AzureSettings
 from planes.azure_upload import AzureUpload, Target
 from planes.errors import AlreadyExists, Changed, Error, Unavailable
-from planes.plane import MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket
+from planes.plane import MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket, Unfinished
 from planes.threads import Stop
 
 __all__ = ["AzurePlane", "AzureSettings"]
@@ -77,6 +77,10 @@ class AzurePlane:
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
         """Objects in byte order of their keys, a page at a time."""
+        async for info in self._listed(prefix, after, ["metadata"]):
+            yield info
+
+    async def _listed(self, prefix: str, after: str, include: Sequence[str]) -> AsyncIterator[Info]:
         connection, root = self._connection, self._settings.prefix
         full, asked = connection.full_prefix(prefix), Asked("list", prefix)
         begin: Any = {"start_from": root + after} if after else {}
@@ -85,7 +89,7 @@ class AzurePlane:
         def turn(_: Stop) -> list[BlobProperties] | None:
             if not pages:
                 found = connection.client().list_blobs(
-                    full or None, include=["metadata"], results_per_page=_PAGE, **begin
+                    full or None, include=[*include], results_per_page=_PAGE, **begin
                 )
                 pages.append(found.by_page())
             page = next(pages[0], None)
@@ -234,6 +238,17 @@ class AzurePlane:
         found = await self._connection.look(key)
         if found is not None and found.metadata.get(ATTEMPT) == upload_id:
             await self._connection.delete(key, only=found.version)
+
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Names at which blocks wait but no blob is; the ids of blocks tell only who asks whether they are its own."""
+        async for info in self._listed(prefix, "", ["metadata", "uncommittedblobs"]):
+            upload = AzureUpload(self._connection, Target(info.key, "", replace=False))
+            if info.size == 0 and await upload.waits():
+                yield Unfinished(info.key)
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Forget the blocks of an attempt, if they are its own and no blob is there."""
+        return await AzureUpload(self._connection, Target(one.key, one.attempt, replace=False)).drop()
 
     async def delete(self, key: str) -> None:
         """Delete an object; no error if it is not there."""

@@ -287,23 +287,32 @@ class AzureUpload:
         somebody else's blob, or beside somebody else's blocks, stay: nobody sees them, and Azure forgets them with the
         next write of that blob, or after a week.
         """
+        await self.drop()
+
+    async def waits(self) -> bool:
+        """Whether blocks wait at its name, anybody's."""
+        return bool(await self._blocks())
+
+    async def drop(self) -> bool:
+        """Do what `abort` does; returns whether blocks of this attempt are gone by it."""
         self._aborted = True
         waiting = await self._blocks()
         if waiting is None:
-            return
+            return False
         found = await self._connection.look(self._target.key)
         if found is not None and is_dropped(found) and not waiting:  # what an earlier abort left that broke off
             await self._connection.delete(self._target.key, only=found.version)
         if found is not None or not waiting or not all(name.startswith(self._mine) for name in waiting):
-            return
+            return False
         marked: Any = {"metadata": {ATTEMPT: self._target.attempt, DROPPED: "1"}}
         marked["match_condition"] = MatchConditions.IfMissing
         asked = Asked("abort the upload of", self._target.key, precondition=AlreadyExists)
         try:
             answer = await self._connection.ask(lambda c: self._blob(c).commit_block_list([], **marked), asked)
         except AlreadyExists:  # a racing writer's blob: its commit has dropped our blocks
-            return
+            return True
         await self._connection.delete(self._target.key, only=bare(str(answer["etag"])))
+        return True
 
     def _error(self, kind: type[Error], words: str) -> Error:
         return self._connection.error(kind, self._target.key, words)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error, Unavailable
-from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -195,6 +195,10 @@ class FaultyPlane(WrappedPlane):
     async def discard(self, key: str, upload_id: str) -> None:
         """By the script."""
         await self.script.play("discard", lambda: self.inner.discard(key, upload_id))
+
+    async def drop(self, one: Unfinished) -> bool:
+        """By the script."""
+        return await self.script.play("drop", lambda: self.inner.drop(one))
 
     async def delete(self, key: str) -> None:
         """By the script."""

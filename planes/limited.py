@@ -14,7 +14,7 @@ from types import TracebackType
 from typing_extensions import Buffer
 
 from planes.bounds import Bounds, Clock, Sleep
-from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -125,6 +125,11 @@ class LimitedPlane(WrappedPlane):
         """One request."""
         async with self._bounds.of():
             await self.inner.discard(key, upload_id)
+
+    async def drop(self, one: Unfinished) -> bool:
+        """One request."""
+        async with self._bounds.of():
+            return await self.inner.drop(one)
 
     async def delete(self, key: str) -> None:
         """One request."""

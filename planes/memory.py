@@ -17,7 +17,7 @@ from typing_extensions import Buffer
 from planes.checksum import compute
 from planes.errors import AlreadyExists, Changed, Corrupt, NotFound, OutOfRange, PathEscapes, Refused, Unsupported
 from planes.pack import must_have
-from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.settings import PlaneSettings
 
 LIMITS: Final = Limits(
@@ -194,6 +194,16 @@ class MemoryPlane:
     async def discard(self, key: str, upload_id: str) -> None:
         """Forget an upload."""
         self._store.drafts.pop((key, upload_id), None)
+
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Uploads that are open."""
+        for key, attempt in sorted(self._store.drafts):
+            if key.startswith(prefix):
+                yield Unfinished(key, attempt)
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Forget an upload."""
+        return self._store.drafts.pop((one.key, one.attempt), None) is not None
 
     async def delete(self, key: str) -> None:
         """Forget an object."""

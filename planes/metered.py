@@ -10,7 +10,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error
-from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -149,6 +149,10 @@ class MeteredPlane(WrappedPlane):
     async def presign(self, ticket: Ticket) -> str:
         """Counted."""
         return await self._meter.count("presign", self.inner.presign(ticket))
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Counted."""
+        return await self._meter.count("drop", self.inner.drop(one))
 
     async def delete(self, key: str) -> None:
         """Counted."""

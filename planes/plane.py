@@ -146,6 +146,18 @@ class StepReceipt:
     """Checksum of the upload's own kind, where that is not CRC64NVME."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload that is open, whoever began it."""
+
+    key: str
+    """What it is to become; at a file system another name in the same directory."""
+    attempt: str = ""
+    """Its upload id, where the provider says it: S3 and Azure do not."""
+    handle: str = ""
+    """The provider's own name for it."""
+
+
 class Upload(Protocol):
     """An object in the making. As a context manager it aborts on leaving, unless it was committed."""
 
@@ -326,6 +338,21 @@ class Plane(Protocol):
         S3 does not say whose an open upload is, so there they are aborted in generation folders (`~…/`) only. At S3
         and Azure the attempt's finished object is removed too: a `put` has no other handle there. Elsewhere it stays;
         a caller deletes keys that it owns itself. Idempotent; spares what other attempts wrote.
+        """
+        ...
+
+    def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Uploads whose keys begin with `prefix` and that nobody has committed or aborted yet: strangers' too.
+
+        Not every store says of all of them, and a store that cannot list them says of none.
+        """
+        ...
+
+    async def drop(self, one: Unfinished) -> bool:
+        """End an open upload, and touch no object; returns whether it is gone. Idempotent.
+
+        `one.attempt` is whose the caller takes it to be. Where the provider can tell, nobody else's is touched; S3
+        cannot: whoever calls this must know.
         """
         ...
 

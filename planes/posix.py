@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
 from planes.errors import Unsupported
-from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket
+from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.posix_copy import Mover
 from planes.posix_draft import from_token
 from planes.posix_list import walk
@@ -196,6 +196,18 @@ class PosixPlane:
     async def discard(self, key: str, upload_id: str) -> None:
         """Remove the temporary file of an attempt, if there is one; a whole file that is visible stays."""
         await self._threads.run(lambda _: self._site.discard(key, upload_id))
+
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Temporary files, which are called by their upload ids."""
+        found = self._site.unfinished(prefix)
+        while page := await self._threads.run(lambda _: list(islice(found, _PAGE))):
+            for one in page:
+                yield one
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Remove a temporary file."""
+        await self._threads.run(lambda _: self._site.discard(one.key, one.attempt))
+        return True
 
     async def delete(self, key: str) -> None:
         """Remove a file, and directories that are empty without it unless this is a landing zone."""

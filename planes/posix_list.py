@@ -23,8 +23,10 @@ class _Entry:
         return self.order.endswith(b"/")
 
 
-def walk(tree: Tree, prefix: str, after: str) -> Iterator[tuple[str, os.stat_result]]:
+def walk(tree: Tree, prefix: str, after: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
     """Keys that begin with `prefix` and are greater than `after`, with facts about their files.
+
+    With `hidden` those of temporary files, else of all others.
 
     Symlinks are followed as far as the tree allows; those that lead out of it, nowhere or in a circle are left out.
 
@@ -41,7 +43,7 @@ def walk(tree: Tree, prefix: str, after: str) -> Iterator[tuple[str, os.stat_res
             identity = _identity(os.fstat(fd))
     except NotFound:
         return
-    yield from _Walk(tree, prefix.encode(), after.encode()).below(folder, (identity,))
+    yield from _Walk(tree, prefix.encode(), after.encode(), hidden).below(folder, (identity,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class _Walk:
     tree: Tree
     prefix: bytes
     after: bytes
+    hidden: bool = False
 
     def below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
         """Files of one directory; `above` are the directories on the way to it, against symlinks in a circle."""
@@ -75,10 +78,14 @@ class _Walk:
                 opened(".", os.O_RDONLY | os.O_DIRECTORY, handle) as fd,
                 os.scandir(fd) as found,
             ):
-                entries = [self._entry(e) for e in found if not e.name.startswith(HIDDEN)]
+                entries = [self._entry(e) for e in found if self._shown(e)]
         except NotFound:  # removed since its name was read
             return []
         return sorted(entries, key=lambda e: e.order)
+
+    def _shown(self, found: os.DirEntry[str]) -> bool:
+        is_hidden = found.name.startswith(HIDDEN)
+        return not is_hidden if not self.hidden or _is_directory(found) else is_hidden
 
     @staticmethod
     def _entry(found: os.DirEntry[str]) -> _Entry:

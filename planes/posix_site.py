@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from planes import posix_draft
+from planes import posix_draft, posix_list
 from planes.errors import Changed, NotFound, Unsupported
-from planes.plane import Extent, Info, Take, Ticket
+from planes.plane import Extent, Info, Take, Ticket, Unfinished
 from planes.posix_copy import SLICE, Mover, Proof, Source, read_all
 from planes.posix_draft import Draft
-from planes.posix_paths import Links, Tree, closing, pin
+from planes.posix_paths import HIDDEN, Links, Tree, closing, pin
 from planes.threads import Stop
 
 _REMEMBERED: Final = 4096
@@ -134,6 +134,13 @@ class Site:
     def discard(self, key: str, upload_id: str) -> None:
         """Remove it by name; see `planes.posix_draft.discard`."""
         posix_draft.discard(self.tree, key, upload_id, prune=self.prunes)
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Temporary files of uploads; see `planes.posix_list.walk`."""
+        for key, _ in posix_list.walk(self.tree, prefix, "", hidden=True):
+            folder, slash, name = key.rpartition("/")
+            attempt = name.removeprefix(HIDDEN)
+            yield Unfinished(f"{folder}{slash}{attempt}", attempt)
 
     def delete(self, key: str) -> None:
         """Remove a file; a directory of that name is no object and stays."""

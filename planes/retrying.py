@@ -19,7 +19,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Corrupt, Error, Throttled, Unavailable
-from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
 T = TypeVar("T")
@@ -227,6 +227,10 @@ class RetryingPlane(WrappedPlane):
     async def discard(self, key: str, upload_id: str) -> None:
         """Asked again."""
         await self._again.keep_trying(lambda: self.inner.discard(key, upload_id))
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Asked again."""
+        return await self._again.keep_trying(lambda: self.inner.drop(one))
 
     async def delete(self, key: str) -> None:
         """Asked again."""

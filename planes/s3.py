@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
 from planes.errors import Changed, Error, NotFound, OutOfRange, Unavailable, Unsupported
-from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
@@ -295,6 +295,29 @@ class S3Plane:
             return [each["UploadId"] for page in pages for each in page.get("Uploads", []) if each["Key"] == full]
 
         return await self._connection.ask(call, Asked("list the open uploads of", key))
+
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Open uploads, a page at a time; whose they are the store does not say. None at a store that lists none."""
+        connection, root = self._connection, self._settings.prefix
+        full = connection.full_prefix(prefix)
+        asked, pages = Asked("list the open uploads of", prefix), list[Iterator[Any]]()
+
+        def turn(client: S3Client) -> Any:
+            if not pages:
+                found = client.get_paginator("list_multipart_uploads").paginate(Bucket=connection.bucket, Prefix=full)
+                pages.append(iter(found))
+            return next(pages[0], None)
+
+        with contextlib.suppress(Unsupported):
+            while (page := await connection.ask(turn, asked)) is not None:
+                for each in page.get("Uploads", []):
+                    if each["Key"].startswith(full):
+                        yield Unfinished(each["Key"].removeprefix(root), handle=each["UploadId"])
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Abort an open upload, whosever it is."""
+        await S3Upload(self._connection, one.key, one.handle, one.attempt, replace=False).abort()
+        return True
 
     async def delete(self, key: str) -> None:
         """Delete an object; no error if it is not there."""

@@ -8,7 +8,19 @@ from typing import Self, TypeVar
 
 from typing_extensions import Buffer
 
-from planes.plane import Capabilities, Extent, Info, Limits, Plane, Presign, StepReceipt, Take, Ticket, Upload
+from planes.plane import (
+    Capabilities,
+    Extent,
+    Info,
+    Limits,
+    Plane,
+    Presign,
+    StepReceipt,
+    Take,
+    Ticket,
+    Unfinished,
+    Upload,
+)
 
 P = TypeVar("P", bound=Plane)
 
@@ -99,6 +111,15 @@ class WrappedPlane:
     async def discard(self, key: str, upload_id: str) -> None:
         """Forwarded."""
         await self.inner.discard(key, upload_id)
+
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """Forwarded."""
+        async for one in self.inner.unfinished(prefix):
+            yield one
+
+    async def drop(self, one: Unfinished) -> bool:
+        """Forwarded."""
+        return await self.inner.drop(one)
 
     async def delete(self, key: str) -> None:
         """Forwarded."""

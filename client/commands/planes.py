@@ -23,6 +23,7 @@ def enter(app: typer.Typer) -> None:
     command(app, "show")(show)
     command(app, "check")(check)
     command(app, "limits")(limits)
+    command(app, "sweep")(sweep)
     command(app, "objects")(objects)
 
 
@@ -106,6 +107,25 @@ def limits(
         problems.say("--requests", "name this limit, or --bytes-per-second, or both")
     problems.check()
     _show(session, session.client.update_limits(name, requests=at_once, bytes_per_second=rate))
+
+
+def sweep(
+    session: Session,
+    name: _NAME,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be ended, and end nothing.")] = False,
+) -> None:
+    """End open uploads that transfers of this server have left on a plane; nothing of anybody else is touched."""
+    from client import phrases, shapes  # noqa: PLC0415  # protobuf, not for help
+
+    answer = session.client.sweep_plane(name, validate_only=dry_run)
+    if session.show.as_json:
+        session.show.object(shapes.swept(name, answer, dry_run=dry_run))
+        return
+    if answer.uploads:
+        rows = ((u.transfer.removeprefix("transfers/"), u.key, u.left) for u in answer.uploads)
+        session.show.table(("transfer", "key", "still there because"), rows)
+    gone = phrases.count(sum(not u.left for u in answer.uploads), "open upload")
+    session.show.line(f"{gone} {'would be ended' if dry_run else 'ended'}")
 
 
 def check(session: Session, name: _NAME) -> None:

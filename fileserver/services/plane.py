@@ -14,6 +14,7 @@ from fileserver.calls import Context
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.log import strike
+from fileserver.transfer.sweep import Sweep
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
 from planes.azure_settings import AzureSettings
 from planes.errors import Refused
@@ -37,10 +38,12 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
 
     Args:
         planes: the configured planes.
+        sweep: what ends open uploads of ours.
     """
 
-    def __init__(self, planes: Configured) -> None:
+    def __init__(self, planes: Configured, sweep: Sweep) -> None:
         self._planes = planes
+        self._sweep = sweep
 
     async def ListPlanes(self, request: plane_pb2.ListPlanesRequest, context: Context) -> plane_pb2.ListPlanesResponse:
         """All planes in order of the configuration."""
@@ -95,6 +98,13 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
             raise InvalidSpec(msg, wrong) from None
         limited.change(limits)
         return plane_pb2.UpdateLimitsResponse(plane=self._describe(request.name))
+
+    async def SweepPlane(self, request: plane_pb2.SweepPlaneRequest, context: Context) -> plane_pb2.SweepPlaneResponse:
+        """End open uploads of transfers that have ended; raises PlaneNotFound, and what the plane raises."""
+        self._planes.settings(request.name)
+        swept = await self._sweep.plane(request.name, validate_only=request.validate_only)
+        uploads = (plane_pb2.SweptUpload(key=s.key, transfer=f"transfers/{s.transfer}", left=s.left) for s in swept)
+        return plane_pb2.SweepPlaneResponse(uploads=uploads)
 
     async def ListObjects(
         self, request: plane_pb2.ListObjectsRequest, context: Context

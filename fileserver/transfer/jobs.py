@@ -29,6 +29,7 @@ from fileserver.transfer.record import Record
 from fileserver.transfer.runs import Runs, Stage, name_of
 from fileserver.transfer.spec import Spec, spec_to_json
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.sweep import Sweep
 from fileserver.transfer.sync import SyncStages
 from fileserver.transfer.upkeep import Upkeep
 from planes.plane import MIB
@@ -55,7 +56,9 @@ class Jobs:
         self.syncs = SyncStages(planes, store, buffers)
         self.planner = Planner(planes, store)
         self.runs = Runs(store, self.stages, self.syncs)
-        self._upkeep = Upkeep(store, planes, self.stages, self.syncs, self._every_second, DBOS.delete_workflows_async)
+        self.sweep = Sweep(store, planes, self.stages.clean_again)
+        cleaning = (self.stages, self.syncs, self.sweep)
+        self._upkeep = Upkeep(store, planes, *cleaning, self._every_second, DBOS.delete_workflows_async)
 
     # --- life of the server -------------------------------------------------------------------------------------
 

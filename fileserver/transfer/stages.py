@@ -204,9 +204,11 @@ class Stages:
         values |= {"warnings": [*record.warnings, *notes]}
         await self._store.write(lambda c: ledger.end(c, record.id, now(), state, clean=clean, **values), durable=True)
 
-    async def clean_again(self) -> None:
-        """Try again to remove what ended transfers have left."""
+    async def clean_again(self, plane: str = "") -> None:
+        """Try again to remove what ended transfers have left, on one plane or ("") on all."""
         for record in await self._store.read(ledger.unclean):
+            if plane and (record.plan is None or record.plan.plane != plane):
+                continue
             if not await self._finisher.clean(record):
                 await self._store.write(lambda c, record=record: ledger.clear_manifest(c, record.id))  # type: ignore[misc]
 

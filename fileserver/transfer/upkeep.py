@@ -13,6 +13,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.transfer import garbage, ledger, renamed
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.sweep import Sweep
 from fileserver.transfer.sync import SyncStages
 
 KEPT: Final = 30 * 24 * 3600.0
@@ -37,6 +38,7 @@ class Upkeep:
         planes: Configured,
         stages: Stages,
         syncs: SyncStages,
+        sweep: Sweep,
         every_second: Callable[[], Awaitable[None]],
         forget: Callable[[list[str]], Awaitable[None]],
     ) -> None:
@@ -44,6 +46,7 @@ class Upkeep:
         self._planes = planes
         self._stages = stages
         self._syncs = syncs
+        self._open_uploads = sweep
         self._every_second = every_second
         self._forget = forget
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,6 +70,7 @@ class Upkeep:
         while True:
             await _tried("garbage", garbage.collect(self._store, self._planes, now()))
             await _tried("what failed transfers left", self._stages.clean_again())
+            await _tried("open uploads of ended transfers", self._open_uploads.recent(now()))
             await _tried("what syncs left", self._syncs.clean_again())
             await _tried("manifests of renamed files", renamed.rewrite_all(self._store, self._planes, now()))
             await _tried("history", self._history())

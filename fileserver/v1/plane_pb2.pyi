@@ -359,6 +359,86 @@ class UpdateLimitsResponse(_message.Message):
 Global___UpdateLimitsResponse: _TypeAlias = UpdateLimitsResponse  # noqa: Y015
 
 @_typing.final
+class SweepPlaneRequest(_message.Message):
+    """Request of SweepPlane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name in the configuration."""
+    validate_only: _builtins.bool
+    """Only tell what would be ended."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepPlaneRequest: _TypeAlias = SweepPlaneRequest  # noqa: Y015
+
+@_typing.final
+class SweepPlaneResponse(_message.Message):
+    """Response of SweepPlane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOADS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uploads(self) -> _containers.RepeatedCompositeFieldContainer[Global___SweptUpload]:
+        """What was ended, or would be."""
+
+    def __init__(
+        self,
+        *,
+        uploads: _abc.Iterable[Global___SweptUpload] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uploads", b"uploads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepPlaneResponse: _TypeAlias = SweepPlaneResponse  # noqa: Y015
+
+@_typing.final
+class SweptUpload(_message.Message):
+    """An open upload of a transfer that has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """What it was to become, relative to the plane."""
+    transfer: _builtins.str
+    """"transfers/{id}"."""
+    left: _builtins.str
+    """Why it is still there; empty if it is gone."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        transfer: _builtins.str = ...,
+        left: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "left", b"left", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweptUpload: _TypeAlias = SweptUpload  # noqa: Y015
+
+@_typing.final
 class ListObjectsRequest(_message.Message):
     """Request of ListObjects."""
 

@@ -55,6 +55,11 @@ class PlaneServiceStub:
                 request_serializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsResponse.FromString,
                 _registered_method=True)
+        self.SweepPlane = channel.unary_unary(
+                '/fileserver.v1.PlaneService/SweepPlane',
+                request_serializer=fileserver_dot_v1_dot_plane__pb2.SweepPlaneRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_plane__pb2.SweepPlaneResponse.FromString,
+                _registered_method=True)
         self.ListObjects = channel.unary_unary(
                 '/fileserver.v1.PlaneService/ListObjects',
                 request_serializer=fileserver_dot_v1_dot_plane__pb2.ListObjectsRequest.SerializeToString,
@@ -94,6 +99,13 @@ class PlaneServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SweepPlane(self, request, context):
+        """Ends open uploads that transfers of this server began and that nobody will finish; no stranger's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListObjects(self, request, context):
         """Objects of a plane, in byte order of keys.
         """
@@ -123,6 +135,11 @@ def add_PlaneServiceServicer_to_server(servicer, server):
                     servicer.UpdateLimits,
                     request_deserializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_plane__pb2.UpdateLimitsResponse.SerializeToString,
+            ),
+            'SweepPlane': grpc.unary_unary_rpc_method_handler(
+                    servicer.SweepPlane,
+                    request_deserializer=fileserver_dot_v1_dot_plane__pb2.SweepPlaneRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_plane__pb2.SweepPlaneResponse.SerializeToString,
             ),
             'ListObjects': grpc.unary_unary_rpc_method_handler(
                     servicer.ListObjects,
@@ -239,6 +256,33 @@ class PlaneService:
             '/fileserver.v1.PlaneService/UpdateLimits',
             fileserver_dot_v1_dot_plane__pb2.UpdateLimitsRequest.SerializeToString,
             fileserver_dot_v1_dot_plane__pb2.UpdateLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SweepPlane(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fileserver.v1.PlaneService/SweepPlane',
+            fileserver_dot_v1_dot_plane__pb2.SweepPlaneRequest.SerializeToString,
+            fileserver_dot_v1_dot_plane__pb2.SweepPlaneResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class PlaneServiceStub:
     """Tries the contract on a plane: writes, reads, copies and deletes small objects of its own."""
     UpdateLimits: _grpc.UnaryUnaryMultiCallable[_plane_pb2.UpdateLimitsRequest, _plane_pb2.UpdateLimitsResponse]
     """Changes how hard a plane may be driven, until the server ends."""
+    SweepPlane: _grpc.UnaryUnaryMultiCallable[_plane_pb2.SweepPlaneRequest, _plane_pb2.SweepPlaneResponse]
+    """Ends open uploads that transfers of this server began and that nobody will finish; no stranger's."""
     ListObjects: _grpc.UnaryUnaryMultiCallable[_plane_pb2.ListObjectsRequest, _plane_pb2.ListObjectsResponse]
     """Objects of a plane, in byte order of keys."""
 
@@ -57,6 +59,8 @@ class PlaneServiceAsyncStub(PlaneServiceStub):
     """Tries the contract on a plane: writes, reads, copies and deletes small objects of its own."""
     UpdateLimits: _aio.UnaryUnaryMultiCallable[_plane_pb2.UpdateLimitsRequest, _plane_pb2.UpdateLimitsResponse]  # type: ignore[assignment]
     """Changes how hard a plane may be driven, until the server ends."""
+    SweepPlane: _aio.UnaryUnaryMultiCallable[_plane_pb2.SweepPlaneRequest, _plane_pb2.SweepPlaneResponse]  # type: ignore[assignment]
+    """Ends open uploads that transfers of this server began and that nobody will finish; no stranger's."""
     ListObjects: _aio.UnaryUnaryMultiCallable[_plane_pb2.ListObjectsRequest, _plane_pb2.ListObjectsResponse]  # type: ignore[assignment]
     """Objects of a plane, in byte order of keys."""
 
@@ -94,6 +98,14 @@ class PlaneServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_plane_pb2.UpdateLimitsResponse, _abc.Awaitable[_plane_pb2.UpdateLimitsResponse]]:
         """Changes how hard a plane may be driven, until the server ends."""
+
+    @_abc_1.abstractmethod
+    def SweepPlane(
+        self,
+        request: _plane_pb2.SweepPlaneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plane_pb2.SweepPlaneResponse, _abc.Awaitable[_plane_pb2.SweepPlaneResponse]]:
+        """Ends open uploads that transfers of this server began and that nobody will finish; no stranger's."""
 
     @_abc_1.abstractmethod
     def ListObjects(

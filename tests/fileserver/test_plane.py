@@ -2,6 +2,7 @@
 
 import os
 import socket
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from fileserver.configured import Configured
 from fileserver.errors import CallerDenied, InvalidSpec, PlaneNotFound
 from fileserver.services import plane as services
 from fileserver.services.plane import PlaneServicer
+from fileserver.transfer.sweep import Sweep
 from fileserver.v1 import plane_pb2
 from planes.errors import Refused, Throttled
 from planes.limited import LimitedPlane
@@ -19,10 +21,12 @@ from planes.retrying import Patience
 from planes.wrapped import find
 from tests.doubles import seaweedfs
 
+NO_SWEEP = cast("Sweep", None)  # of no concern here
+
 
 def servicer(**planes):
     parsed = {name: parse_settings(name, mapping) for name, mapping in planes.items()}
-    return PlaneServicer(Configured(parsed, next(iter(parsed))))
+    return PlaneServicer(Configured(parsed, next(iter(parsed))), NO_SWEEP)
 
 
 async def test_planes_are_described_without_their_secrets(tmp_path):
