@@ -7,6 +7,7 @@ import itertools
 import random
 import urllib.error
 import urllib.request
+from dataclasses import replace as changed
 
 import pytest
 
@@ -394,6 +395,23 @@ async def test_discard_removes_an_upload_whose_token_was_lost(plane, elsewhere):
     await plane.upload(key, upload_id="lost")
     await elsewhere.discard(key, "lost")
     await elsewhere.discard(key, "lost")
+    assert await absent(plane, key)
+
+
+async def test_an_open_upload_is_found_below_its_prefix_and_dropped_without_its_token(plane, elsewhere):
+    key, name = "~1/open._1_of_1", attempt()
+    await put(plane, "~1/whole", b"whole")
+    upload = await plane.upload(key, upload_id=name)
+    await upload.put(1, 0, b"x")
+    assert [one async for one in elsewhere.unfinished("~2/")] == []
+    (one,) = [one async for one in elsewhere.unfinished("~1/")]
+    assert one.attempt in {"", name}
+    assert one.key.rpartition("/")[0] == "~1"
+    mine = changed(one, attempt=name)
+    await elsewhere.drop(mine)
+    await elsewhere.drop(mine)
+    assert [one async for one in elsewhere.unfinished("~1/")] == []
+    assert await content(plane, "~1/whole") == b"whole"
     assert await absent(plane, key)
 
 
