@@ -28,7 +28,7 @@ class AzureSettings(PlaneSettings):
     sas: Secret | None = Field(
         default=None, description="Belongs to account_url, instead of a key: of the container, with rwdl at least."
     )
-    ca: Path | None = Field(default=None, description="Certificates of authorities to trust, PEM.")
+    ca: Path | None = Field(default=None, description="Certificates of authorities to trust instead of the usual ones, PEM.")
     pull_from: tuple[str, ...] = Field(
         default=(), description="Endpoints of S3 stores that Azure reaches although they are no public https address."
     )

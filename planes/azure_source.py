@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from planes.azure_connection import KIND, OURS, Connection
+from planes.azure_connection import KIND, OURS, Connection, named
 from planes.azure_errors import Asked, answered
 from planes.azure_settings import is_public
 from planes.errors import Changed, Unsupported
@@ -97,10 +97,6 @@ async def look_through(connection: Connection, source: str, ticket: Ticket, aske
 
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
     """The source's metadata under names that Azure takes, without what is ours."""
-    found = {}
-    for header, text in headers.items():
-        for begin in _METADATA:
-            name = header.lower().removeprefix(begin).replace("-", "_")
-            if header.lower().startswith(begin) and name.isidentifier() and name not in OURS:
-                found[name] = text
-    return found
+    given = ((header.lower(), text) for header, text in headers.items())
+    found = {name.removeprefix(begin): text for name, text in given for begin in _METADATA if name.startswith(begin)}
+    return {name: text for name, text in named(found).items() if name not in OURS}

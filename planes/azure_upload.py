@@ -22,7 +22,7 @@ from azure.storage.blob import BlobBlock, BlobClient, BlockState, ContainerClien
 from typing_extensions import Buffer
 
 from planes import azure_source, checksum
-from planes.azure_connection import ATTEMPT, CRC, DROPPED, PATIENT, SIZE, Connection, bare, is_dropped, pin
+from planes.azure_connection import ATTEMPT, CRC, DROPPED, PATIENT, SIZE, Connection, bare, is_dropped, named, pin
 from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEPS
 from planes.errors import AlreadyExists, Changed, Corrupt, Error, NotFound, OutOfRange, Unavailable, Unsupported
@@ -44,7 +44,7 @@ class Target:
     def described(self, size: int, crc64nvme: int | None) -> dict[str, str]:
         """Its metadata: the caller's, and who wrote it and what was proved of it."""
         proof = {} if crc64nvme is None else {CRC: checksum.to_s3(crc64nvme), SIZE: str(size)}
-        return {**self.metadata, ATTEMPT: self.attempt, **proof}
+        return {**named(self.metadata), ATTEMPT: self.attempt, **proof}
 
     @property
     def content(self) -> ContentSettings:
