@@ -30,12 +30,10 @@ class Facts:
 def accepts(connection: Connection, ticket: Ticket) -> bool:
     """Whether Azure can hope to fetch the ticket's object."""
     account = connection.account.url
-    if ticket.kind == KIND:
-        return ticket.scope == account or (is_public(account) and is_public(ticket.scope))
-    if ticket.kind != "s3":
+    if ticket.kind not in {KIND, "s3"}:
         return False
-    endpoint = ticket.scope.partition(" ")[0]  # a scope of S3 begins with where the store is
-    if endpoint in connection.settings.pull_from:
+    endpoint = ticket.scope.partition(" ")[0]  # a scope of S3 begins with where the store is; ours is nothing else
+    if endpoint in {account, *connection.settings.pull_from}:
         return True
     return is_public(account) and (endpoint == _AMAZON or is_public(endpoint))
 
