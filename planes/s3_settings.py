@@ -46,7 +46,9 @@ class S3Settings(PlaneSettings):
     secret_key: Secret | None = Field(default=None, description="Belongs to access_key.")
     session_token: Secret | None = Field(default=None, description="Belongs to temporary keys.")
     path_style: bool | None = Field(default=None, description="Bucket in the path; default: if there is an endpoint.")
-    ca: Path | None = Field(default=None, description="Certificates of authorities to trust instead of the usual ones, PEM.")
+    ca: Path | None = Field(
+        default=None, description="Certificates of authorities to trust instead of the usual ones, PEM."
+    )
     sse: Encryption | None = Field(default=None, description="None: what the bucket does by itself.")
     checksums: Literal["crc64nvme", "none"] = Field(
         default="crc64nvme", description="`none` for a store that does not know CRC64NVME."

@@ -46,8 +46,6 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     made = x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number())
     return made.not_valid_before(_NOW - timedelta(days=1)).not_valid_after(_NOW + timedelta(days=2))

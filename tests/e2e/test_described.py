@@ -1,8 +1,9 @@
-"""Content type and metadata of what is copied whole, and two credentials in one transfer, seen from the command line."""
+"""Content type and metadata of what is copied whole, and two credentials in one transfer, by the command line."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_a_part_is_not_overwritten_through_another_users_plane(machine, users, c
     """The same object under another key of the store is still the same object."""
     store, name = users[0], f"source-{tmp_path.name}"
     machine.environment |= {"OWNER_AK": store.access_key, "OWNER_SK": store.secret_key}
-    with open(machine.environment["CROPDUSTER_CONFIG"], "a") as config:
+    with Path(machine.environment["CROPDUSTER_CONFIG"]).open("a") as config:
         config.write(f"  owner: {s3(clouds.endpoint, 'hers', 'OWNER')}\n")
     refused = machine("despray", "a::x", f"owner:{name}", "--overwrite", "--json", code=2)
     assert "is a part of the file itself" in refused.error["message"]
