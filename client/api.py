@@ -34,6 +34,7 @@ LOOKUP_SECONDS: Final = 60.0
 ENDED: Final = frozenset(
     {
         transfer_pb2.Transfer.STATE_SUCCEEDED,
+        transfer_pb2.Transfer.STATE_PARTLY_SUCCEEDED,
         transfer_pb2.Transfer.STATE_FAILED,
         transfer_pb2.Transfer.STATE_CANCELLED,
     }
@@ -135,6 +136,12 @@ class Client:
         """What the transfer would do; reads what planning needs, writes nothing."""
         request = transfer_pb2.CreateTransferRequest(spec=spec, validate_only=True)
         return self._call(lambda c: TransferServiceStub(c).CreateTransfer, request, timeout=None).plan
+
+    def plan_sync(self, spec: transfer_pb2.TransferSpec) -> Iterator[transfer_pb2.PlanSyncResponse]:
+        """What a sync would do, many objects at a time; totals and warnings come with the first of them."""
+        self.list_planes()  # waits for the server, and learns its cookie: a stream cannot be begun anew half-way
+        request = transfer_pb2.PlanSyncRequest(spec=spec)
+        yield from self._stream(lambda c: TransferServiceStub(c).PlanSync, request)
 
     def get_transfer(self, name: str) -> transfer_pb2.Transfer:
         """One transfer by "transfers/{id}" or the id."""

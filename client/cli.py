@@ -14,7 +14,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import files, moving, planes, reading, running, transfers
+from client.commands import files, moving, planes, reading, running, syncing, transfers
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -57,6 +57,7 @@ def make_app() -> typer.Typer:
     app.callback(help=_HELP)(_root)
     running.enter(app)
     moving.enter(app)
+    syncing.enter(app)
     reading.enter(app)
     nouns = (
         ("files", files, "List, check and change logical files."),

@@ -76,7 +76,7 @@ def state(value: wire.Transfer.State.ValueType) -> str:
 
 
 def verb(transfer: wire.Transfer) -> str:
-    """`spray`, `despray` or `copy`; empty for a verb of a newer server."""
+    """`spray`, `despray`, `copy` or `sync`; empty for a verb of a newer server."""
     return transfer.spec.WhichOneof("verb") or ""
 
 
@@ -90,6 +90,8 @@ def target(transfer: wire.Transfer) -> str:
             return spec.copy.new_file
         case "despray":
             return location(spec.despray.target)
+        case "sync":
+            return location(spec.sync.target)
         case _:
             return ""
 
@@ -112,7 +114,27 @@ def location(place: wire.Location) -> str:
 def summary(transfer: wire.Transfer) -> str:
     """The last line of a transfer that succeeded: what, how fast, by which way, and what it proves."""
     outcome = transfer.outcome
+    if verb(transfer) == "sync":
+        return _synced(outcome)
     what = "1 file" if verb(transfer) == "despray" else count(transfer.progress.parts_total, "part")
     speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
     route = f"; {outcome.route}" if outcome.route else ""
     return f"{what}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{route}; evidence: {outcome.evidence}"
+
+
+def _synced(outcome: wire.Outcome) -> str:
+    done = outcome.sync
+    others = ((done.equal, "equal"), (done.deleted, "deleted"), (done.failed, "failed"))
+    counts = "".join(f", {number:,} {what}" for number, what in others if number)
+    speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
+    rest = "".join(
+        f"; {text}" for text in (outcome.route, outcome.evidence and f"evidence: {outcome.evidence}") if text
+    )
+    copied = count(done.copied, "object")
+    return f"{copied} copied{counts}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{rest}"
+
+
+def planned_sync(totals: wire.SyncTotals) -> str:
+    """How much a sync would do: `3 objects to copy (12.3 MB), 1 to delete, 20 equal`."""
+    copies = f"{count(totals.copy, 'object')} to copy ({size(totals.copy_bytes)})"
+    return f"{copies}, {totals.delete:,} to delete, {totals.equal:,} equal"

@@ -80,6 +80,18 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "parts": copy.parts,
                 "part_size": copy.part_size,
             }
+        case "sync":
+            sync = message.sync
+            asked = {
+                "source": location(sync.source),
+                "target": location(sync.target),
+                "include": list[JSON](sync.include),
+                "exclude": list[JSON](sync.exclude),
+                "files_from": location(sync.names) if sync.HasField("names") else None,
+                "delete": sync.delete,
+                "max_delete": sync.max_delete,
+                "checksum": sync.checksum,
+            }
         case _:
             asked = {}
     return {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
@@ -101,8 +113,8 @@ def progress(message: wire.Progress) -> dict[str, JSON]:
 
 
 def outcome(message: wire.Outcome) -> dict[str, JSON]:
-    """What a finished transfer proved."""
-    return {
+    """What a finished transfer proved; of a sync also what it did with its objects."""
+    shape: dict[str, JSON] = {
         "size": message.size,
         "evidence": message.evidence,
         "route": message.route,
@@ -110,6 +122,27 @@ def outcome(message: wire.Outcome) -> dict[str, JSON]:
         "crc64nvme": message.crc64nvme.lower(),
         "file": message.file,
     }
+    if message.HasField("sync"):
+        done = message.sync
+        exceptions: list[JSON] = [{"key": e.key, "reason": e.reason, "message": e.message} for e in done.exceptions]
+        counts: dict[str, JSON] = {name: getattr(done, name) for name in ("copied", "equal", "deleted", "failed")}
+        shape["objects"] = counts | {"exceptions": exceptions}
+    return shape
+
+
+def sync_totals(message: wire.SyncTotals) -> dict[str, JSON]:
+    """How much a sync would do."""
+    return {
+        "copy": message.copy,
+        "copy_bytes": message.copy_bytes,
+        "delete": message.delete,
+        "equal": message.equal,
+    }
+
+
+def planned_object(message: wire.PlannedObject) -> dict[str, JSON]:
+    """An object that a sync would touch."""
+    return {"key": message.key, "size": message.size, "action": message.action, "why": message.why}
 
 
 def stored_failure(message: wire.Transfer) -> dict[str, JSON]:

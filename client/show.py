@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -98,15 +98,20 @@ class Show:
         shape: Callable[[_Item], shapes.JSON],
         headers: Sequence[str],
         cells: Callable[[_Item], Sequence[str]],
+        head: Mapping[str, shapes.JSON] | None = None,
     ) -> None:
-        """Many results: one JSON object with a list under `key`, or a table; neither holds all of them at once."""
+        """Many results: one JSON object with a list under `key`, or a table; neither holds all of them at once.
+
+        `head` is what the JSON object has before the list.
+        """
         if not self.as_json:
             self.table(headers, map(cells, items))
             return
         # The first item comes before the first byte: a call that fails at once leaves stdout empty.
         rest = iter(items)
         begun = [json.dumps(shape(item)) for item in islice(rest, 1)]
-        print(f"{{{json.dumps(key)}: [{''.join(begun)}", end="")
+        before = "".join(f"{json.dumps(name)}: {json.dumps(value)}, " for name, value in (head or {}).items())
+        print(f"{{{before}{json.dumps(key)}: [{''.join(begun)}", end="")
         for item in rest:
             print(f", {json.dumps(shape(item))}", end="")
         print("]}", flush=True)

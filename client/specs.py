@@ -93,3 +93,29 @@ def copy(
     """A logical file into another; with parts and part size 0 the parts stay as they are."""
     asked = wire.Copy(file=file, new_file=new_file, plane=plane, parts=parts, part_size=part_size)
     return wire.TransferSpec(copy=asked, overwrite=overwrite, verify_read=verify_read)
+
+
+def sync(
+    source: Location,
+    target: Location,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    names: Location | None = None,
+    delete: bool = False,
+    max_delete: int = 0,
+    checksum: bool = False,
+    verify_read: bool = False,
+) -> wire.TransferSpec:
+    """What is missing or different below one folder, copied below another; `names` is a list of relative keys."""
+    asked = wire.Sync(
+        source=location(source),
+        target=location(target),
+        include=include,
+        exclude=exclude,
+        names=location(names) if names else None,
+        delete=delete,
+        max_delete=max_delete,
+        checksum=checksum,
+    )
+    return wire.TransferSpec(sync=asked, verify_read=verify_read)

@@ -9,6 +9,7 @@ len(B). CRC32 and CRC32C are here because older objects may have one of those in
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -28,6 +29,7 @@ _COMBINE: Final[dict[str, Callable[[int, int, int], int]]] = {
     "crc32c": checksums.combine_crc32c,
     "crc32": checksums.combine_crc32,
 }
+_MD5_DIGITS: Final = 32
 _LONGEST: Final = 2**62  # near 2^63 the library answers with a wrong value instead of an error
 
 
@@ -59,6 +61,11 @@ def combine_all(parts: Iterable[tuple[int, int]], kind: str = "crc64nvme") -> in
 def subtract(whole: int, first: int, second_length: int, kind: str = "crc64nvme") -> int:
     """The checksum of B from those of A‖B and A and the length of B in bytes."""
     return combine(first, 0, second_length, kind) ^ whole
+
+
+def is_digest(version: str, data: Buffer) -> bool:
+    """Whether a version tells what the bytes are: the ETag of what a store was sent in one piece is mostly its MD5."""
+    return len(version) == _MD5_DIGITS and hashlib.md5(data, usedforsecurity=False).hexdigest() == version
 
 
 def to_hex(value: int, kind: str = "crc64nvme") -> str:

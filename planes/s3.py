@@ -24,6 +24,7 @@ from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, 
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
+from planes.s3_small import SOON, SmallObjects
 from planes.s3_upload import S3Upload
 from planes.threads import Stop
 
@@ -42,12 +43,16 @@ _PRESIGNED: Final = 900  # seconds
 
 
 class S3Plane:
-    """A `planes.plane.Plane`; connects at the first call, so that a wrong setting hurts only those who use it."""
+    """A `planes.plane.Plane`; connects at the first call, so that a wrong setting hurts only those who use it.
 
-    def __init__(self, name: str, settings: S3Settings) -> None:
+    Small objects in numbers, more than `soon`, go through `planes.s3_small`.
+    """
+
+    def __init__(self, name: str, settings: S3Settings, *, soon: int = SOON) -> None:
         self._name = name
         self._settings = settings
         self._connection = Connection(name, settings)
+        self._small = SmallObjects(self._connection, soon)
 
     @property
     def name(self) -> str:
@@ -115,6 +120,8 @@ class S3Plane:
         if len(into) != extent.size:
             msg = f"a buffer of {len(into)} bytes for an extent of {extent.size}"
             raise ValueError(msg)
+        if await self._small.read(extent, into):
+            return
         await self._receive(extent, lambda done: into[done : done + _SLICE], lambda _: None)
 
     async def stream(self, extent: Extent, take: Take) -> None:
@@ -184,8 +191,9 @@ class S3Plane:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
             Corrupt: the store received other bytes.
         """
-        target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
-        return await s3_whole.put(self._connection, target, memoryview(data).cast("B"))
+        target, view = s3_whole.Target(key, upload_id, replace, content_type, metadata), memoryview(data).cast("B")
+        receipt = await self._small.put(target, view)
+        return receipt or self._small.learn(await s3_whole.put(self._connection, target, view))
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
@@ -194,7 +202,8 @@ class S3Plane:
 
         By CopyObject where the source has a CRC64NVME that the result can be held against; else as the one step of
         an upload, because a step is answered with its checksum. That upload is of the kind that the source has: then
-        the receipt has its value as `other`, and no CRC64NVME.
+        the receipt has its value as `other`, and no CRC64NVME. A small object over one that may be replaced goes by
+        `planes.s3_small` where ETags tell contents apart, and its receipt has neither.
 
         Raises:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
@@ -203,6 +212,10 @@ class S3Plane:
         """
         del url
         where = self._connection.redeemable(ticket).location
+        if replace and not _in_generation(key) and where["bucket"] == self._settings.bucket:
+            receipt = await self._small.copy(key, where["key"], ticket.version, ticket.size)
+            if receipt is not None:
+                return receipt
         asked = Asked(f"copy {where['key']!r} to", key, absent=Changed)
         source = await self._connection.head(where["key"], asked, bucket=where["bucket"], version=ticket.version)
         kind = next((kind for kind in ALGORITHMS if kind in source.checksums), "")
@@ -267,7 +280,7 @@ class S3Plane:
 
         The store does not say whose an open upload is. Elsewhere it may be a stranger's, so it stays.
         """
-        if any(name.startswith("~") for name in key.split("/")[:-1]):
+        if _in_generation(key):
             with contextlib.suppress(Unsupported):  # a store that cannot list uploads: nothing of it can be found
                 for opened in await self._opened(key):
                     await S3Upload(self._connection, key, opened, upload_id, replace=False).abort()
@@ -286,7 +299,8 @@ class S3Plane:
 
     async def delete(self, key: str) -> None:
         """Delete an object; no error if it is not there."""
-        await self._connection.delete(key)
+        if not await self._small.delete(key):
+            await self._connection.delete(key)
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """The object's address, for any plane of the same store and owner."""
@@ -311,6 +325,10 @@ class S3Plane:
     async def aclose(self) -> None:
         """Close connections and let the threads go."""
         self._connection.close()
+
+
+def _in_generation(key: str) -> bool:
+    return any(name.startswith("~") for name in key.split("/")[:-1])
 
 
 async def _to_its_end(work: Coroutine[None, None, None]) -> None:

@@ -13,7 +13,7 @@ import boto3.session
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
-from planes import checksum, s3_errors
+from planes import checksum, s3_errors, s3_listing
 from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unavailable, Unsupported
 from planes.plane import Info, Ticket
 from planes.s3_errors import Asked, Place
@@ -23,6 +23,7 @@ from planes.settings import MOST_REQUESTS, Secret
 from planes.threads import Stop, Threads
 
 if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
+    from botocore.credentials import Credentials
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
@@ -74,6 +75,26 @@ class Connection:
             session_token=_words("session_token", settings.session_token),
             endpoint=settings.endpoint or "",
         )
+
+    @property
+    def path_style(self) -> bool:
+        """Whether addresses have the bucket in their path."""
+        settings = self.settings
+        return settings.endpoint is not None if settings.path_style is None else settings.path_style
+
+    @property
+    def ca(self) -> str:
+        """The certificates that are configured here or by the environment; empty for the usual ones."""
+        # boto3 has no other way to what the environment says of certificates.
+        return str(self.settings.ca or self._sessions()._session.get_config_variable("ca_bundle") or "")  # noqa: SLF001
+
+    def credentials(self) -> Credentials:
+        """The keys of this plane, for another client; raises ValueError if there are none."""
+        found = self._sessions().get_credentials()
+        if found is None:
+            msg = "no credentials"
+            raise ValueError(msg)
+        return found
 
     @property
     def scope(self) -> str:
@@ -198,20 +219,21 @@ class Connection:
                     raise self.error(Refused, "", f"its `endpoint` or `ca` cannot be used: {wrong}") from wrong
             return self._clients[patient]
 
-    def _connect(self, *, patient: bool) -> S3Client:
+    def _sessions(self) -> boto3.session.Session:
         settings = self.settings
-        if self._session is None:  # both clients have the same keys, even if a file changes between
+        if self._session is None:  # all clients have the same keys, even if a file changes between
             self._session = boto3.session.Session(
                 aws_access_key_id=settings.access_key.resolve() if settings.access_key else None,
                 aws_secret_access_key=settings.secret_key.resolve() if settings.secret_key else None,
                 aws_session_token=settings.session_token.resolve() if settings.session_token else None,
                 region_name=settings.region,
             )
-        path_style = settings.endpoint is not None if settings.path_style is None else settings.path_style
-        # boto3 has no other way to what the environment says of certificates.
-        ca = settings.ca or self._session._session.get_config_variable("ca_bundle")  # noqa: SLF001
-        ca = str(ca or get_cert_path(verify=True))
-        client: S3Client = self._session.client(
+        return self._session
+
+    def _connect(self, *, patient: bool) -> S3Client:
+        settings = self.settings
+        ca = self.ca or str(get_cert_path(verify=True))
+        client: S3Client = self._sessions().client(
             "s3",
             endpoint_url=settings.endpoint,
             verify=ca,
@@ -219,7 +241,7 @@ class Connection:
                 signature_version="s3v4",
                 s3={
                     "payload_signing_enabled": settings.hashes,
-                    "addressing_style": "path" if path_style else "virtual",
+                    "addressing_style": "path" if self.path_style else "virtual",
                 },
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
@@ -233,6 +255,7 @@ class Connection:
             ),
         )
         if not patient:
+            s3_listing.register(client.meta.events)
             self._wire = Wire(client.meta.events, ssl.create_default_context(cafile=ca), _READ_SECONDS)
         return client
 

@@ -225,6 +225,11 @@ def _run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) 
     if dry_run:
         _show_plan(session, session.client.plan_transfer(spec))
         return None
+    return run_transfer(session, spec, no_wait=no_wait)
+
+
+def run_transfer(session: Session, spec: TransferSpec, *, no_wait: bool) -> Exit | None:
+    """Have the transfer accepted and wait for it if asked to."""
     transfer = _create(session, spec, uuid.uuid4().hex)
     if not no_wait:
         return follow(session, transfer.name)

@@ -199,12 +199,11 @@ def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None
         session.show.note(_ways_out(session, last.name))
         return None
     ended()
-    _finish(session, last)
-    return None
+    return _finish(session, last)
 
 
-def _finish(session: Session, transfer: Transfer) -> None:
-    """The last line of a transfer, or its error."""
+def _finish(session: Session, transfer: Transfer) -> Exit | None:
+    """The last line of a transfer, or its error; a sync also names the objects that it could not copy."""
     from client import phrases  # noqa: PLC0415  # loaded with the client already
 
     if session.show.as_json:
@@ -217,10 +216,24 @@ def _finish(session: Session, transfer: Transfer) -> None:
     if transfer.HasField("error"):
         raise from_failure(transfer.error, transfer.name).renamed(phrases.names(transfer))
     if phrases.state(transfer.state) == "CANCELLED":
-        msg = f"{transfer.name} was cancelled, and nothing that it wrote is left"
+        what = "what it had copied stays" if phrases.verb(transfer) == "sync" else "nothing that it wrote is left"
+        msg = f"{transfer.name} was cancelled, and {what}"
         raise ServerError(Reason.CANCELLED, Code.CANCELLED, msg, {"transfer": transfer.name})
     if not session.show.as_json:
         session.show.line(phrases.summary(transfer))
+    if phrases.state(transfer.state) != "PARTLY_SUCCEEDED":
+        return None
+    _show_exceptions(session, transfer)
+    return Exit.EXCEPTIONS
+
+
+def _show_exceptions(session: Session, transfer: Transfer) -> None:
+    """The objects of many that failed."""
+    done = transfer.outcome.sync
+    for each in done.exceptions:
+        session.show.note(f"failed: {each.key}: {each.message} ({each.reason})")
+    if done.failed > len(done.exceptions):
+        session.show.note(f"and {done.failed - len(done.exceptions):,} more; the same sync tries them again")
 
 
 def _detach(session: Session, name: str) -> Exit:

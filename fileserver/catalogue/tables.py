@@ -157,3 +157,33 @@ stale_manifests = Table(
 
 Until `not_before` whoever renamed it is at it.
 """
+
+sync_objects = Table(
+    "sync_objects",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("side", String(8), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("modified", Float, nullable=False),
+)
+"""What a sync has listed, until it is compared: `side` is "source", "target" or "name", keys are relative."""
+
+sync_items = Table(
+    "sync_items",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("action", String(8), nullable=False),
+    Column("why", String(8), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("token", Text),
+    Column("result", String(8), nullable=False, server_default=""),
+    Column("compared", Boolean, nullable=False, server_default="0"),
+    Column("error", JSON(none_as_null=True)),
+    Index("sync_items_by_result", "transfer", "action", "result"),
+)
+"""What a sync has to do, an object a row; an empty `result` is not done yet. `token` is an open upload."""

@@ -12,6 +12,7 @@ from fileserver.errors import InvalidSpec, from_record
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
+from fileserver.services.sync_shapes import sync_message, sync_of
 from fileserver.status import code
 from fileserver.transfer.execute import copies
 from fileserver.transfer.manifest import Extent, Source
@@ -25,6 +26,7 @@ from fileserver.transfer.spec import (
     Location,
     Spec,
     Spray,
+    Sync,
     Verb,
     format_from_json,
     spec_from_json,
@@ -64,8 +66,10 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
         verb = Despray(_name(message.despray.file, "spec.despray.file", wrong), target)
     elif kind == "copy":
         verb = _copy(message.copy, wrong)
+    elif kind == "sync":
+        verb = sync_of(message.sync, wrong)
     else:
-        msg = "the spec names no verb: spray, despray or copy"
+        msg = "the spec names no verb: spray, despray, copy or sync"
         raise InvalidSpec(msg, {"spec": msg})
     if wrong:
         raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
@@ -188,6 +192,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
     elif isinstance(verb, Despray):
         target = transfer_pb2.Location(plane=verb.target.plane, key=verb.target.key)
         message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target))
+    elif isinstance(verb, Sync):
+        message.sync.CopyFrom(sync_message(verb))
     else:
         message.copy.CopyFrom(
             transfer_pb2.Copy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -12,7 +13,9 @@ from google.protobuf.message import Message
 from fileserver.calls import LARGEST
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import plan_message, spec_of, transfer_message
+from fileserver.services.sync_shapes import page_message, totals_message
 from fileserver.transfer.jobs import Jobs
+from fileserver.transfer.spec import Sync
 from fileserver.v1 import transfer_pb2 as pb
 from fileserver.v1.transfer_pb2_grpc import TransferServiceServicer
 from planes.errors import Unsupported
@@ -32,12 +35,28 @@ class TransferServicer(TransferServiceServicer):
     async def CreateTransfer(self, request: pb.CreateTransferRequest, context: Any) -> pb.CreateTransferResponse:
         """Accepts a transfer, or plans it if validate_only."""
         spec = spec_of(request.spec)
+        if request.validate_only and isinstance(spec.verb, Sync):
+            compared = await self._jobs.syncs.compare(spec)
+            plan = pb.Plan(sync=totals_message(compared), warnings=compared.warnings)
+            return pb.CreateTransferResponse(plan=plan)
         if request.validate_only:
             drawing = await self._jobs.draw(spec)
             plan = await asyncio.to_thread(plan_message, drawing)
             return fitting(pb.CreateTransferResponse(plan=plan), "the plan", "a transfer without --dry-run")
         record = await self._jobs.create(spec, request.request_id)
         return pb.CreateTransferResponse(transfer=transfer_message(record))
+
+    async def PlanSync(self, request: pb.PlanSyncRequest, context: Any) -> AsyncIterator[pb.PlanSyncResponse]:
+        """Streams what a sync would do, object by object."""
+        spec = spec_of(request.spec)
+        if not isinstance(spec.verb, Sync):
+            msg = "only a sync is planned object by object; plan other transfers by CreateTransfer with validate_only"
+            raise InvalidSpec(msg, {"spec": msg})
+        first = True
+        async with aclosing(self._jobs.syncs.preview(spec)) as pages:
+            async for compared, items in pages:
+                yield page_message(compared, items, first=first)
+                first = False
 
     async def GetTransfer(self, request: pb.GetTransferRequest, context: Any) -> pb.GetTransferResponse:
         """One transfer."""

@@ -29,6 +29,7 @@ from fileserver.transfer.record import Record
 from fileserver.transfer.runs import Runs, Stage, name_of
 from fileserver.transfer.spec import Spec, spec_to_json
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.sync import SyncStages
 from fileserver.transfer.upkeep import Upkeep
 from planes.plane import MIB
 
@@ -49,10 +50,12 @@ class Jobs:
     def __init__(self, store: Store, planes: Configured, *, retire_after: float, memory: int = 128 * MIB) -> None:
         self._store = store
         self._planes = planes
-        self.stages = Stages(planes, store, Buffers(memory), retire_after)
+        buffers = Buffers(memory)
+        self.stages = Stages(planes, store, buffers, retire_after)
+        self.syncs = SyncStages(planes, store, buffers)
         self.planner = Planner(planes, store)
-        self.runs = Runs(store, self.stages)
-        self._upkeep = Upkeep(store, planes, self.stages, self._every_second, DBOS.delete_workflows_async)
+        self.runs = Runs(store, self.stages, self.syncs)
+        self._upkeep = Upkeep(store, planes, self.stages, self.syncs, self._every_second, DBOS.delete_workflows_async)
 
     # --- life of the server -------------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ from fileserver.formats.csv import Csv, shown
 from fileserver.transfer import plan, survey
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
-from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, format_from_json, format_to_json
+from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
+from fileserver.transfer.sync_plan import target_of
 from fileserver.transfer.together import side_by_side
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info, Ticket
@@ -70,6 +71,7 @@ class Planner:
             return await self._spray(verb, spec, transfer)
         if isinstance(verb, Despray):
             return await self._despray(verb, spec)
+        assert not isinstance(verb, Sync), "a sync has no manifest"
         return await self._copy(verb, spec, transfer)
 
     async def _spray(self, verb: Spray, spec: Spec, transfer: str) -> Drawing:
@@ -288,6 +290,8 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
         InvalidSpec, PlaneNotFound, FileNotFound, AlreadyExists: as they say.
     """
     catalogue, verb = Catalogue(store), spec.verb
+    if isinstance(verb, Sync):
+        return target_of(verb, planes)
     if isinstance(verb, Despray):
         await catalogue.get(verb.file)
         planes.plane(verb.target.plane)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fileserver.transfer.manifest import Part
 from planes.plane import Limits, StepReceipt
 
-ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
+ENDED: Final = ("SUCCEEDED", "PARTLY_SUCCEEDED", "FAILED", "CANCELLED")
 """States that stay."""
 
 
@@ -58,6 +58,9 @@ class Plan:
     opened: bool = False
     boot: str = ""
     """The run of the machine in which the uploads were begun: what a power cut took was recorded, but not stored."""
+
+    equal: int = 0
+    """Objects of a sync that need not be touched."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the store."""

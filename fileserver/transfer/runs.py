@@ -20,9 +20,10 @@ from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.sync import SyncStages
 from planes.errors import Error
 
-Stage = Callable[[Stages, Live], Coroutine[None, None, Any]]
+Stage = Callable[[Stages | SyncStages, Live], Coroutine[None, None, Any]]
 
 log = structlog.get_logger(__name__)
 
@@ -30,9 +31,10 @@ log = structlog.get_logger(__name__)
 class Runs:
     """What is at work here."""
 
-    def __init__(self, store: Store, stages: Stages) -> None:
+    def __init__(self, store: Store, stages: Stages, syncs: SyncStages) -> None:
         self._store = store
         self._stages = stages
+        self._syncs = syncs
         self._live: dict[str, Live] = {}
         self._broken: set[str] = set()
         self.draining = False
@@ -88,7 +90,7 @@ class Runs:
         live.begin()
         try:
             live.check()
-            return {"ok": await live.until_stopped(work(self._stages, live))}
+            return {"ok": await live.until_stopped(work(await self._stages_of(transfer), live))}
         except Cancelled:
             return {"stop": "cancel"}
         except Paused:
@@ -123,13 +125,17 @@ class Runs:
             await _for_ever()
         live.begin()
         try:
-            await self._stages.stop(transfer, kind, live)
+            await (await self._stages_of(transfer)).stop(transfer, kind, live)
         except Exception:  # a bug in the clean-up must not leave a transfer that never ends
             log.exception("clean-up failed", transfer=transfer)
             note = f"clean-up failed and will be tried again; the server's log tells more under {transfer}"
-            await self._stages.give_up(transfer, kind, note)
+            await (await self._stages_of(transfer)).give_up(transfer, kind, note)
         finally:
             live.finish()
+
+    async def _stages_of(self, transfer: str) -> Stages | SyncStages:
+        """The stages that the verb of a transfer has."""
+        return self._syncs if (await self._stages.record(transfer)).spec["kind"] == "sync" else self._stages
 
     async def is_current(self, transfer: str, run: int) -> bool:
         """Whether a run is the newest of its transfer: one that broke off comes back with the next server."""

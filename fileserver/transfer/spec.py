@@ -1,4 +1,4 @@
-"""What was asked, after validation: typed specs of the three verbs. Plain data; looks at no plane."""
+"""What was asked, after validation: typed specs of the four verbs. Plain data; looks at no plane."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = [
     "Location",
     "Spec",
     "Spray",
+    "Sync",
     "Verb",
     "format_from_json",
     "format_to_json",
@@ -69,7 +70,21 @@ class Copy:
     part_size: int = 0
 
 
-Verb = Spray | Despray | Copy
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """What is missing or different of the objects below one folder, copied below another; keys may be empty."""
+
+    source: Location
+    target: Location
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    names: Location | None = None
+    delete: bool = False
+    max_delete: int = 0
+    checksum: bool = False
+
+
+Verb = Spray | Despray | Copy | Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +114,10 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
         made: Verb = Spray(**verb)
     elif data["kind"] == "despray":
         made = Despray(verb["file"], Location(**verb["target"]))
+    elif data["kind"] == "sync":
+        places = {name: Location(**verb[name]) for name in ("source", "target", "names") if verb[name]}
+        globs = {name: tuple(verb[name]) for name in ("include", "exclude")}
+        made = Sync(**{**verb, **places, **globs})
     else:
         made = Copy(**verb)
     return Spec(made, data["overwrite"], data["verify_read"])

@@ -13,6 +13,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.transfer import garbage, ledger, renamed
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.sync import SyncStages
 
 KEPT: Final = 30 * 24 * 3600.0
 """Seconds that an ended transfer is remembered."""
@@ -35,12 +36,14 @@ class Upkeep:
         store: Store,
         planes: Configured,
         stages: Stages,
+        syncs: SyncStages,
         every_second: Callable[[], Awaitable[None]],
         forget: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self._store = store
         self._planes = planes
         self._stages = stages
+        self._syncs = syncs
         self._every_second = every_second
         self._forget = forget
         self._tasks: list[asyncio.Task[None]] = []
@@ -64,6 +67,7 @@ class Upkeep:
         while True:
             await _tried("garbage", garbage.collect(self._store, self._planes, now()))
             await _tried("what failed transfers left", self._stages.clean_again())
+            await _tried("what syncs left", self._syncs.clean_again())
             await _tried("manifests of renamed files", renamed.rewrite_all(self._store, self._planes, now()))
             await _tried("history", self._history())
             await asyncio.sleep(_SWEEP)

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Transfer(_message.Message):
-    """A transfer is one spray, despray or copy: a resource that outlives the call that created it, the connection that
+    """A transfer is one spray, despray, copy or sync: a resource that outlives the call that created it, the connection that
     watches it, and the process that runs it.
     """
 
@@ -56,6 +56,8 @@ class Transfer(_message.Message):
         """Ended by an error; nothing half-made is left."""
         STATE_CANCELLED: Transfer._State.ValueType  # 10
         """Ended by request; nothing half-made is left."""
+        STATE_PARTLY_SUCCEEDED: Transfer._State.ValueType  # 11
+        """Done but for some objects of many, which the outcome names."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The states of a transfer; names in -ING pass, names in -ED stay (PAUSED until resumed)."""
@@ -82,6 +84,8 @@ class Transfer(_message.Message):
     """Ended by an error; nothing half-made is left."""
     STATE_CANCELLED: Transfer.State.ValueType  # 10
     """Ended by request; nothing half-made is left."""
+    STATE_PARTLY_SUCCEEDED: Transfer.State.ValueType  # 11
+    """Done but for some objects of many, which the outcome names."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
@@ -273,6 +277,7 @@ class Outcome(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     CRC64NVME_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
+    SYNC_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Bytes of the target."""
     evidence: _builtins.str
@@ -284,7 +289,11 @@ class Outcome(_message.Message):
     crc64nvme: _builtins.str
     """CRC64NVME of all parts in order, lower-case hex."""
     file: _builtins.str
-    """The logical file that was published, empty for a despray."""
+    """The logical file that was published, empty for a despray and a sync."""
+    @_builtins.property
+    def sync(self) -> Global___SyncOutcome:
+        """What a sync did with its objects."""
+
     def __init__(
         self,
         *,
@@ -294,14 +303,85 @@ class Outcome(_message.Message):
         seconds: _builtins.float = ...,
         crc64nvme: _builtins.str = ...,
         file: _builtins.str = ...,
+        sync: Global___SyncOutcome | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sync", b"sync"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "evidence", b"evidence", "file", b"file", "route", b"route", "seconds", b"seconds", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "evidence", b"evidence", "file", b"file", "route", b"route", "seconds", b"seconds", "size", b"size", "sync", b"sync"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
+class SyncOutcome(_message.Message):
+    """What a sync did with its objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPIED_FIELD_NUMBER: _builtins.int
+    EQUAL_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    copied: _builtins.int
+    """Written."""
+    equal: _builtins.int
+    """Found equal, and left alone."""
+    deleted: _builtins.int
+    """Deleted from the target."""
+    failed: _builtins.int
+    """Not done; running the same sync again tries them again."""
+    @_builtins.property
+    def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedObject]:
+        """The first 100 that were not done."""
+
+    def __init__(
+        self,
+        *,
+        copied: _builtins.int = ...,
+        equal: _builtins.int = ...,
+        deleted: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        exceptions: _abc.Iterable[Global___FailedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copied", b"copied", "deleted", b"deleted", "equal", b"equal", "exceptions", b"exceptions", "failed", b"failed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncOutcome: _TypeAlias = SyncOutcome  # noqa: Y015
+
+@_typing.final
+class FailedObject(_message.Message):
+    """An object that a sync could not copy or delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Key relative to SOURCE and TARGET."""
+    reason: _builtins.str
+    """Stable name of the error, as in ErrorInfo."""
+    message: _builtins.str
+    """One sentence for people."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedObject: _TypeAlias = FailedObject  # noqa: Y015
 
 @_typing.final
 class Location(_message.Message):
@@ -338,6 +418,7 @@ class TransferSpec(_message.Message):
     SPRAY_FIELD_NUMBER: _builtins.int
     DESPRAY_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
+    SYNC_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     VERIFY_READ_FIELD_NUMBER: _builtins.int
     overwrite: _builtins.bool
@@ -356,20 +437,25 @@ class TransferSpec(_message.Message):
     def copy(self) -> Global___Copy:
         """A logical file into another."""
 
+    @_builtins.property
+    def sync(self) -> Global___Sync:
+        """What is missing or different of the objects below one folder, copied below another; no catalogue."""
+
     def __init__(
         self,
         *,
         spray: Global___Spray | None = ...,
         despray: Global___Despray | None = ...,
         copy: Global___Copy | None = ...,
+        sync: Global___Sync | None = ...,
         overwrite: _builtins.bool = ...,
         verify_read: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "spray", b"spray", "verb", b"verb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "spray", b"spray", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy"]  # noqa: Y015
+    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_verb) -> _WhichOneofReturnType_verb | None: ...
 
@@ -513,6 +599,71 @@ class Copy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Copy: _TypeAlias = Copy  # noqa: Y015
+
+@_typing.final
+class Sync(_message.Message):
+    """What is missing or different of the objects below one folder, copied below another. Nothing is deleted unless that
+    is asked for. An object is the same if sizes are equal and the target's is not older; where the source's is newer and
+    checksums can tell, they do.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    INCLUDE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    MAX_DELETE_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
+    delete: _builtins.bool
+    """Delete what the target has and the source has not, at the end and only if all was copied."""
+    max_delete: _builtins.int
+    """Refuse, before anything is done, to delete more objects than that; 0 is 1000."""
+    checksum: _builtins.bool
+    """Compare the contents of objects of equal size, whatever their times say."""
+    @_builtins.property
+    def source(self) -> Global___Location:
+        """Folder of the objects to copy; an empty key is the whole plane."""
+
+    @_builtins.property
+    def target(self) -> Global___Location:
+        """Folder to copy them to."""
+
+    @_builtins.property
+    def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only objects that match one of these; none is all. A glob without / is for the last element of a key, one with / for
+        the whole key relative to the folder; * and ? stop at /, ** does not.
+        """
+
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """No objects that match one of these, at either end: what is excluded is not deleted."""
+
+    @_builtins.property
+    def names(self) -> Global___Location:
+        """Only objects that this one names, one relative key a line."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___Location | None = ...,
+        target: Global___Location | None = ...,
+        include: _abc.Iterable[_builtins.str] | None = ...,
+        exclude: _abc.Iterable[_builtins.str] | None = ...,
+        names: Global___Location | None = ...,
+        delete: _builtins.bool = ...,
+        max_delete: _builtins.int = ...,
+        checksum: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "source", b"source", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "delete", b"delete", "exclude", b"exclude", "include", b"include", "max_delete", b"max_delete", "names", b"names", "source", b"source", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sync: _TypeAlias = Sync  # noqa: Y015
 
 @_typing.final
 class Format(_message.Message):
@@ -661,6 +812,7 @@ class Plan(_message.Message):
     BYTES_NATIVE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
+    SYNC_FIELD_NUMBER: _builtins.int
     bytes_through_us: _builtins.int
     """Payload bytes that would enter one of our processes, windows already read included."""
     bytes_native: _builtins.int
@@ -679,6 +831,10 @@ class Plan(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences the user should read before going on."""
 
+    @_builtins.property
+    def sync(self) -> Global___SyncTotals:
+        """Of a sync: how much it would do; PlanSync names the objects."""
+
     def __init__(
         self,
         *,
@@ -688,14 +844,83 @@ class Plan(_message.Message):
         bytes_native: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         split: _builtins.str = ...,
+        sync: Global___SyncTotals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sync", b"sync"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_native", b"bytes_native", "bytes_through_us", b"bytes_through_us", "parts", b"parts", "sources", b"sources", "split", b"split", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_native", b"bytes_native", "bytes_through_us", b"bytes_through_us", "parts", b"parts", "sources", b"sources", "split", b"split", "sync", b"sync", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class SyncTotals(_message.Message):
+    """How much a sync would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COPY_FIELD_NUMBER: _builtins.int
+    COPY_BYTES_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    EQUAL_FIELD_NUMBER: _builtins.int
+    copy: _builtins.int
+    """Objects that are missing or different, or of which only a look at their checksums can tell."""
+    copy_bytes: _builtins.int
+    """Their bytes."""
+    delete: _builtins.int
+    """Objects that would be deleted."""
+    equal: _builtins.int
+    """Objects that are the same."""
+    def __init__(
+        self,
+        *,
+        copy: _builtins.int = ...,
+        copy_bytes: _builtins.int = ...,
+        delete: _builtins.int = ...,
+        equal: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncTotals: _TypeAlias = SyncTotals  # noqa: Y015
+
+@_typing.final
+class PlannedObject(_message.Message):
+    """An object that a sync would touch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Key relative to SOURCE and TARGET."""
+    size: _builtins.int
+    """Bytes."""
+    action: _builtins.str
+    """"copy" or "delete"."""
+    why: _builtins.str
+    """"missing", "size", "newer", "checksum" (to be looked at), or "extra"."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        size: _builtins.int = ...,
+        action: _builtins.str = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "key", b"key", "size", b"size", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedObject: _TypeAlias = PlannedObject  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
@@ -874,6 +1099,66 @@ class CreateTransferResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateTransferResponse: _TypeAlias = CreateTransferResponse  # noqa: Y015
+
+@_typing.final
+class PlanSyncRequest(_message.Message):
+    """Request of PlanSync."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___TransferSpec:
+        """What is asked; its verb is a sync."""
+
+    def __init__(
+        self,
+        *,
+        spec: Global___TransferSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanSyncRequest: _TypeAlias = PlanSyncRequest  # noqa: Y015
+
+@_typing.final
+class PlanSyncResponse(_message.Message):
+    """Some of the objects that a sync would touch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedObject]:
+        """In order of their keys, copies before deletions."""
+
+    @_builtins.property
+    def totals(self) -> Global___SyncTotals:
+        """How much it is in all; in the first response."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences the user should read before going on; in the first response."""
+
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[Global___PlannedObject] | None = ...,
+        totals: Global___SyncTotals | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "totals", b"totals", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanSyncResponse: _TypeAlias = PlanSyncResponse  # noqa: Y015
 
 @_typing.final
 class GetTransferRequest(_message.Message):

@@ -40,6 +40,11 @@ class TransferServiceStub:
                 request_serializer=fileserver_dot_v1_dot_transfer__pb2.CreateTransferRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_transfer__pb2.CreateTransferResponse.FromString,
                 _registered_method=True)
+        self.PlanSync = channel.unary_stream(
+                '/fileserver.v1.TransferService/PlanSync',
+                request_serializer=fileserver_dot_v1_dot_transfer__pb2.PlanSyncRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_transfer__pb2.PlanSyncResponse.FromString,
+                _registered_method=True)
         self.GetTransfer = channel.unary_unary(
                 '/fileserver.v1.TransferService/GetTransfer',
                 request_serializer=fileserver_dot_v1_dot_transfer__pb2.GetTransferRequest.SerializeToString,
@@ -78,6 +83,13 @@ class TransferServiceServicer:
 
     def CreateTransfer(self, request, context):
         """Accepts a transfer, or plans it if validate_only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanSync(self, request, context):
+        """Streams what a sync would do, object by object; writes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +144,11 @@ def add_TransferServiceServicer_to_server(servicer, server):
                     servicer.CreateTransfer,
                     request_deserializer=fileserver_dot_v1_dot_transfer__pb2.CreateTransferRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_transfer__pb2.CreateTransferResponse.SerializeToString,
+            ),
+            'PlanSync': grpc.unary_stream_rpc_method_handler(
+                    servicer.PlanSync,
+                    request_deserializer=fileserver_dot_v1_dot_transfer__pb2.PlanSyncRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_transfer__pb2.PlanSyncResponse.SerializeToString,
             ),
             'GetTransfer': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTransfer,
@@ -192,6 +209,33 @@ class TransferService:
             '/fileserver.v1.TransferService/CreateTransfer',
             fileserver_dot_v1_dot_transfer__pb2.CreateTransferRequest.SerializeToString,
             fileserver_dot_v1_dot_transfer__pb2.CreateTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fileserver.v1.TransferService/PlanSync',
+            fileserver_dot_v1_dot_transfer__pb2.PlanSyncRequest.SerializeToString,
+            fileserver_dot_v1_dot_transfer__pb2.PlanSyncResponse.FromString,
             options,
             channel_credentials,
             insecure,

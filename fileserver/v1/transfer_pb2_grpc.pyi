@@ -35,6 +35,8 @@ class TransferServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TransferServiceAsyncStub: ...
     CreateTransfer: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.CreateTransferRequest, _transfer_pb2.CreateTransferResponse]
     """Accepts a transfer, or plans it if validate_only."""
+    PlanSync: _grpc.UnaryStreamMultiCallable[_transfer_pb2.PlanSyncRequest, _transfer_pb2.PlanSyncResponse]
+    """Streams what a sync would do, object by object; writes nothing."""
     GetTransfer: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.GetTransferRequest, _transfer_pb2.GetTransferResponse]
     """One transfer."""
     ListTransfers: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ListTransfersRequest, _transfer_pb2.ListTransfersResponse]
@@ -55,6 +57,8 @@ class TransferServiceAsyncStub(TransferServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTransfer: _aio.UnaryUnaryMultiCallable[_transfer_pb2.CreateTransferRequest, _transfer_pb2.CreateTransferResponse]  # type: ignore[assignment]
     """Accepts a transfer, or plans it if validate_only."""
+    PlanSync: _aio.UnaryStreamMultiCallable[_transfer_pb2.PlanSyncRequest, _transfer_pb2.PlanSyncResponse]  # type: ignore[assignment]
+    """Streams what a sync would do, object by object; writes nothing."""
     GetTransfer: _aio.UnaryUnaryMultiCallable[_transfer_pb2.GetTransferRequest, _transfer_pb2.GetTransferResponse]  # type: ignore[assignment]
     """One transfer."""
     ListTransfers: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ListTransfersRequest, _transfer_pb2.ListTransfersResponse]  # type: ignore[assignment]
@@ -78,6 +82,14 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transfer_pb2.CreateTransferResponse, _abc.Awaitable[_transfer_pb2.CreateTransferResponse]]:
         """Accepts a transfer, or plans it if validate_only."""
+
+    @_abc_1.abstractmethod
+    def PlanSync(
+        self,
+        request: _transfer_pb2.PlanSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transfer_pb2.PlanSyncResponse], _abc.AsyncIterator[_transfer_pb2.PlanSyncResponse]]:
+        """Streams what a sync would do, object by object; writes nothing."""
 
     @_abc_1.abstractmethod
     def GetTransfer(

@@ -144,7 +144,23 @@ def get(folder: Path, size: int) -> None:
                 ),
                 {"s5cmd down + split + up": down_and_up},
                 amount=size,
-                goals={"s5cmd down + split + up": "rate >= 1.0"},
+                goals={"s5cmd down + split + up": "rate >= 2.0"},
+                reset=reset,
+            )
+
+            def down_joined_up() -> Spent:
+                down = peers.s5cmd("cp", "s3://lake/s5/*", f"{folder}/out/")
+                with (folder / "joined").open("wb") as joined:
+                    subprocess.run(["cat", *sorted((folder / "out").iterdir())], check=True, stdout=joined)
+                up = peers.s5cmd("cp", folder / "joined", "s3://lake/s5x")
+                return Spent(down.wall + up.wall, down.cpu + up.cpu)
+
+            in_turn(
+                "S3 -> S3, despray of 8 parts inside the store (SeaweedFS; the peer goes down and up)",
+                lambda: ours("despray", "b::y", "cloud:back", "--overwrite"),
+                {"s5cmd down + cat + up": down_joined_up},
+                amount=size,
+                goals={"s5cmd down + cat + up": "rate >= 2.0"},
                 reset=reset,
             )
 

@@ -1,0 +1,363 @@
+"""The stages of a sync: plan, open, fill, commit, publish, stop, as those of other transfers, under the same workflow.
+
+Its work is in tables of its own (`sync_rows`): there is no catalogue, no manifest and nothing to undo. Every object
+is whole at its target or not there; one that fails is recorded and named at the end, and running the same sync again
+does only what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+
+from fileserver.catalogue.files import now
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured, where
+from fileserver.errors import Cancelled, to_record
+from fileserver.transfer import ledger, sync_rows
+from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.live import Live, Paused
+from fileserver.transfer.record import Plan, Record, plain
+from fileserver.transfer.spec import Spec, Sync, spec_from_json
+from fileserver.transfer.stages import size_text
+from fileserver.transfer.sync_move import Mover
+from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
+from fileserver.transfer.sync_rows import Ended, Item, Tally
+from fileserver.transfer.together import side_by_side, to_its_end
+from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
+
+WIDTH: Final = 64
+"""Objects of a segment in flight; the planes' own limits may allow fewer."""
+MOST_FAILED: Final = 1000
+"""Failures after which it is not some objects that cannot be copied, but all."""
+SHOWN: Final = 100
+"""Failures that an outcome names."""
+
+_FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
+_OUTAGES: Final = (Throttled, Unavailable, Missing, Full)  # they say nothing about one object
+
+
+class SyncStages:
+    """What has to be done for a sync, on this file server."""
+
+    def __init__(self, planes: Configured, store: Store, buffers: Buffers) -> None:
+        self._planes = planes
+        self._store = store
+        self._buffers = buffers
+        self._planner = SyncPlanner(planes, store)
+        self._previews: set[str] = set()
+        self._closed: dict[str, str] = {}
+        """By transfer, why its target copies nothing by itself."""
+
+    async def record(self, transfer: str) -> Record:
+        """The transfer as it stands."""
+        return await self._store.read(lambda c: ledger.get(c, transfer))
+
+    async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
+        """What a sync would do, a page of objects at a time, the first of which may be empty; writes no object."""
+        sync, name = _sync(spec), f"preview-{uuid.uuid4().hex[:12]}"
+        target_of(sync, self._planes)
+        self._previews.add(name)
+        try:
+            compared = await self._planner.compare(sync, name)
+            items = await self._store.read(lambda c: sync_rows.page(c, name, 1))
+            yield compared, items
+            while items:
+                last = items[-1].number
+                items = await self._store.read(lambda c, n=last: sync_rows.page(c, name, n + 1))  # type: ignore[misc]
+                if items:
+                    yield compared, items
+        finally:
+            self._previews.discard(name)
+            await to_its_end(self._store.write(lambda c: sync_rows.clear(c, name)))
+
+    async def compare(self, spec: Spec) -> Compared:
+        """How much a sync would do."""
+        async with aclosing(self.preview(spec)) as pages:
+            return (await anext(pages))[0]
+
+    # --- stages -------------------------------------------------------------------------------------------------
+
+    async def plan(self, transfer: str, live: Live) -> int:
+        """List and compare both ends; returns the number of segments.
+
+        Raises:
+            Refused: more would be deleted than was allowed.
+        """
+        record = await self.record(transfer)
+        if record.plan is None:
+            await self._state(transfer, "PLANNING", live)
+            await self._compare(record, live)
+        return await self._store.read(lambda c: sync_rows.segment_count(c, transfer))
+
+    async def _compare(self, record: Record, live: Live) -> None:
+        spec = spec_from_json(record.spec)
+        sync, transfer = _sync(spec), record.id
+        await self._store.write(lambda c: ledger.clear_manifest(c, transfer))
+        compared = await self._planner.compare(sync, transfer)
+        totals = compared.totals
+        if (refused := too_many(sync, totals)) is not None:
+            raise refused
+        await self._store.write(lambda c: sync_rows.cut(c, transfer, totals))
+        live.total, live.parts_total = totals.copy_bytes, totals.copy + totals.delete
+        made = Plan(
+            plane=sync.target.plane,
+            file="",
+            format=None,
+            split="none",
+            size=totals.copy_bytes,
+            parts=totals.copy + totals.delete,
+            limits=self._planes.plane(sync.target.plane).limits,
+            native={},
+            overwrite=True,
+            equal=totals.equal,
+        )
+        values = {"plan": made.to_json(), "warnings": list(compared.warnings)}
+        await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
+        live.announce()
+
+    async def open(self, transfer: str, live: Live) -> None:
+        """Nothing to begin: uploads of large objects begin with their bytes."""
+        await self._state(transfer, "RUNNING", live)
+
+    async def fill(self, transfer: str, segment: int, live: Live) -> None:
+        """Copy what has not ended of a segment."""
+        run, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
+        if done:
+            return
+        record = await self.record(transfer)
+        spec = spec_from_json(record.spec)
+        mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
+        mover.closed = self._closed.get(transfer, "")
+        work = _Recorded(self._store, transfer, live)
+        first = run.first_part
+        async with work:
+            while items := await self._store.read(
+                lambda c, n=first: sync_rows.page(c, transfer, n, run.last_part)  # type: ignore[misc]
+            ):
+                await side_by_side(items, partial(self._one, mover, work), WIDTH)
+                first = items[-1].number + 1
+        if mover.closed:
+            self._closed[transfer] = mover.closed
+            await self._note(transfer, f"{mover.closed}; bytes travelled through this machine")
+        await self._stop_if_hopeless(transfer)
+        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
+
+    async def _one(self, mover: Mover, work: _Recorded, item: Item) -> None:
+        try:
+            result, compared = await mover.move(item, work.token)
+        except Error as error:
+            if isinstance(error, _OUTAGES):
+                raise
+            work.live.parts_done += 1
+            work.ended.append(Ended(item.number, "failed", error=to_record(error)))
+        else:
+            work.ended.append(Ended(item.number, result, compared))
+
+    async def reroute(self, transfer: str, live: Live, closed: dict[str, str]) -> None:
+        """Never asked for: an object whose route is refused takes the other at once."""
+
+    async def commit(self, transfer: str, live: Live) -> None:
+        """Delete what the source does not have, if everything else went well."""
+        await self._state(transfer, "PUBLISHING", live)
+        if not await self._store.read(lambda c: sync_rows.deletions(c, transfer, 0)):
+            return
+        tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
+        if tally.failed:
+            await self._note(transfer, f"nothing was deleted, because {tally.failed} objects could not be copied")
+            return
+        sync, after = _sync(spec_from_json((await self.record(transfer)).spec)), 0
+        async with _Recorded(self._store, transfer, live) as work:
+            while items := await self._store.read(
+                lambda c, n=after: sync_rows.deletions(c, transfer, n)  # type: ignore[misc]
+            ):
+                await side_by_side(items, partial(self._delete, sync, work), WIDTH)
+                after = items[-1].number
+
+    async def _delete(self, sync: Sync, work: _Recorded, item: Item) -> None:
+        """Delete one object, after the source has said once more that it does not have it."""
+        source, target = self._planes.plane(sync.source.plane), self._planes.plane(sync.target.plane)
+        try:
+            try:
+                await source.stat(folder(sync.source) + item.key)
+            except NotFound:
+                await target.delete(folder(sync.target) + item.key)
+                work.ended.append(Ended(item.number, "deleted"))
+            else:
+                work.ended.append(Ended(item.number, "kept"))
+        except Error as error:
+            if isinstance(error, _OUTAGES):
+                raise
+            work.ended.append(Ended(item.number, "failed", error=to_record(error)))
+        work.live.parts_done += 1
+        work.live.touch()
+
+    async def publish(self, transfer: str, live: Live) -> None:
+        """Say what was done; nothing to do if that has happened."""
+        record = await self.record(transfer)
+        if record.ended is not None:
+            return
+        assert record.plan is not None
+        plan, moment = record.plan, now()
+        tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
+        failed = await self._store.read(lambda c: sync_rows.failures(c, transfer, SHOWN))
+        outcome = _outcome(plan, tally, failed, live) | {"seconds": max(moment - record.created, 0.001)}
+        state = "PARTLY_SUCCEEDED" if tally.failed else "SUCCEEDED"
+        done = record.progress.forward(live.progress)
+        # What was under way when a server died is counted twice.
+        progress = plain(replace(done, parts_done=min(done.parts_done, plan.parts)))
+
+        def work(c: sa.Connection) -> None:
+            wish = ledger.get(c, transfer).wish
+            if wish:
+                raise Cancelled(f"the transfer {transfer} was cancelled") if wish == "cancel" else Paused
+            sync_rows.clear(c, transfer)
+            ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress)
+
+        await self._store.write(work, durable=True)
+        self._closed.pop(transfer, None)
+
+    async def stop(self, transfer: str, kind: str, live: Live) -> None:
+        """Stand still ("pause"), or abort open uploads and end ("cancel", "fail"); whole objects stay."""
+        record = await self.record(transfer)
+        if record.ended is not None:
+            return
+        progress = plain(record.progress.forward(live.progress))
+        if kind == "pause":
+            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
+            if kind != "cancel":
+                return
+        self._closed.pop(transfer, None)
+        left = await self._abort(record)
+        notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
+        await self._end(record, kind, notes, clean=not left, progress=progress)
+
+    async def give_up(self, transfer: str, kind: str, note: str) -> None:
+        """End a sync whose clean-up failed; what it left is tried again later."""
+        await self._end(await self.record(transfer), kind, [note], clean=False)
+
+    async def clean_again(self) -> None:
+        """Try again to abort what ended syncs have left, and forget plans that nobody waits for."""
+        living = list(self._previews)
+        await self._store.write(lambda c: sync_rows.strays(c, living))
+        for transfer in await self._store.read(sync_rows.unclean):
+            if not await self._abort(await self.record(transfer)):
+                await self._store.write(lambda c, t=transfer: sync_rows.clear(c, t))  # type: ignore[misc]
+
+    # --- pieces of the above ------------------------------------------------------------------------------------
+
+    async def _abort(self, record: Record) -> list[str]:
+        """Abort all uploads that are known; returns a sentence for what could not be."""
+        sync, left, after = _sync(spec_from_json(record.spec)), list[str](), 0
+        target = self._planes.plane(sync.target.plane)
+        while items := await self._store.read(lambda c, n=after: sync_rows.opened(c, record.id, n)):  # type: ignore[misc]
+            for item in items:
+                try:
+                    await target.resume(item.token or "").abort()
+                except Missing:  # the bucket or root itself is gone, and everything in it
+                    continue
+                except Error as error:
+                    what = where(sync.target.plane, folder(sync.target) + item.key)
+                    left.append(f"the open upload of {what} could not be removed: {error.message}")
+            after = items[-1].number
+        return left
+
+    async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:
+        state = "CANCELLED" if kind == "cancel" else "FAILED"
+
+        def work(c: sa.Connection) -> None:
+            if clean:
+                sync_rows.clear(c, record.id)
+            ledger.end(c, record.id, now(), state, warnings=[*record.warnings, *notes], **values)
+
+        await self._store.write(work, durable=True)
+
+    async def _stop_if_hopeless(self, transfer: str) -> None:
+        tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
+        if tally.failed > MOST_FAILED:
+            [(key, error)] = await self._store.read(lambda c: sync_rows.failures(c, transfer, 1))
+            msg = f"more than {MOST_FAILED} objects failed, so the rest was not tried; the first, {key}: "
+            raise Refused(msg + str(error["message"]), key=key)
+
+    async def _note(self, transfer: str, note: str) -> None:
+        def work(c: sa.Connection) -> None:
+            known = ledger.get(c, transfer).warnings
+            if note not in known:
+                ledger.update(c, transfer, now(), warnings=[*known, note])
+
+        await self._store.write(work)
+
+    async def _state(self, transfer: str, state: str, live: Live) -> None:
+        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
+        live.announce()
+
+
+class _Recorded:
+    """Work on items side by side; how they ended is recorded soon, many at a time, with the counters."""
+
+    def __init__(self, store: Store, transfer: str, live: Live) -> None:
+        self.live = live
+        self.ended: list[Ended] = []
+        self._store = store
+        self._transfer = transfer
+
+    async def __aenter__(self) -> Self:
+        self._regularly = asyncio.create_task(self._record_regularly())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._regularly.cancel()
+        await asyncio.wait({self._regularly})
+        await to_its_end(self._record())
+
+    async def token(self, item: Item, token: str) -> None:
+        """Record the upload of an item."""
+        await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
+
+    async def _record_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH)
+            await to_its_end(self._record())
+
+    async def _record(self) -> None:
+        ended, self.ended = self.ended, []
+        if ended:
+            await self._store.write(lambda c: self._enter(c, ended))
+
+    def _enter(self, c: sa.Connection, ended: list[Ended]) -> None:
+        sync_rows.enter_ended(c, self._transfer, ended)
+        ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))
+
+
+def _sync(spec: Spec) -> Sync:
+    assert isinstance(spec.verb, Sync)
+    return spec.verb
+
+
+def _outcome(plan: Plan, tally: Tally, failed: list[tuple[str, dict[str, Any]]], live: Live) -> dict[str, Any]:
+    evidence = "" if not tally.copied else "compared" if tally.compared else "pinned"
+    through = f"{size_text(live.through_us)} through this machine"
+    route = f"{size_text(live.native)} copied by the provider, {through}" if live.native else through
+    return {
+        "size": tally.copied_bytes,
+        "evidence": evidence,
+        "route": route if tally.copied else "",
+        "crc64nvme": None,
+        "file": "",
+        "sync": {
+            "copied": tally.copied,
+            "equal": tally.equal + plan.equal,
+            "deleted": tally.deleted,
+            "failed": tally.failed,
+            "exceptions": [
+                {"key": key, "reason": error["reason"], "message": error["message"]} for key, error in failed
+            ],
+        },
+    }

@@ -1,0 +1,157 @@
+"""From a sync to its items: list both ends, let the database compare them. Moves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from fileserver.catalogue.files import PAGE
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured, where
+from fileserver.errors import InvalidSpec
+from fileserver.transfer import sync_rows
+from fileserver.transfer.filters import wanted
+from fileserver.transfer.spec import Location, Sync
+from fileserver.transfer.survey import key_of
+from fileserver.transfer.sync_rows import Listed, Totals
+from fileserver.transfer.together import side_by_side
+from planes.errors import NotFound, Refused
+from planes.plane import MIB, Extent
+
+MOST_DELETED: Final = 1000
+"""Deletions that nobody had to allow."""
+
+_LONGEST: Final = 64 * 1024  # bytes of a name
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a comparison found."""
+
+    totals: Totals
+    warnings: tuple[str, ...]
+
+
+class SyncPlanner:
+    """Lists and compares."""
+
+    def __init__(self, planes: Configured, store: Store) -> None:
+        self._planes = planes
+        self._store = store
+
+    async def compare(self, sync: Sync, transfer: str) -> Compared:
+        """Make the items of a sync.
+
+        Raises:
+            NotFound: nothing is below the source: a mistyped folder must not empty the target.
+        """
+        await self._store.write(lambda c: sync_rows.clear(c, transfer))
+        test = wanted(sync.include, sync.exclude)
+        found = {"source": 0, "target": 0}
+        markers = {"source": 0, "target": 0}
+
+        async def listed(side: str, location: Location) -> None:
+            async for page, count in self._pages(location, test):
+                found[side] += count
+                markers[side] += sum(1 for each in page if each.key.endswith("/"))
+                objects = [each for each in page if not each.key.endswith("/")]
+                await self._store.write(lambda c, o=objects: sync_rows.enter(c, transfer, side, o))  # type: ignore[misc]
+
+        both = [listed("source", sync.source), listed("target", sync.target)]
+        if sync.names is not None:
+            both.append(self._names(sync.names, transfer))
+        await side_by_side(both, _run, len(both))
+        if not found["source"]:
+            what = where(sync.source.plane, folder(sync.source))
+            msg = f"nothing is below {what}, so there is nothing to sync"
+            raise NotFound(msg, plane=sync.source.plane, key=sync.source.key)
+        options = {"named": sync.names is not None, "checksum": sync.checksum, "delete": sync.delete}
+        totals = await self._store.write(lambda c: sync_rows.compare(c, transfer, **options))
+        notes = []
+        if markers["source"]:
+            notes.append(f"{markers['source']} keys that end in / (folders, not files) were left out")
+        if (refused := too_many(sync, totals)) is not None:
+            notes.append(refused.message)
+        return Compared(totals, tuple(notes))
+
+    async def _pages(self, location: Location, test: Callable[[str], bool]) -> AsyncIterator[tuple[list[Listed], int]]:
+        """Pages of what is below a folder, keys relative to it, and how many objects were looked at for each."""
+        prefix, page, count = folder(location), list[Listed](), 0
+        async for info in self._planes.plane(location.plane).list(prefix):
+            key, count = info.key[len(prefix) :], count + 1
+            if key and test(key):
+                page.append(Listed(key, info.size, info.version, info.modified.timestamp()))
+            if count == PAGE:
+                yield page, count
+                page, count = [], 0
+        yield page, count
+
+    async def _names(self, location: Location, transfer: str) -> None:
+        plane, key = self._planes.plane(location.plane), key_of(location)
+        info = await plane.stat(key)
+        rest = b""
+        for start in range(0, info.size, MIB):
+            end = min(start + MIB, info.size)
+            buffer = bytearray(end - start)
+            await plane.read(Extent(key, info.version, start, end), memoryview(buffer))
+            *lines, rest = (rest + buffer).split(b"\n")
+            await self._enter_names(transfer, location, [*lines, rest] if end == info.size else lines)
+            if len(rest) > _LONGEST:
+                raise _not_names(location)
+
+    async def _enter_names(self, transfer: str, location: Location, lines: list[bytes]) -> None:
+        try:
+            names = [line.decode().removesuffix("\r").removeprefix("./").lstrip("/") for line in lines]
+        except UnicodeDecodeError:
+            raise _not_names(location) from None
+        listed = [Listed(name) for name in names if name]
+        for at in range(0, len(listed), PAGE):
+            page = listed[at : at + PAGE]
+            await self._store.write(lambda c, page=page: sync_rows.enter(c, transfer, "name", page))  # type: ignore[misc]
+            await asyncio.sleep(0)
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work
+
+
+def folder(location: Location) -> str:
+    """The prefix of a folder's keys: empty, or with a `/` at its end."""
+    key = key_of(location).strip("/")
+    return f"{key}/" if key else ""
+
+
+def too_many(sync: Sync, totals: Totals) -> Refused | None:
+    """The error of a sync that would delete more than was allowed."""
+    most = sync.max_delete or MOST_DELETED
+    if totals.delete <= most:
+        return None
+    target = where(sync.target.plane, folder(sync.target))
+    msg = (
+        f"--delete would remove {totals.delete} objects below {target}, more than the {most} that --max-delete allows;"
+        " nothing was copied or deleted: look at them with --dry-run, and allow that many"
+    )
+    return Refused(msg, plane=sync.target.plane, objects=str(totals.delete), allowed=str(most))
+
+
+def target_of(sync: Sync, planes: Configured) -> str:
+    """The folder that a sync reserves, after what can be told at once.
+
+    Raises:
+        PlaneNotFound: there is no such plane.
+        InvalidSpec: one of the folders lies in the other.
+    """
+    for location in filter(None, (sync.source, sync.target, sync.names)):
+        planes.plane(location.plane)
+    one, other = folder(sync.source), folder(sync.target)
+    if sync.source.plane == sync.target.plane and (one.startswith(other) or other.startswith(one)):
+        msg = f"one of {where(sync.source.plane, one)} and {where(sync.target.plane, other)} lies in the other"
+        raise InvalidSpec(msg, {"spec.sync.target": msg})
+    return f"object:{where(sync.target.plane, other)}"
+
+
+def _not_names(location: Location) -> InvalidSpec:
+    msg = f"{where(location.plane, key_of(location))} is not a list of names, one a line, in UTF-8"
+    return InvalidSpec(msg, {"spec.sync.names": msg})
