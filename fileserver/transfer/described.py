@@ -13,7 +13,7 @@ import structlog
 
 from fileserver.transfer.manifest import Extent, Part
 from planes.errors import NotFound
-from planes.plane import Plane
+from planes.plane import Info, Plane
 
 _OURS: Final = ("cropduster-", "cropduster_")
 """How the names begin that planes write for themselves: they speak of the object that has them, and of no copy."""
@@ -49,9 +49,16 @@ async def described(plane: Callable[[str], Plane], target: Plane, part: Part) ->
         info = await source.stat(piece.key)
     except NotFound:
         return _NOTHING  # reading or copying it tells what is wrong
+    return inherited(info, target)
+
+
+def inherited(info: Info, target: Plane) -> Described:
+    """What a copy of a whole object at `target` inherits of it."""
+    if not target.capabilities.metadata:
+        return _NOTHING
     kept = {name: text for name, text in info.metadata.items() if not name.lower().startswith(_OURS)}
     kept = {name: text for name, text in kept.items() if (name + text).isascii() and (name + text).isprintable()}
     if sum(len(name) + len(text) for name, text in kept.items()) > target.capabilities.metadata - _RESERVED:
-        log.warning("metadata left behind", plane=piece.plane, key=piece.key, target=target.name)
+        log.warning("metadata left behind", key=info.key, target=target.name)
         kept = {}
     return Described(info.content_type, kept)

@@ -15,6 +15,7 @@ from planes import checksum
 from planes.errors import Error, Refused, Unsupported
 from planes.plane import KIB, MIB, Extent, Info, Ticket
 from planes.s3 import S3Plane, S3Settings
+from planes.s3_small import SOON
 from tests.doubles import authority, localbucket, proxy, seaweedfs
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -48,7 +49,8 @@ def make(store, monkeypatch):
         monkeypatch.setenv(f"SK{number}", keys[1])
         named = {"access_key": {"env": f"AK{number}"}, "secret_key": {"env": f"SK{number}"}}
         given = {"bucket": "lake", "endpoint": endpoint} | named | more
-        made.append(S3Plane(f"cloud{number}", S3Settings.model_validate(given)))
+        soon = given.pop("soon", SOON)
+        made.append(S3Plane(f"cloud{number}", S3Settings.model_validate(given), soon=soon))
         return made[-1]
 
     yield plane
@@ -136,6 +138,32 @@ async def test_sse_kms_names_its_key(make, tmp_path, key):
         seen = encrypted(between.seen)
         begun = {"put object": said, "copy object": said, "begin": said}
         assert seen == begun | {"put step": plain, "copy step": plain, "commit": plain, "HEAD": plain, "GET": plain}
+
+
+@pytest.mark.parametrize("key", [None, "arn:aws:kms:us-east-1:1:key/k"])
+async def test_small_objects_are_encrypted_like_all_others(make, tmp_path, key):
+    with localbucket.running(tmp_path) as lax, proxy.before(lax.endpoint) as between:
+        lax.create_bucket("lake")
+        sse = {"type": "aws:kms"} | ({"key": key} if key else {})
+        plane = make(between.endpoint, checksums="none", sse=sse, soon=0)
+        await plane.put("small", SMALL, upload_id="s-1")
+        await plane.copy("copy", await ticket_of(plane, "small"), upload_id="s-2", replace=True)
+        assert await read(plane, "copy") == SMALL
+        said = ("aws:kms", key) if key else ("aws:kms",)
+        assert {"put object": {said}, "copy object": {said}}.items() <= encrypted(between.seen).items()
+        assert not encrypted(between.requests("GET"))["GET"] - {()}
+        by_others = [each for each in between.requests("PUT") if "boto" not in each.headers["user-agent"].lower()]
+        assert len(by_others) == 2, "both went the short way"
+
+
+async def test_small_objects_go_to_a_store_with_an_authority_of_its_own(make, store, tmp_path):
+    trust = authority.make(tmp_path)
+    with proxy.before(store.endpoint, trust) as between:
+        plane = make(between.endpoint, ca=trust.ca, soon=0)
+        for n in range(3):
+            await plane.put(f"tls-small/{n}", SMALL, upload_id=f"tls-{n}")
+            assert await read(plane, f"tls-small/{n}") == SMALL
+        assert [each for each in between.seen if "boto" not in each.headers["user-agent"].lower()]
 
 
 async def test_nothing_is_said_of_encryption_unless_it_is_configured(make, between):
