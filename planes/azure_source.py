@@ -12,7 +12,7 @@ from typing import Final
 from planes.azure_connection import KIND, OURS, Connection, named
 from planes.azure_errors import Asked, answered
 from planes.azure_settings import is_public
-from planes.errors import Changed, Unsupported
+from planes.errors import Changed, Unavailable, Unsupported
 from planes.plane import Presign, Ticket
 
 _AMAZON: Final = "aws"
@@ -84,7 +84,9 @@ async def look_through(connection: Connection, source: str, ticket: Ticket, aske
             if answer.status not in {200, 206}:
                 code = answer.headers.get("x-ms-error-code", "")
                 raise answered(answer.status, code, answer.headers, asked, connection.place)
-            if etag and answer.headers.get("etag", "").strip('"') != etag:
+            if "etag" not in answer.headers:
+                raise connection.error(Unavailable, asked.key, "its source does not answer properly: no ETag")
+            if etag and answer.headers["etag"].strip('"') != etag:
                 raise connection.error(Changed, asked.key, "its source is another version than the one that was pinned")
             return Facts(answer.headers.get("content-type", ""), _metadata(answer.headers))
         finally:

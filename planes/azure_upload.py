@@ -301,9 +301,14 @@ class AzureUpload:
         asked = Asked("abort the upload of", self._target.key, precondition=AlreadyExists)
         try:
             answer = await self._connection.ask(lambda c: self._blob(c).commit_block_list([], **marked), asked)
-        except AlreadyExists:  # a racing writer's blob: its commit has dropped our blocks
-            return
-        await self._connection.delete(self._target.key, only=bare(str(answer["etag"])))
+        except AlreadyExists:  # a racing writer's commit has dropped our blocks, or this came twice
+            there = await self._connection.look(self._target.key)
+            if there is None or not is_dropped(there):
+                return
+            mark = there.version
+        else:
+            mark = bare(str(answer["etag"]))
+        await self._connection.delete(self._target.key, only=mark)
 
     def _error(self, kind: type[Error], words: str) -> Error:
         return self._connection.error(kind, self._target.key, words)

@@ -58,7 +58,8 @@ async def put(connection: Connection, target: Target, view: memoryview) -> StepR
             more: Any = {"Body": Whole(view), **proof, **target.described, **connection.encryption, **condition}
             return client.put_object(Bucket=connection.bucket, Key=connection.full(target.key), **more)
 
-        answer = await connection.ask(call, Asked("put", target.key, precondition=AlreadyExists))
+        asked = Asked("put", target.key, precondition=AlreadyExists if condition else Changed)
+        answer = await connection.ask(call, asked)
         confirmed = answer.get("ChecksumCRC64NVME", "")
         if proof and confirmed and checksum.from_s3(confirmed) != crc:
             raise connection.error(Corrupt, target.key, "the store holds another checksum than was sent")
