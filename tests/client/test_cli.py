@@ -398,10 +398,10 @@ def test_standard_input_of_a_refused_spray_is_not_kept(run, server, tmp_path, mo
 
 
 def test_standard_input_whose_fate_is_unknown_is_left_to_the_server(run, server, tmp_path, monkeypatch):
-    def interrupt(_request):
-        signal.raise_signal(signal.SIGINT)
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Client, "create_transfer", lambda *_: interrupt(None))
+    monkeypatch.setattr(Client, "create_transfer", interrupt)
     server.on("ListPlanes", ListPlanesResponse())
     monkeypatch.setattr(sys, "stdin", Input(b"a"))
     assert run("spray", "-", "a::b", "--format", "csv")[0] == 130
