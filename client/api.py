@@ -292,8 +292,8 @@ class Client:
 
     def sweep_plane(self, name: str, *, validate_only: bool = False) -> plane_pb2.SweepPlaneResponse:
         """End open uploads of transfers that have ended, or tell which."""
-        request = plane_pb2.SweepPlaneRequest(name=name, validate_only=validate_only)
-        return self._call(lambda c: PlaneServiceStub(c).SweepPlane, request, timeout=None)
+        asked = plane_pb2.SweepPlaneRequest(name=name, validate_only=validate_only)
+        return self._call(lambda c: PlaneServiceStub(c).SweepPlane, asked, timeout=None)
 
     def list_objects(self, plane: str, prefix: str = "") -> Iterator[plane_pb2.Object]:
         """Objects of a plane whose key begins with a prefix, in byte order of keys."""

@@ -314,11 +314,12 @@ def plane(message: plane_pb2.Plane, default: str = "") -> dict[str, JSON]:
 
 
 def check(name: str, message: plane_pb2.CheckPlaneResponse) -> dict[str, JSON]:
-    """What was tried on a plane."""
+    """What was tried on a plane, and what it can do."""
     return {
         "plane": name,
         "ok": message.ok,
         "results": [{"check": r.check, "ok": r.ok, "detail": r.detail} for r in message.results],
+        "facts": [{"fact": f.fact, "found": f.found, "costs": f.costs} for f in message.facts],
     }
 
 

@@ -23,12 +23,13 @@ from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEP, MAX_STEPS, AzureSettings
 from planes.azure_upload import AzureUpload, Target
 from planes.errors import AlreadyExists, Changed, Error, Unavailable
-from planes.plane import MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket, Unfinished
+from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket, Unfinished
 from planes.threads import Stop
 
 __all__ = ["AzurePlane", "AzureSettings"]
 
 _PAGE: Final = 1000
+_METADATA: Final = 8 * KIB
 _SINGLE_PUT: Final = 4 * MIB  # the SDK copies what one request writes whole, but sends blocks from where they lie
 _FOLDER: Final = "hdi_isfolder"  # metadata of what accounts with folders list beside the blobs
 
@@ -64,7 +65,7 @@ class AzurePlane:
     @property
     def capabilities(self) -> Capabilities:
         """The same for every account."""
-        return Capabilities(checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=True)
+        return Capabilities(checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=True, metadata=_METADATA)
 
     async def stat(self, key: str) -> Info:
         """Facts about one object.

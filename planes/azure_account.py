@@ -99,6 +99,7 @@ class Account:
     def _connect(self) -> BlobServiceClient:
         settings = self._settings
         session = requests.Session()
+        session.hooks["response"].append(_refuse_what_is_not_azures)
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=settings.limits.requests, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
@@ -132,6 +133,16 @@ class Account:
         """Let connections go."""
         if self._service:
             self._service.close()
+
+
+def _refuse_what_is_not_azures(answer: requests.Response, *_: object, **__: object) -> None:
+    """Take no success from whoever else answers in between, or with an error in it: the SDK would read facts in it."""
+    if answer.request.method == "POST":  # a key to sign with: Azurite says no version there
+        return
+    if answer.ok and ("x-ms-version" not in answer.headers or "x-ms-error-code" in answer.headers):
+        answer.close()
+        msg = f"{answer.status_code} without the headers of Azure"
+        raise requests.exceptions.ConnectionError(msg)
 
 
 def credential_in_words(settings: AzureSettings) -> str:

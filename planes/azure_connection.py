@@ -146,6 +146,12 @@ def info_of(key: str, found: BlobProperties) -> Info:
     )
 
 
+def named(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata under names that Azure takes: `-` becomes `_`, and what can be no name stays behind."""
+    regular = ((name.replace("-", "_"), text) for name, text in metadata.items())
+    return {name: text for name, text in regular if name.isascii() and name.isidentifier()}
+
+
 def is_dropped(info: Info) -> bool:
     """Whether it is what an abort leaves for a moment, or for longer if it broke off: not an object, anybody's."""
     return DROPPED in info.metadata

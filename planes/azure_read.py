@@ -76,7 +76,9 @@ def _check(connection: Connection, extent: Extent, asked: Asked, status: int, he
     """Refuse other bytes than were asked for."""
     if status not in {200, 206}:
         raise answered(status, headers.get("x-ms-error-code", ""), headers, asked, connection.place)
-    if extent.version and bare(headers.get("etag", "")) != extent.version:
+    if "etag" not in headers:
+        raise connection.error(Unavailable, extent.key, "the service does not answer properly: no ETag")
+    if extent.version and bare(headers["etag"]) != extent.version:
         raise connection.error(Changed, extent.key, "it is another version than the one that was pinned")
     length = int(headers.get("content-length", "-1"))
     if status == 200 or length > extent.size:

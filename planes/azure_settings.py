@@ -28,9 +28,12 @@ class AzureSettings(PlaneSettings):
     sas: Secret | None = Field(
         default=None, description="Belongs to account_url, instead of a key: of the container, with rwdl at least."
     )
-    ca: Path | None = Field(default=None, description="Certificates of authorities to trust, PEM.")
+    ca: Path | None = Field(
+        default=None, description="Certificates of authorities to trust instead of the usual ones, PEM."
+    )
     pull_from: tuple[str, ...] = Field(
-        default=(), description="Endpoints of S3 stores that Azure reaches although they are no public https address."
+        default=(),
+        description="Endpoints of S3 stores and URLs of accounts that Azure reaches although they are no public https.",
     )
     put_size: Annotated[ByteSize, Field(ge=64 * KIB, le=MAX_STEP)] = Field(
         default=ByteSize(16 * MIB), description="Size of a step that travels; one buffer in memory."

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from planes.azure_connection import KIND, OURS, Connection
+from planes.azure_connection import KIND, OURS, Connection, named
 from planes.azure_errors import Asked, answered
 from planes.azure_settings import is_public
-from planes.errors import Changed, Unsupported
+from planes.errors import Changed, Unavailable, Unsupported
 from planes.plane import Presign, Ticket
 
 _AMAZON: Final = "aws"
@@ -30,12 +30,10 @@ class Facts:
 def accepts(connection: Connection, ticket: Ticket) -> bool:
     """Whether Azure can hope to fetch the ticket's object."""
     account = connection.account.url
-    if ticket.kind == KIND:
-        return ticket.scope == account or (is_public(account) and is_public(ticket.scope))
-    if ticket.kind != "s3":
+    if ticket.kind not in {KIND, "s3"}:
         return False
-    endpoint = ticket.scope.partition(" ")[0]  # a scope of S3 begins with where the store is
-    if endpoint in connection.settings.pull_from:
+    endpoint = ticket.scope.partition(" ")[0]  # a scope of S3 begins with where the store is; ours is nothing else
+    if endpoint in {account, *connection.settings.pull_from}:
         return True
     return is_public(account) and (endpoint == _AMAZON or is_public(endpoint))
 
@@ -86,7 +84,9 @@ async def look_through(connection: Connection, source: str, ticket: Ticket, aske
             if answer.status not in {200, 206}:
                 code = answer.headers.get("x-ms-error-code", "")
                 raise answered(answer.status, code, answer.headers, asked, connection.place)
-            if etag and answer.headers.get("etag", "").strip('"') != etag:
+            if "etag" not in answer.headers:
+                raise connection.error(Unavailable, asked.key, "its source does not answer properly: no ETag")
+            if etag and answer.headers["etag"].strip('"') != etag:
                 raise connection.error(Changed, asked.key, "its source is another version than the one that was pinned")
             return Facts(answer.headers.get("content-type", ""), _metadata(answer.headers))
         finally:
@@ -97,10 +97,6 @@ async def look_through(connection: Connection, source: str, ticket: Ticket, aske
 
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
     """The source's metadata under names that Azure takes, without what is ours."""
-    found = {}
-    for header, text in headers.items():
-        for begin in _METADATA:
-            name = header.lower().removeprefix(begin).replace("-", "_")
-            if header.lower().startswith(begin) and name.isidentifier() and name not in OURS:
-                found[name] = text
-    return found
+    given = ((header.lower(), text) for header, text in headers.items())
+    found = {name.removeprefix(begin): text for name, text in given for begin in _METADATA if name.startswith(begin)}
+    return {name: text for name, text in named(found).items() if name not in OURS}

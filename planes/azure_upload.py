@@ -22,7 +22,7 @@ from azure.storage.blob import BlobBlock, BlobClient, BlockState, ContainerClien
 from typing_extensions import Buffer
 
 from planes import azure_source, checksum
-from planes.azure_connection import ATTEMPT, CRC, DROPPED, PATIENT, SIZE, Connection, bare, is_dropped, pin
+from planes.azure_connection import ATTEMPT, CRC, DROPPED, PATIENT, SIZE, Connection, bare, is_dropped, named, pin
 from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEPS
 from planes.errors import AlreadyExists, Changed, Corrupt, Error, NotFound, OutOfRange, Unavailable, Unsupported
@@ -44,7 +44,7 @@ class Target:
     def described(self, size: int, crc64nvme: int | None) -> dict[str, str]:
         """Its metadata: the caller's, and who wrote it and what was proved of it."""
         proof = {} if crc64nvme is None else {CRC: checksum.to_s3(crc64nvme), SIZE: str(size)}
-        return {**self.metadata, ATTEMPT: self.attempt, **proof}
+        return {**named(self.metadata), ATTEMPT: self.attempt, **proof}
 
     @property
     def content(self) -> ContentSettings:
@@ -309,9 +309,14 @@ class AzureUpload:
         asked = Asked("abort the upload of", self._target.key, precondition=AlreadyExists)
         try:
             answer = await self._connection.ask(lambda c: self._blob(c).commit_block_list([], **marked), asked)
-        except AlreadyExists:  # a racing writer's blob: its commit has dropped our blocks
-            return True
-        await self._connection.delete(self._target.key, only=bare(str(answer["etag"])))
+        except AlreadyExists:  # a racing writer's commit has dropped our blocks, or this came twice
+            there = await self._connection.look(self._target.key)
+            if there is None or not is_dropped(there):
+                return True
+            mark = there.version
+        else:
+            mark = bare(str(answer["etag"]))
+        await self._connection.delete(self._target.key, only=mark)
         return True
 
     def _error(self, kind: type[Error], words: str) -> Error:

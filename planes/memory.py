@@ -31,7 +31,9 @@ LIMITS: Final = Limits(
     single_put=64 * KIB,
     whole_copy=64 * KIB,
 )
-CAPABILITIES: Final = Capabilities(checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=False, pours=True)
+CAPABILITIES: Final = Capabilities(
+    checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=False, metadata=8 * KIB, pours=True
+)
 
 
 class MemorySettings(PlaneSettings):
@@ -164,7 +166,9 @@ class MemoryPlane:
         """Keep a whole object under another key too."""
         del url
         data = self._redeem(ticket, 0, ticket.size)
-        info = self._store.show(_Draft(_legal(key), upload_id, replace, "", {}), data)
+        source = self._store.objects[ticket.location["key"]].info
+        draft = _Draft(_legal(key), upload_id, replace, source.content_type, source.metadata)
+        info = self._store.show(draft, data)
         return _receipt(1, info.checksums["crc64nvme"], len(data))
 
     async def upload(

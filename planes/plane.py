@@ -12,6 +12,7 @@ Where providers differ:
 | stored checksums of `stat` | none | CRC64NVME, CRC32C or CRC32 of the whole | CRC64NVME of what we wrote | CRC64NVME |
 | a step's checksum | target read back after the write | returned by the store | returned by the service | computed |
 | `kind` of an upload | ignored | the checksum that the store keeps | ignored | ignored |
+| content type, metadata | not kept | kept, 2 KB | kept, 8 KB; `-` in names becomes `_` | kept |
 | smallest step but the last | none | 5 MiB | none | none |
 | ranges are copied out of | files of the same host | objects over 5 MiB of the same endpoint | any blob, S3 | itself |
 | `replace=False` on commit | link(2), exact | If-None-Match | If-None-Match | exact |
@@ -79,6 +80,8 @@ class Capabilities:
     """`replace=False` holds even against a racing writer."""
     shared: bool
     """Every file server reaches it (a store), not only those on one host."""
+    metadata: int = 0
+    """Bytes of metadata that it keeps with an object, and then a content type too; 0 for neither."""
     pours: bool = False
     """Its uploads take a step slice by slice (`Upload.pour`), not only whole from memory."""
 

@@ -211,14 +211,19 @@ class RetryingPlane(WrappedPlane):
         metadata: Mapping[str, str] | None = None,
         kind: str = "crc64nvme",
     ) -> Upload:
-        """Asked again."""
-        return self._wrap(
-            await self._again.keep_trying(
-                lambda: self.inner.upload(
-                    key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
-                )
+        """Asked again, after discarding what the attempt before it may have begun: its answer can have been lost."""
+        tried = False
+
+        async def begin() -> Upload:
+            nonlocal tried
+            if tried:
+                await self.inner.discard(key, upload_id)
+            tried = True
+            return await self.inner.upload(
+                key, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata, kind=kind
             )
-        )
+
+        return self._wrap(await self._again.keep_trying(begin))
 
     async def presign(self, ticket: Ticket) -> str:
         """Asked again."""

@@ -38,6 +38,7 @@ _STEPS: Final = 10_000
 _SLICE: Final = MIB  # between two slices a cancelled read stops
 _POURED: Final = 256 * KIB  # stays in the processor's cache until it is stored
 _PAGE: Final = 1000
+_METADATA: Final = 2 * KIB
 _PRESIGNED: Final = 900  # seconds
 
 
@@ -77,7 +78,7 @@ class S3Plane:
     def capabilities(self) -> Capabilities:
         """What the settings say the store can do."""
         kinds = frozenset(checksum.WIDTH) if self._settings.proves else frozenset[str]()
-        return Capabilities(checksums=kinds, atomic_create=True, shared=True)
+        return Capabilities(checksums=kinds, atomic_create=True, shared=True, metadata=_METADATA)
 
     async def stat(self, key: str) -> Info:
         """Facts about one object.
@@ -250,7 +251,7 @@ class S3Plane:
         call waits for the answer of the store and aborts what it has begun.
         """
         target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
-        more: Any = target.described
+        more: Any = target.described | self._connection.encryption
         if self._settings.proves:
             more |= {"ChecksumAlgorithm": ALGORITHMS[kind].name, "ChecksumType": "FULL_OBJECT"}
         else:

@@ -104,6 +104,14 @@ class Connection:
         owner = hashlib.sha256(settings.access_key.resolve().encode()).hexdigest()[:16] if settings.access_key else ""
         return f"{settings.endpoint or 'aws'} {settings.region} {owner or 'chain'}"
 
+    @property
+    def encryption(self) -> dict[str, Any]:
+        """The arguments of requests that make an object (put, copy, begin of an upload; the store refuses others)."""
+        sse = self.settings.sse
+        if sse is None:
+            return {}
+        return {"ServerSideEncryption": sse.type} | ({"SSEKMSKeyId": sse.key} if sse.key else {})
+
     def accepts(self, ticket: Ticket) -> bool:
         """Whether a ticket is of the same store and owner."""
         return ticket.kind == KIND and ticket.scope == self.scope

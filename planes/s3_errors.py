@@ -66,6 +66,7 @@ _BY_CODE: Final[dict[str, type[Error]]] = {
     "XMinioAdminBucketQuotaExceeded": Full,
     "XMinioStorageFull": Full,
 }
+_CONFLICT: Final = "ConditionalRequestConflict"
 _BY_STATUS: Final[dict[int, type[Error]]] = {
     404: NotFound,
     405: Unsupported,
@@ -107,7 +108,7 @@ class Place:
 class Asked:
     """What a request was for, and what two answers mean there.
 
-    `precondition` is the meaning of 412 and 409, `absent` of an object that is not there.
+    `precondition` is the meaning of 412 and 409 (but a 409 is never Changed), `absent` of an object that is not there.
     """
 
     verb: str
@@ -141,7 +142,9 @@ def _answered(failure: sdk.ClientError, asked: Asked, place: Place) -> Error:
     kind = _kind(code, status)
     if kind is None:
         kind = asked.precondition
-        words = "it is not what was expected" if kind is Changed else "an object with this key exists"
+        if kind is Changed and code == _CONFLICT:  # says nothing of versions: another write of the key is under way
+            kind = Unavailable
+        words = "it is not what was expected" if kind is not AlreadyExists else "an object with this key exists"
     elif kind is NotFound and code != "NoSuchUpload":
         kind = asked.absent
         words = _ABSENT[kind].format(bucket=place.bucket)
@@ -176,7 +179,7 @@ _USUAL: Final[dict[type[Error], str]] = {
 
 def _kind(code: str, status: int) -> type[Error] | None:
     """The class for an answer; None where the caller's precondition decides."""
-    if code in {"PreconditionFailed", "ConditionalRequestConflict"} or status == 412:
+    if code in {"PreconditionFailed", _CONFLICT} or status == 412:
         return None
     known = _BY_CODE.get(code) or _BY_STATUS.get(status)
     if known:

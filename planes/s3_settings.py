@@ -7,13 +7,31 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from planes.plane import GIB, MIB
 from planes.settings import PlaneSettings, Secret
 
 MIN_STEP: Final = 5 * MIB
 MAX_STEP: Final = 5 * GIB
+
+
+class Encryption(BaseModel):
+    """How the store encrypts what it keeps: with keys of its own (SSE-S3), or of a key service (SSE-KMS)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["AES256", "aws:kms"] = Field(description="`AES256`: SSE-S3. `aws:kms`: SSE-KMS.")
+    key: str | None = Field(
+        default=None, min_length=1, description="Id or ARN of the key, for aws:kms; none: the account's usual one."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_key_of_a_service(self) -> Self:
+        if self.key and self.type != "aws:kms":
+            msg = "a key is named for type aws:kms only"
+            raise ValueError(msg)
+        return self
 
 
 class S3Settings(PlaneSettings):
@@ -28,7 +46,10 @@ class S3Settings(PlaneSettings):
     secret_key: Secret | None = Field(default=None, description="Belongs to access_key.")
     session_token: Secret | None = Field(default=None, description="Belongs to temporary keys.")
     path_style: bool | None = Field(default=None, description="Bucket in the path; default: if there is an endpoint.")
-    ca: Path | None = Field(default=None, description="Certificates of authorities to trust, PEM.")
+    ca: Path | None = Field(
+        default=None, description="Certificates of authorities to trust instead of the usual ones, PEM."
+    )
+    sse: Encryption | None = Field(default=None, description="None: what the bucket does by itself.")
     checksums: Literal["crc64nvme", "none"] = Field(
         default="crc64nvme", description="`none` for a store that does not know CRC64NVME."
     )

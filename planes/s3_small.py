@@ -224,6 +224,9 @@ def _connect(connection: Connection) -> S3Store:
         config["endpoint"] = f"{url.scheme}://{host}{url.path}"
     if settings.proves:
         config["checksum_algorithm"] = "CRC64NVME"
+    if settings.sse:
+        config["server_side_encryption"] = settings.sse.type
+        config |= {"sse_kms_key_id": settings.sse.key} if settings.sse.key else {}
     options: Any = {"allow_http": True, "connect_timeout": "10s", "timeout": "60s", "user_agent": "cropduster"}
     if connection.ca:
         options["root_certificate"] = Path(connection.ca).read_bytes()

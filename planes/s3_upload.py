@@ -262,7 +262,7 @@ class S3Upload:
             more |= {"ChecksumType": "FULL_OBJECT", "MpuObjectSize": size}
         if expected is not None:
             more[self._algorithm.field] = checksum.to_s3(expected, self._kind)
-        asked = Asked("commit", self._key, precondition=AlreadyExists)
+        asked = Asked("commit", self._key, precondition=Changed if self._replace else AlreadyExists)
         answer = await self._connection.ask(
             lambda client: client.complete_multipart_upload(**self._target, **more), asked, patient=True
         )

@@ -55,10 +55,11 @@ async def put(connection: Connection, target: Target, view: memoryview) -> StepR
 
     async def send(condition: dict[str, Any]) -> StepReceipt:
         def call(client: S3Client) -> PutObjectOutputTypeDef:
-            more: Any = {"Body": Whole(view), **proof, **target.described, **condition}
+            more: Any = {"Body": Whole(view), **proof, **target.described, **connection.encryption, **condition}
             return client.put_object(Bucket=connection.bucket, Key=connection.full(target.key), **more)
 
-        answer = await connection.ask(call, Asked("put", target.key, precondition=AlreadyExists))
+        asked = Asked("put", target.key, precondition=AlreadyExists if condition else Changed)
+        answer = await connection.ask(call, asked)
         confirmed = answer.get("ChecksumCRC64NVME", "")
         if proof and confirmed and checksum.from_s3(confirmed) != crc:
             raise connection.error(Corrupt, target.key, "the store holds another checksum than was sent")
@@ -99,7 +100,8 @@ async def copy_object(connection: Connection, target: Target, ticket: Ticket, so
     asked = Asked(f"copy {source.key!r} to", target.key, absent=Changed)
 
     def call(client: S3Client) -> CopyObjectOutputTypeDef:
-        more: Any = {**source_of(ticket), "MetadataDirective": "REPLACE", **target.described, **target.condition}
+        described = {"MetadataDirective": "REPLACE", **target.described, **connection.encryption}
+        more: Any = {**source_of(ticket), **described, **target.condition}
         return client.copy_object(Bucket=connection.bucket, Key=connection.full(target.key), **more)
 
     etag, doubt = "", None

@@ -129,7 +129,7 @@ def sweep(
 
 
 def check(session: Session, name: _NAME) -> None:
-    """Try a plane with small objects that are removed again."""
+    """Try a plane with small objects that are removed again; tell what it can do, and what it costs where it can't."""
     from client import shapes  # noqa: PLC0415  # protobuf, not for help
 
     answer = session.client.check_plane(name)
@@ -138,6 +138,10 @@ def check(session: Session, name: _NAME) -> None:
     else:
         rows = (("ok" if r.ok else "FAILED", r.check, r.detail) for r in answer.results)
         session.show.table(("", "check", ""), rows)
+        if answer.facts:
+            session.show.line("")
+            found = ((f.fact, f.found, f.costs) for f in answer.facts)
+            session.show.table(("the plane", "", "what that costs"), found)
     if not answer.ok:
         raise check_failure(name, answer)
 

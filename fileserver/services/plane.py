@@ -61,20 +61,25 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         The plane is opened anew for it, with little patience: who asks whether it works does not want to wait until
         it does.
         """
-        from planes.check import CheckResult, check  # noqa: PLC0415 - asked for by hand, now and then
+        from planes.check import Checked, CheckResult, check  # noqa: PLC0415 - asked for by hand, now and then
 
         settings = self._planes.settings(request.name)
         try:
             plane = open_plane(request.name, settings, _PATIENCE)
         except Refused as error:
-            found = [CheckResult("open", ok=False, detail=error.message, reason=error.reason)]
+            found = Checked((CheckResult("open", ok=False, detail=error.message, reason=error.reason),))
         else:
             try:
-                found = [result async for result in check(plane)]
+                found = await check(plane)
             finally:
                 await plane.aclose()
-        results = [plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail, reason=r.reason) for r in found]
-        return plane_pb2.CheckPlaneResponse(results=results, ok=all(r.ok for r in results))
+        return plane_pb2.CheckPlaneResponse(
+            results=[
+                plane_pb2.CheckResult(check=r.check, ok=r.ok, detail=r.detail, reason=r.reason) for r in found.results
+            ],
+            ok=all(r.ok for r in found.results),
+            facts=[plane_pb2.PlaneFact(fact=f.fact, found=f.found, costs=f.costs) for f in found.facts],
+        )
 
     async def UpdateLimits(
         self, request: plane_pb2.UpdateLimitsRequest, context: Context

@@ -17,6 +17,7 @@ from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
 from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.described import described
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
@@ -168,7 +169,15 @@ class _Filling:
                     await self._read(step, buffer)
                     if (self._quotes(buffer) or 0) % 2:
                         raise odd_quotes(row.part)
-                    receipt = await self.target.put(key, buffer, upload_id=name, replace=over)
+                    said = await described(self._executor.plane, self.target, row.part)
+                    receipt = await self.target.put(
+                        key,
+                        buffer,
+                        upload_id=name,
+                        replace=over,
+                        content_type=said.content_type,
+                        metadata=said.metadata,
+                    )
                     receipt = self._with_other(receipt, buffer)
         self._count(step, receipt, native=way == "copy")
         self._live.parts_done += 1

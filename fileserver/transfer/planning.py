@@ -26,7 +26,7 @@ from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, f
 from fileserver.transfer.sync_plan import target_of
 from fileserver.transfer.together import side_by_side
 from planes.errors import AlreadyExists, NotFound
-from planes.plane import Extent, Info
+from planes.plane import Extent, Info, Ticket
 
 if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
     from fileserver.transfer.partition import Points, Read
@@ -259,7 +259,7 @@ class Planner:
             same = s.plane == plane and s.key == key
             if not same and ticket is not None and s.version == info.version and s.size == info.size:
                 other = self._planes.plane(s.plane).copy_ticket(replace(info, key=s.key))
-                same = other is not None and (other.kind, other.scope) == (ticket.kind, ticket.scope)
+                same = other is not None and (other.kind, _store(other)) == (ticket.kind, _store(ticket))
                 same = same and (ticket.kind == "posix" or other is None or other.location == ticket.location)
             if same:
                 msg = f"{where(plane, key)} is a part of the file itself; choose another target"
@@ -282,6 +282,11 @@ class Planner:
             msg = f"{count} parts are more than the {MOST_PARTS} that a file may have; choose larger parts"
             raise InvalidSpec(msg, {"spec.parts": msg})
         return count
+
+
+def _store(ticket: Ticket) -> str:
+    """Where the object lies, whoever asks: a scope begins with it, and may go on with who that is."""
+    return ticket.scope.partition(" ")[0]
 
 
 async def check_names(spec: Spec, planes: Configured, store: Store) -> str:

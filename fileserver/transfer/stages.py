@@ -21,6 +21,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.described import described
 from fileserver.transfer.evidence import Evidence, Proof
 from fileserver.transfer.execute import Executor, upload_id
 from fileserver.transfer.finish import Finisher
@@ -90,7 +91,15 @@ class Stages:
             name = upload_id(transfer, row.part.number)
             if again:  # a crash may have come between begin and record
                 await target.discard(row.part.key, name)
-            upload = await target.upload(row.part.key, upload_id=name, replace=plan.overwrite, kind=plan.kind)
+            said = await described(self._planes.plane, target, row.part)
+            upload = await target.upload(
+                row.part.key,
+                upload_id=name,
+                replace=plan.overwrite,
+                content_type=said.content_type,
+                metadata=said.metadata,
+                kind=plan.kind,
+            )
             tokens[row.part.number] = upload.token
 
         async for page in self._rows.parts(transfer):

@@ -14,6 +14,7 @@ from typing import Final
 
 from fileserver.configured import Configured, where
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.described import Described, inherited
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
@@ -112,7 +113,9 @@ class Mover:
             self._count(item, through=False)
             self._live.native += item.size
             return receipt
-        return await self._in_steps(item, part, steps, tokens, None, ticket)
+        described = self._source.capabilities.metadata and self._target.capabilities.metadata
+        info = await self._source.stat(self._from + item.key) if described else None
+        return await self._in_steps(item, part, steps, tokens, info, ticket)
 
     async def _through_us(self, item: Item, part: Part, way: str, steps: list[Step], tokens: Tokens) -> bool:
         """Read and put; where both ends keep what describes an object, it comes along."""
@@ -133,6 +136,7 @@ class Mover:
 
     async def _put(self, item: Item, key: str, info: Info | None) -> StepReceipt:
         """Read a small object and put it whole; compared if its version is the MD5 of what was read."""
+        said = inherited(info, self._target) if info else Described()
         async with self._buffers.take(item.size) as buffer:
             if item.size:
                 await self._source.read(PlaneExtent(self._from + item.key, item.version, 0, item.size), buffer)
@@ -141,8 +145,8 @@ class Mover:
                 buffer,
                 upload_id=self._attempt(item),
                 replace=True,
-                content_type=info.content_type if info else "",
-                metadata=info.metadata if info else None,
+                content_type=said.content_type,
+                metadata=said.metadata,
             )
             if not receipt.compared and receipt.crc64nvme == checksum.compute(buffer):
                 receipt = replace(receipt, compared=checksum.is_digest(item.version, buffer))
@@ -159,12 +163,13 @@ class Mover:
         ticket: Ticket | None,
     ) -> StepReceipt:
         """A large object by an upload, which is recorded before a byte moves; a crash costs this object's bytes."""
+        said = inherited(info, self._target) if info else Described()
         upload = await self._target.upload(
             part.key,
             upload_id=self._attempt(item),
             replace=True,
-            content_type=info.content_type if info else "",
-            metadata=info.metadata if info else None,
+            content_type=said.content_type,
+            metadata=said.metadata,
         )
         receipts = dict[int, StepReceipt]()
         moved = self._live.done

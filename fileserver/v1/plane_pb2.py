@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ileserver/v1/plane.proto\x12\rfileserver.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n\x05Plane\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08location\x18\x04 \x01(\t\x12\x15\n\rdefault_parts\x18\x05 \x01(\x05\x12\x10\n\x08requests\x18\x06 \x01(\x05\x12\x18\n\x10\x62ytes_per_second\x18\x07 \x01(\x03\x12\x11\n\tchecksums\x18\x08 \x03(\t\x12\x13\n\x0bnative_copy\x18\t \x01(\x08\x12\x14\n\x0crequests_now\x18\n \x01(\x05\x12\'\n\x04wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x06Object\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12/\n\x0bmodify_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x13\n\x11ListPlanesRequest\"Q\n\x12ListPlanesResponse\x12$\n\x06planes\x18\x01 \x03(\x0b\x32\x14.fileserver.v1.Plane\x12\x15\n\rdefault_plane\x18\x02 \x01(\t\"\x1f\n\x0fGetPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetPlaneResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"!\n\x11\x43heckPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x12\x43heckPlaneResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.CheckResult\x12\n\n\x02ok\x18\x02 \x01(\x08\"H\n\x0b\x43heckResult\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"{\n\x13UpdateLimitsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\x08requests\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_second\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_requestsB\x13\n\x11_bytes_per_second\";\n\x14UpdateLimitsResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"8\n\x11SweepPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"A\n\x12SweepPlaneResponse\x12+\n\x07uploads\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.SweptUpload\":\n\x0bSweptUpload\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08transfer\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\t\"Z\n\x12ListObjectsRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x13ListObjectsResponse\x12&\n\x07objects\x18\x01 \x03(\x0b\x32\x15.fileserver.v1.Object\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x83\x04\n\x0cPlaneService\x12Q\n\nListPlanes\x12 .fileserver.v1.ListPlanesRequest\x1a!.fileserver.v1.ListPlanesResponse\x12K\n\x08GetPlane\x12\x1e.fileserver.v1.GetPlaneRequest\x1a\x1f.fileserver.v1.GetPlaneResponse\x12Q\n\nCheckPlane\x12 .fileserver.v1.CheckPlaneRequest\x1a!.fileserver.v1.CheckPlaneResponse\x12W\n\x0cUpdateLimits\x12\".fileserver.v1.UpdateLimitsRequest\x1a#.fileserver.v1.UpdateLimitsResponse\x12Q\n\nSweepPlane\x12 .fileserver.v1.SweepPlaneRequest\x1a!.fileserver.v1.SweepPlaneResponse\x12T\n\x0bListObjects\x12!.fileserver.v1.ListObjectsRequest\x1a\".fileserver.v1.ListObjectsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66ileserver/v1/plane.proto\x12\rfileserver.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n\x05Plane\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08location\x18\x04 \x01(\t\x12\x15\n\rdefault_parts\x18\x05 \x01(\x05\x12\x10\n\x08requests\x18\x06 \x01(\x05\x12\x18\n\x10\x62ytes_per_second\x18\x07 \x01(\x03\x12\x11\n\tchecksums\x18\x08 \x03(\t\x12\x13\n\x0bnative_copy\x18\t \x01(\x08\x12\x14\n\x0crequests_now\x18\n \x01(\x05\x12\'\n\x04wait\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"e\n\x06Object\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12/\n\x0bmodify_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x13\n\x11ListPlanesRequest\"Q\n\x12ListPlanesResponse\x12$\n\x06planes\x18\x01 \x03(\x0b\x32\x14.fileserver.v1.Plane\x12\x15\n\rdefault_plane\x18\x02 \x01(\t\"\x1f\n\x0fGetPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x10GetPlaneResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"!\n\x11\x43heckPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"v\n\x12\x43heckPlaneResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.CheckResult\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\'\n\x05\x66\x61\x63ts\x18\x03 \x03(\x0b\x32\x18.fileserver.v1.PlaneFact\"7\n\tPlaneFact\x12\x0c\n\x04\x66\x61\x63t\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\t\x12\r\n\x05\x63osts\x18\x03 \x01(\t\"H\n\x0b\x43heckResult\x12\r\n\x05\x63heck\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"{\n\x13UpdateLimitsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\x08requests\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_second\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_requestsB\x13\n\x11_bytes_per_second\";\n\x14UpdateLimitsResponse\x12#\n\x05plane\x18\x01 \x01(\x0b\x32\x14.fileserver.v1.Plane\"8\n\x11SweepPlaneRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"A\n\x12SweepPlaneResponse\x12+\n\x07uploads\x18\x01 \x03(\x0b\x32\x1a.fileserver.v1.SweptUpload\":\n\x0bSweptUpload\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08transfer\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\t\"Z\n\x12ListObjectsRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x13ListObjectsResponse\x12&\n\x07objects\x18\x01 \x03(\x0b\x32\x15.fileserver.v1.Object\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x83\x04\n\x0cPlaneService\x12Q\n\nListPlanes\x12 .fileserver.v1.ListPlanesRequest\x1a!.fileserver.v1.ListPlanesResponse\x12K\n\x08GetPlane\x12\x1e.fileserver.v1.GetPlaneRequest\x1a\x1f.fileserver.v1.GetPlaneResponse\x12Q\n\nCheckPlane\x12 .fileserver.v1.CheckPlaneRequest\x1a!.fileserver.v1.CheckPlaneResponse\x12W\n\x0cUpdateLimits\x12\".fileserver.v1.UpdateLimitsRequest\x1a#.fileserver.v1.UpdateLimitsResponse\x12Q\n\nSweepPlane\x12 .fileserver.v1.SweepPlaneRequest\x1a!.fileserver.v1.SweepPlaneResponse\x12T\n\x0bListObjects\x12!.fileserver.v1.ListObjectsRequest\x1a\".fileserver.v1.ListObjectsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,23 +48,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPLANEREQUEST']._serialized_start=650
   _globals['_CHECKPLANEREQUEST']._serialized_end=683
   _globals['_CHECKPLANERESPONSE']._serialized_start=685
-  _globals['_CHECKPLANERESPONSE']._serialized_end=762
-  _globals['_CHECKRESULT']._serialized_start=764
-  _globals['_CHECKRESULT']._serialized_end=836
-  _globals['_UPDATELIMITSREQUEST']._serialized_start=838
-  _globals['_UPDATELIMITSREQUEST']._serialized_end=961
-  _globals['_UPDATELIMITSRESPONSE']._serialized_start=963
-  _globals['_UPDATELIMITSRESPONSE']._serialized_end=1022
-  _globals['_SWEEPPLANEREQUEST']._serialized_start=1024
-  _globals['_SWEEPPLANEREQUEST']._serialized_end=1080
-  _globals['_SWEEPPLANERESPONSE']._serialized_start=1082
-  _globals['_SWEEPPLANERESPONSE']._serialized_end=1147
-  _globals['_SWEPTUPLOAD']._serialized_start=1149
-  _globals['_SWEPTUPLOAD']._serialized_end=1207
-  _globals['_LISTOBJECTSREQUEST']._serialized_start=1209
-  _globals['_LISTOBJECTSREQUEST']._serialized_end=1299
-  _globals['_LISTOBJECTSRESPONSE']._serialized_start=1301
-  _globals['_LISTOBJECTSRESPONSE']._serialized_end=1387
-  _globals['_PLANESERVICE']._serialized_start=1390
-  _globals['_PLANESERVICE']._serialized_end=1905
+  _globals['_CHECKPLANERESPONSE']._serialized_end=803
+  _globals['_PLANEFACT']._serialized_start=805
+  _globals['_PLANEFACT']._serialized_end=860
+  _globals['_CHECKRESULT']._serialized_start=862
+  _globals['_CHECKRESULT']._serialized_end=934
+  _globals['_UPDATELIMITSREQUEST']._serialized_start=936
+  _globals['_UPDATELIMITSREQUEST']._serialized_end=1059
+  _globals['_UPDATELIMITSRESPONSE']._serialized_start=1061
+  _globals['_UPDATELIMITSRESPONSE']._serialized_end=1120
+  _globals['_SWEEPPLANEREQUEST']._serialized_start=1122
+  _globals['_SWEEPPLANEREQUEST']._serialized_end=1178
+  _globals['_SWEEPPLANERESPONSE']._serialized_start=1180
+  _globals['_SWEEPPLANERESPONSE']._serialized_end=1245
+  _globals['_SWEPTUPLOAD']._serialized_start=1247
+  _globals['_SWEPTUPLOAD']._serialized_end=1305
+  _globals['_LISTOBJECTSREQUEST']._serialized_start=1307
+  _globals['_LISTOBJECTSREQUEST']._serialized_end=1397
+  _globals['_LISTOBJECTSRESPONSE']._serialized_start=1399
+  _globals['_LISTOBJECTSRESPONSE']._serialized_end=1485
+  _globals['_PLANESERVICE']._serialized_start=1488
+  _globals['_PLANESERVICE']._serialized_end=2003
 # @@protoc_insertion_point(module_scope)

@@ -243,25 +243,61 @@ class CheckPlaneResponse(_message.Message):
 
     RESULTS_FIELD_NUMBER: _builtins.int
     OK_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     """Everything that must work works."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckResult]:
         """What was tried, in order."""
 
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaneFact]:
+        """What the plane can do and what it lacks; empty if nothing could be written."""
+
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___CheckResult] | None = ...,
         ok: _builtins.bool = ...,
+        facts: _abc.Iterable[Global___PlaneFact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ok", b"ok", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "ok", b"ok", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckPlaneResponse: _TypeAlias = CheckPlaneResponse  # noqa: Y015
+
+@_typing.final
+class PlaneFact(_message.Message):
+    """Something that planes differ in, as found out by trying."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACT_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    fact: _builtins.str
+    """What, as "copies ranges by itself"."""
+    found: _builtins.str
+    """"yes", "no", "unknown" (what was tried for it failed), or a word of its own, as "pinned"."""
+    costs: _builtins.str
+    """What that costs, in words; empty if nothing."""
+    def __init__(
+        self,
+        *,
+        fact: _builtins.str = ...,
+        found: _builtins.str = ...,
+        costs: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["costs", b"costs", "fact", b"fact", "found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaneFact: _TypeAlias = PlaneFact  # noqa: Y015
 
 @_typing.final
 class CheckResult(_message.Message):

@@ -37,6 +37,7 @@ from fileserver.v1.plane_pb2 import (
     ListPlanesResponse,
     Object,
     Plane,
+    PlaneFact,
     UpdateLimitsResponse,
 )
 from fileserver.v1.transfer_pb2 import (
@@ -397,10 +398,10 @@ def test_standard_input_of_a_refused_spray_is_not_kept(run, server, tmp_path, mo
 
 
 def test_standard_input_whose_fate_is_unknown_is_left_to_the_server(run, server, tmp_path, monkeypatch):
-    def interrupt(_request):
-        signal.raise_signal(signal.SIGINT)
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Client, "create_transfer", lambda *_: interrupt(None))
+    monkeypatch.setattr(Client, "create_transfer", interrupt)
     server.on("ListPlanes", ListPlanesResponse())
     monkeypatch.setattr(sys, "stdin", Input(b"a"))
     assert run("spray", "-", "a::b", "--format", "csv")[0] == 130
@@ -738,6 +739,18 @@ def test_a_plane_that_does_not_work_is_exit_7(run, server):
     assert code == 7
     assert "no such bucket" in out
     assert err == "error: the plane 'cloud' does not work as it must; write: no such bucket\n"
+
+
+def test_a_check_tells_what_a_plane_can_do_and_what_it_costs(run, server):
+    pinned = PlaneFact(fact="evidence of its own copies", found="pinned", costs="no checksums kept")
+    tried = [CheckResult(check="write", ok=True)]
+    server.on("CheckPlane", CheckPlaneResponse(results=tried, ok=True, facts=[pinned]))
+    code, out, _ = run("planes", "check", "cloud")
+    assert code == 0
+    assert out.splitlines()[-1].split("  ") == ["evidence of its own copies", "pinned", "no checksums kept"]
+    shown = json.loads(run("planes", "check", "cloud", "--json")[1])
+    assert shown["ok"] is True
+    assert shown["facts"] == [{"fact": pinned.fact, "found": "pinned", "costs": "no checksums kept"}]
 
 
 def test_limits_of_a_plane(run, server):

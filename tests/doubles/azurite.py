@@ -67,6 +67,8 @@ class Account:
     pid: int = 0
     ca: Path | None = None
     """The certificate to trust, if it listens with TLS."""
+    another: Account | None = field(default=None, repr=False)
+    """Another account of the same service, with a key of its own."""
 
     @property
     def connection_string(self) -> str:
@@ -174,7 +176,7 @@ def installed() -> Path:
 
 @contextlib.contextmanager
 def running(folder: Path, *, identity: bool = False) -> Iterator[Account]:
-    """Start the service with its data in `folder`, give its account, stop it by its process id.
+    """Start the service with its data in `folder`, give an account, stop it by its process id.
 
     Raises:
         RuntimeError: it does not answer within a minute; the message holds the end of its output.
@@ -198,7 +200,7 @@ def _start(script: Path, data: Path, *, identity: bool) -> tuple[subprocess.Pope
     data.mkdir(parents=True)
     node, _ = programs()
     (port,) = free_ports(1)
-    name, key = f"acct{secrets.token_hex(4)}", secrets.token_hex(32)  # hex is base64 too
+    accounts = {f"acct{secrets.token_hex(4)}": secrets.token_hex(32) for _ in range(2)}  # hex is base64 too
     options = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"]
     ca = None
     if identity:
@@ -211,10 +213,12 @@ def _start(script: Path, data: Path, *, identity: bool) -> tuple[subprocess.Pope
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"AZURITE_ACCOUNTS": f"{name}:{key}"},
+            env=os.environ | {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in accounts.items())},
         )
-    scheme = "https" if identity else "http"
-    return process, Account(f"{scheme}://127.0.0.1:{port}/{name}", name, key, process.pid, ca)
+    at = f"{'https' if identity else 'http'}://127.0.0.1:{port}"
+    (name, key), (another, its_key) = accounts.items()
+    beside = Account(f"{at}/{another}", another, its_key, process.pid, ca)
+    return process, Account(f"{at}/{name}", name, key, process.pid, ca, beside)
 
 
 def _answers(process: subprocess.Popen[bytes], account: Account) -> bool:

@@ -15,12 +15,15 @@ import contextlib
 import http.client
 import http.server
 import socket
+import ssl
 import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
+
+from tests.doubles.authority import Trust
 
 _PER_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 
@@ -322,8 +325,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def before(endpoint: str) -> Iterator[Proxy]:
-    """Run a proxy before the store at `endpoint` (http only)."""
+def before(endpoint: str, trust: Trust | None = None) -> Iterator[Proxy]:
+    """Run a proxy before the store at `endpoint` (http only); with `trust` it is spoken to by TLS."""
     url = urlsplit(endpoint)
     upstream = (str(url.hostname), url.port or 80)
 
@@ -345,7 +348,12 @@ def before(endpoint: str) -> Iterator[Proxy]:
             """Be silent."""
 
     server = _Server(("127.0.0.1", 0), Handler)
-    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
+    if trust:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(trust.certificate, trust.key)
+        # The handshake is left to the thread of the connection: one that fails must not stop the server.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    proxy = Proxy(f"http{'s' if trust else ''}://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

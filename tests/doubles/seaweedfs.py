@@ -12,6 +12,7 @@ uploads, listings of open uploads show replaced parts, ranges may be copied out 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ _PORTS = (
     "volume.port",
     "volume.port.grpc",
 )
+WRITABLE_IAM = "-s3.iam.readOnly=false"
+"""An option of `running`: the store has users, beside its owner."""
+
 _READY_SECONDS = 60
 _STOP_SECONDS = 20
 _STARTS = 4  # another process may take a port between the kernel's answer and the server's bind
@@ -73,6 +77,30 @@ class Store:
                 **config,
             ),
         )
+
+    def create_user(self, name: str, bucket: str) -> tuple[str, str]:
+        """Keys of somebody who may touch one bucket only; a store that was started with `WRITABLE_IAM`."""
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        allowed = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        rule = {"Effect": "Allow", "Action": ["s3:*"], "Resource": allowed}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+        with contextlib.closing(
+            boto3.client("iam", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
+        ) as client:
+            client.create_user(UserName=name)
+            made = client.create_access_key(UserName=name)["AccessKey"]
+            client.put_user_policy(UserName=name, PolicyName="one-bucket", PolicyDocument=policy)
+        user = Store(self.endpoint, made["AccessKeyId"], made["SecretAccessKey"])
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:  # the store learns of its users a moment later
+            with contextlib.closing(user.client()) as client:
+                try:
+                    client.list_objects_v2(Bucket=bucket)
+                except botocore.exceptions.ClientError:
+                    assert time.monotonic() < deadline, f"{name} may not use {bucket} a minute after it was allowed"
+                    time.sleep(0.05)
+                else:
+                    return user.access_key, user.secret_key
 
     def create_bucket(self, name: str) -> None:
         """Make an empty bucket; its name has at least three characters."""
@@ -111,8 +139,8 @@ def stop(process: subprocess.Popen[bytes], seconds: float = _STOP_SECONDS) -> No
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Store]:
-    """Start the server with its data in `folder`, give the store, stop it by its process id.
+def running(folder: Path, *more: str) -> Iterator[Store]:
+    """Start the server with its data in `folder` and `more` options, give the store, stop it by its process id.
 
     Raises:
         RuntimeError: it does not answer within a minute; the message holds the end of its output.
@@ -122,7 +150,7 @@ def running(folder: Path) -> Iterator[Store]:
         for attempt in range(_STARTS):
             data = folder / f"seaweedfs-{attempt}"
             ports = _ports()
-            process, store = _start(data, Path(sockets), ports)
+            process, store = _start(data, Path(sockets), ports, more)
             try:
                 if _answers(process, store):
                     yield store
@@ -147,7 +175,9 @@ def _ports() -> dict[str, int]:
             return ports | {"admin.port.grpc": above}
 
 
-def _start(data: Path, sockets: Path, ports: dict[str, int]) -> tuple[subprocess.Popen[bytes], Store]:
+def _start(
+    data: Path, sockets: Path, ports: dict[str, int], more: Sequence[str]
+) -> tuple[subprocess.Popen[bytes], Store]:
     (data / "log").mkdir(parents=True)
     key, secret = f"AK{secrets.token_hex(8)}", secrets.token_hex(20)
     command = [
@@ -166,6 +196,7 @@ def _start(data: Path, sockets: Path, ports: dict[str, int]) -> tuple[subprocess
         f"-s3.localSocket={sockets / 's3.sock'}",
         f"-filer.localSocket={sockets / 'filer.sock'}",
         *(f"-{name}={port}" for name, port in ports.items()),
+        *more,
     ]
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))}
     with (data / "output").open("wb") as output:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -231,9 +232,7 @@ def slow(machine):
     """A plane slow enough to interfere with a transfer on it."""
     machine.root = machine.folder / "plane"
     machine.root.mkdir()
-    machine.configure(
-        f"planes:\n  data: {{type: posix, path: {machine.root}, limits: {{bytes_per_second: 4000000}}}}\n"
-    )
+    machine.configure(f"planes:\n  data: {{type: posix, path: {machine.root}, limits: {{bytes_per_second: 500000}}}}\n")
     (machine.folder / "x.dat").write_bytes(os.urandom(12 * 2**20))
     return machine
 
@@ -244,6 +243,11 @@ def begun(machine) -> str:
         if machine("transfers", "show", first["id"], "--json").json["progress"]["bytes_done"]:
             return first["id"]
     raise AssertionError(machine.log())
+
+
+def go_on(machine) -> None:
+    """Let the slow plane be fast."""
+    machine("planes", "limits", "data", "--bytes-per-second", "0")
 
 
 @pytest.mark.parametrize("change", ["grows", "vanishes", "same size and time"])
@@ -261,6 +265,7 @@ def test_a_source_that_changes_in_mid_transfer(slow, change):
             file.seek(11 * 2**20)
             file.write(b"other")
         os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    go_on(slow)
     result = slow("transfers", "watch", transfer, "--json", code=CHANGED)
     assert result.json["state"] == "FAILED"
     assert result.json["error"]["reason"] == "SOURCE_CHANGED"
@@ -276,7 +281,9 @@ def test_two_sprays_to_one_name_at_once(slow):
 
 
 def test_ctrl_c_detaches_and_the_transfer_goes_on(slow):
-    begun_at = slow.start("spray", "x.dat", "a::x", "--format", "fixed:1", "--parts", "12")
+    # As a terminal starts it: who runs the tests may ignore SIGINT, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    begun_at = slow.start("spray", "x.dat", "a::x", "--format", "fixed:1", "--parts", "12", preexec_fn=heard)
     for _ in range(200):
         listed = slow("transfers", "list", "--json").json["transfers"]
         if listed and listed[0]["state"] == "RUNNING":
@@ -286,6 +293,7 @@ def test_ctrl_c_detaches_and_the_transfer_goes_on(slow):
     assert begun_at.returncode == 130
     assert f"transfers watch {listed[0]['id']}" in out + err
     assert f"transfers cancel {listed[0]['id']}" in out + err
+    go_on(slow)
     assert slow("transfers", "watch", listed[0]["id"], "--json").json["state"] == "SUCCEEDED"
 
 

@@ -151,6 +151,9 @@ async def test_a_check_tells_what_was_tried():
     answer = await servicer(data={"type": "memory"}).CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), None)
     assert answer.ok
     assert all(r.check for r in answer.results)
+    found = {f.fact: (f.found, f.costs) for f in answer.facts}
+    assert found["copies ranges by itself"] == ("yes", "")
+    assert all(found)
 
 
 # --- CheckPlane of planes that do not work ----------------------------------------------------------------------------
@@ -167,6 +170,7 @@ async def first_trouble(**plane):
     """The one result of a check that fails at the beginning."""
     answer = await servicer(data=plane).CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), None)
     assert not answer.ok
+    assert not answer.facts, "of a plane that nothing could be written to nothing is known"
     (result,) = answer.results
     assert not result.ok
     return result

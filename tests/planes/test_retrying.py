@@ -320,3 +320,10 @@ async def test_an_error_of_the_source_is_not_the_targets_to_try_again():
         await upload.pour(1, 0, 100, broken)
     assert caught.value is error
     assert (around.calls("upload.put"), around.pauses) == (1, [])
+
+
+async def test_an_upload_whose_begin_was_lost_is_discarded_before_the_next():
+    around = Around(Fault("upload", 1, LoseAnswer()))
+    async with await around.plane.upload("k", upload_id="u") as upload:
+        await upload.commit([await upload.put(1, 0, b"x")], 1, None)
+    assert around.calls("discard") == 1

@@ -90,7 +90,7 @@ def undecorated(store, between, tmp_path_factory):
         patch.setattr("planes.s3_connection._READ_SECONDS", 1)
         patch.setattr("planes.s3_upload._ABORT_PAUSE", 0)
         settings = S3Settings.model_validate({"bucket": "lake", "endpoint": between.endpoint} | keys)
-        plane = S3Plane("cloud", settings)
+        plane = S3Plane("cloud", settings, soon=1 << 30)  # the second client for small objects asks again by itself
         yield plane
         asyncio.run(plane.aclose())
 
