@@ -123,10 +123,10 @@ class Finisher:
 
     # --- clean up -----------------------------------------------------------------------------------------------
 
-    async def clean(self, record: Record) -> list[str]:
-        """Remove everything that a transfer has written; returns a sentence for what could not be removed."""
+    async def clean(self, record: Record) -> list[Error]:
+        """Remove everything that a transfer has written; returns for what could not be removed why it could not."""
         plan = record.plan
-        left: list[str] = []
+        left: list[Error] = []
         if plan is None or not plan.opened:
             return left
         if plan.file:
@@ -136,11 +136,11 @@ class Finisher:
             await side_by_side(page, partial(self._remove_part, record, plan, left), AT_ONCE)
         return left
 
-    async def _remove_part(self, record: Record, plan: Plan, left: list[str], row: PartRow) -> None:
+    async def _remove_part(self, record: Record, plan: Plan, left: list[Error], row: PartRow) -> None:
         await self._remove(record, plan, row.part.key, row.part.number, left, row)
 
     async def _remove(
-        self, record: Record, plan: Plan, key: str, number: int, left: list[str], row: PartRow | None = None
+        self, record: Record, plan: Plan, key: str, number: int, left: list[Error], row: PartRow | None = None
     ) -> None:
         """Remove one object and its upload; what can't be is added to `left`."""
         if len(left) >= _LEFT:  # the plane itself is gone: asking it once more for each part helps nobody
@@ -157,7 +157,8 @@ class Finisher:
         except Missing:  # the bucket or root itself is gone, and everything in it
             return
         except Error as error:
-            left.append(f"{where(plan.plane, key)} could not be removed: {error.message}")
+            msg = f"{where(plan.plane, key)} could not be removed: {error.message}"
+            left.append(type(error)(msg, retry_after=error.retry_after, **error.facts))
 
 
 async def _made(plane: Plane, row: PartRow) -> bool:
