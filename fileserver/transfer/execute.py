@@ -291,7 +291,8 @@ class _Filling:
 
     def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
         ledger.add_steps(c, self.transfer, stored)
-        done = [Done(number, r.crc64nvme, r.other, r.compared) for number, r in ended]
+        # Outside of our folders a clean-up has to know the object again.
+        done = [Done(n, r.crc64nvme, r.other, r.compared, "" if self.plan.file else r.etag) for n, r in ended]
         ledger.parts_done(c, self.transfer, done)
         # With the receipts, so that after a crash the counters are those of what is stored.
         ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))

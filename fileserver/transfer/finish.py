@@ -22,7 +22,7 @@ from fileserver.transfer.manifest_file import write_manifest
 from fileserver.transfer.paging import Rows
 from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from fileserver.transfer.together import side_by_side, to_its_end
-from planes.errors import Error, Missing
+from planes.errors import Error, Missing, NotFound
 from planes.plane import Plane
 
 AT_ONCE: Final = 16
@@ -145,8 +145,8 @@ class Finisher:
         """Remove one object and its upload; what can't be is added to `left`."""
         if len(left) >= _LEFT:  # the plane itself is gone: asking it once more for each part helps nobody
             return
-        plane = self._planes.plane(plan.plane)
         try:
+            plane = self._planes.plane(plan.plane)
             if row is not None and row.token:
                 await plane.resume(row.token).abort()
             else:
@@ -162,10 +162,19 @@ class Finisher:
 
 
 async def _made(plane: Plane, row: PartRow) -> bool:
-    """Whether the object of a part is our own: its upload made it, be that recorded or did a crash come between."""
-    if not row.token:
-        return row.done
-    return await plane.resume(row.token).made() is not None
+    """Whether the object of a part is our own: its upload made it, be that recorded or did a crash come between.
+
+    What one request wrote has no upload, and `discard` has removed it, unless it does not name its attempt (a copy
+    within S3 can keep the metadata of its source). Then it is known by the version that it got.
+    """
+    if row.token:
+        return await plane.resume(row.token).made() is not None
+    if not row.done or not row.version:
+        return False
+    try:
+        return (await plane.stat(row.part.key)).version == row.version
+    except NotFound:
+        return False
 
 
 def _proved(
