@@ -62,6 +62,9 @@ class Plan:
     equal: int = 0
     """Objects of a sync that need not be touched."""
 
+    closing: dict[str, str] = field(default_factory=dict)
+    """Routes that are being given up, and why: until the manifest is packed anew, nothing stored counts."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for the store."""
         return asdict(self)
