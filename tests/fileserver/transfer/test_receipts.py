@@ -21,7 +21,9 @@ from fileserver.transfer.stages import Stages
 from planes.faulty import Fault, FaultyPlane, Hold
 from planes.memory import MemoryPlane, MemorySettings
 
-DATA = os.urandom(1 << 20)
+DATA = os.urandom(3 << 20)  # three steps
+
+LOCKED = sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked"))
 
 
 class Planes(Configured):
@@ -46,7 +48,7 @@ class Locked:
         if self.left and stored:
             self.left -= 1
             self._loop.call_soon_threadsafe(self.failed.set)
-            raise sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked"))
+            raise LOCKED
         self.work(c, transfer, stored)
 
 
@@ -70,6 +72,7 @@ async def test_receipts_that_the_database_did_not_take_are_recorded_a_moment_lat
     locked = Locked(monkeypatch, 1)
     fill = asyncio.create_task(stages.fill("t1", 1, live))
     await locked.failed.wait()
+    await hold.reached.wait()
     hold.gate.set()
     await fill
     await stages.commit("t1", live)
