@@ -280,8 +280,9 @@ class Client:
 
     def check_plane(self, name: str) -> plane_pb2.CheckPlaneResponse:
         """Try the contract on a plane, with small objects of its own."""
-        request = plane_pb2.CheckPlaneRequest(name=name)
-        return self._call(lambda c: PlaneServiceStub(c).CheckPlane, request, timeout=None)
+        return self._call(
+            lambda c: PlaneServiceStub(c).CheckPlane, plane_pb2.CheckPlaneRequest(name=name), timeout=None
+        )
 
     def update_limits(
         self, name: str, *, requests: int | None = None, bytes_per_second: int | None = None

@@ -32,7 +32,7 @@ import platformdirs
 from client.errors import Code, Exit, Reason, ServerError, invalid, unavailable
 from client.turns import Turns
 
-START_SECONDS: Final = 10.0
+START_SECONDS: Final = 60.0  # for a loaded machine: a server that ends is noticed at once
 DRAIN_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 30
 LONGEST_SOCKET: Final = 107

@@ -16,7 +16,7 @@ from azure.storage.blob import BlobServiceClient, UserDelegationKey, generate_bl
 from planes.azure_settings import AzureSettings
 from planes.errors import Refused
 from planes.plane import MIB
-from planes.settings import Secret
+from planes.settings import MOST_REQUESTS, Secret
 
 CONNECT_SECONDS: Final = 10
 READ_SECONDS: Final = 60
@@ -100,7 +100,7 @@ class Account:
         settings = self._settings
         session = requests.Session()
         session.hooks["response"].append(_refuse_what_is_not_azures)
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=settings.limits.requests, max_retries=0)
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=MOST_REQUESTS, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         options: Any = {

@@ -16,6 +16,7 @@ from planes.azure_http import Http
 from planes.azure_settings import AzureSettings
 from planes.errors import Changed, Error, NotFound, PathEscapes
 from planes.plane import Info
+from planes.settings import MOST_REQUESTS
 from planes.threads import Stop, Threads
 
 T = TypeVar("T")
@@ -43,8 +44,8 @@ class Connection:
         self.container = settings.container
         self.place = Place(name, settings.container, credential_in_words(settings))
         self.account = Account(name, settings)
-        self.http = Http(settings.limits.requests, settings.ca)
-        self._threads = Threads(f"azure-{name}", settings.limits.requests)
+        self.http = Http(MOST_REQUESTS, settings.ca)  # the limits may be widened while it runs
+        self._threads = Threads(f"azure-{name}", MOST_REQUESTS)
 
     def full(self, key: str) -> str:
         """The name in the container; raises PathEscapes for a key that is empty, absolute or climbs."""

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing_extensions import Buffer
 
 from planes.bounds import Bounds, Clock, Sleep
+from planes.errors import Throttled
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
@@ -183,5 +184,11 @@ class LimitedUpload(WrappedUpload):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._committed:
-            await self._bounds.quiet()
+            try:
+                await self._bounds.quiet()
+            except Throttled as left:
+                if error is None:
+                    raise
+                error.add_note(f"moreover, its upload stays open: {left.message}")  # the first error is what to report
+                return
         await self.inner.__aexit__(kind, error, trace)

@@ -84,9 +84,10 @@ class PosixPlane:
     def __init__(self, name: str, settings: PosixSettings) -> None:
         self._name = name
         cores = os.cpu_count() or 1
-        self._threads = Threads(f"plane-{name}", min(settings.limits.requests, 4 * cores))
+        # By what the host has, not by what the limits are now: those may be widened while it runs.
+        self._threads = Threads(f"plane-{name}", 4 * cores)
         # Copies in the kernel keep a core busy each: more of them side by side only fight for the caches.
-        self._copiers = Threads(f"copy-{name}", min(settings.limits.requests, max(2, cores)))
+        self._copiers = Threads(f"copy-{name}", max(2, cores))
         self._site = Site(
             Tree(name, str(settings.path), settings.symlinks),
             durable=settings.durability == "fsync",

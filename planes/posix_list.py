@@ -29,6 +29,7 @@ def walk(tree: Tree, prefix: str, after: str, *, hidden: bool = False) -> Iterat
     With `hidden` those of temporary files, else of all others.
 
     Symlinks are followed as far as the tree allows; those that lead out of it, nowhere or in a circle are left out.
+    Where they may lead anywhere, those to directories are left out too.
 
     Raises:
         Missing: the root is not there.
@@ -66,6 +67,8 @@ class _Walk:
                 if found is not None:
                     yield key, found
                 continue
+            if entry.is_link and self.tree.links == "anywhere":
+                continue  # what lies behind it is not part of what was asked for: a sync would copy and delete there
             identity = self._directory(key)
             if identity is not None and identity not in above:
                 yield from self.below(key, (*above, identity))

@@ -10,7 +10,7 @@ from typing import Self
 from typing_extensions import Buffer
 
 from planes.checksum import combine_all
-from planes.errors import Corrupt
+from planes.errors import Corrupt, Error
 from planes.pack import must_have
 from planes.plane import Info, Presign, StepReceipt, Take, Ticket
 from planes.posix_copy import Proof
@@ -90,8 +90,14 @@ class PosixUpload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._committed:
+        if self._committed:
+            return
+        try:
             await self.abort()
+        except Error as left:
+            if error is None:
+                raise
+            error.add_note(f"moreover: {left.message}")  # the first error is the one to report
 
 
 def receipt(number: int, proof: Proof) -> StepReceipt:

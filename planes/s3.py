@@ -245,7 +245,7 @@ class S3Plane:
         metadata: Mapping[str, str] | None = None,
         kind: str = "crc64nvme",
     ) -> S3Upload:
-        """Begin an object in steps; a lost answer leaves an upload that `discard` finds.
+        """Begin an object in steps; a lost answer leaves an upload that `discard` finds in a generation folder only.
 
         The store computes and keeps the `kind` of the whole object; with `checksums: none` it is ignored. A cancelled
         call waits for the answer of the store and aborts what it has begun.
@@ -278,7 +278,9 @@ class S3Plane:
     async def discard(self, key: str, upload_id: str) -> None:
         """Remove what an attempt left: its object, and in a generation folder (`~…/`) the open uploads of its key.
 
-        The store does not say whose an open upload is. Elsewhere it may be a stranger's, so it stays.
+        The store does not say whose an open upload is: a listing names key, account and hour, and a stranger with our
+        account may have begun one of the same key at the same time. So elsewhere it stays, for a rule of the bucket
+        (AbortIncompleteMultipartUpload); a recorded intent could not tell it from a stranger's either.
         """
         if _in_generation(key):
             with contextlib.suppress(Unsupported):  # a store that cannot list uploads: nothing of it can be found

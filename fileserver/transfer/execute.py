@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -23,7 +24,7 @@ from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
 from fileserver.transfer.spec import format_from_json
-from fileserver.transfer.together import first_of
+from fileserver.transfer.together import first_of, to_its_end
 from planes import checksum
 from planes.errors import Refused, Unsupported
 from planes.pack import Step
@@ -78,19 +79,22 @@ class Executor:
             )
         )
         work = _Filling(self, transfer, record.plan, live)
-        receipts = asyncio.create_task(work.record_regularly())
         try:
-            async with asyncio.TaskGroup() as group:
-                for row in rows:
-                    if not row.done:
-                        stored = {s.receipt.number for s in have.get(row.part.number, ())}
-                        self._begin(group, work, segment, row, stored)
-        except BaseExceptionGroup as group:
-            raise first_of(group) from None
-        finally:
-            receipts.cancel()
-            await asyncio.wait({receipts})
-            await asyncio.shield(work.record())
+            async with asyncio.TaskGroup() as both:
+                receipts = both.create_task(work.record_regularly())
+                async with asyncio.TaskGroup() as group:
+                    for row in rows:
+                        if not row.done:
+                            stored = {s.receipt.number for s in have.get(row.part.number, ())}
+                            self._begin(group, work, segment, row, stored)
+                receipts.cancel()
+        except BaseException as failure:
+            with suppress(sa.exc.SQLAlchemyError):  # the first failure counts; what is not recorded is sent again
+                await to_its_end(work.record())
+            if isinstance(failure, BaseExceptionGroup):
+                raise first_of(failure) from None
+            raise
+        await work.record()
         await self._store.write(lambda c: ledger.segment_done(c, transfer, number))
 
     @staticmethod
@@ -273,21 +277,27 @@ class _Filling:
         self._live.touch()
 
     async def record_regularly(self) -> None:
-        """Record receipts soon, many at a time."""
+        """Record receipts soon, many at a time; a database that is busy or full is tried again."""
         while True:
             await asyncio.sleep(_FLUSH)
-            await asyncio.shield(self.record())
+            with suppress(sa.exc.OperationalError):  # they are kept, and the end of the segment insists on them
+                await to_its_end(self.record())
 
     async def record(self) -> None:
-        """Record the receipts that are not recorded yet."""
+        """Record the receipts that are not recorded yet; those that could not be are kept for the next call."""
         stored, self._unrecorded = self._unrecorded, []
         ended, self._ended = self._ended, []
         if stored or ended:
-            await self._executor.receipts.write(lambda c: self._enter(c, stored, ended))
+            try:
+                await self._executor.receipts.write(lambda c: self._enter(c, stored, ended))
+            except BaseException:  # recorded twice is recorded once
+                self._unrecorded[:0], self._ended[:0] = stored, ended
+                raise
 
     def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
         ledger.add_steps(c, self.transfer, stored)
-        done = [Done(number, r.crc64nvme, r.other, r.compared) for number, r in ended]
+        # Outside of our folders a clean-up has to know the object again.
+        done = [Done(n, r.crc64nvme, r.other, r.compared, "" if self.plan.file else r.etag) for n, r in ended]
         ledger.parts_done(c, self.transfer, done)
         # With the receipts, so that after a crash the counters are those of what is stored.
         ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))

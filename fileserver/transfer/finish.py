@@ -23,7 +23,7 @@ from fileserver.transfer.paging import Rows
 from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from fileserver.transfer.sweep import drop_below
 from fileserver.transfer.together import side_by_side, to_its_end
-from planes.errors import Error, Missing
+from planes.errors import Error, Missing, NotFound
 from planes.plane import Plane
 
 AT_ONCE: Final = 16
@@ -124,10 +124,10 @@ class Finisher:
 
     # --- clean up -----------------------------------------------------------------------------------------------
 
-    async def clean(self, record: Record) -> list[str]:
-        """Remove everything that a transfer has written; returns a sentence for what could not be removed."""
+    async def clean(self, record: Record) -> list[Error]:
+        """Remove everything that a transfer has written; returns for what could not be removed why it could not."""
         plan = record.plan
-        left: list[str] = []
+        left: list[Error] = []
         if plan is None or not plan.opened:
             return left
         if plan.file:
@@ -136,20 +136,20 @@ class Finisher:
         async for page in self._rows.parts(record.id):
             await side_by_side(page, partial(self._remove_part, record, plan, left), AT_ONCE)
         if plan.file and not left:  # uploads whose begin was never answered: no token tells of them
-            left += await drop_below(self._planes.plane(plan.plane), record.id, folder(plan.file, record.id))
+            left += await drop_below(self._planes, plan.plane, record.id, folder(plan.file, record.id))
         return left
 
-    async def _remove_part(self, record: Record, plan: Plan, left: list[str], row: PartRow) -> None:
+    async def _remove_part(self, record: Record, plan: Plan, left: list[Error], row: PartRow) -> None:
         await self._remove(record, plan, row.part.key, row.part.number, left, row)
 
     async def _remove(
-        self, record: Record, plan: Plan, key: str, number: int, left: list[str], row: PartRow | None = None
+        self, record: Record, plan: Plan, key: str, number: int, left: list[Error], row: PartRow | None = None
     ) -> None:
         """Remove one object and its upload; what can't be is added to `left`."""
         if len(left) >= _LEFT:  # the plane itself is gone: asking it once more for each part helps nobody
             return
-        plane = self._planes.plane(plan.plane)
         try:
+            plane = self._planes.plane(plan.plane)
             if row is not None and row.token:
                 await plane.resume(row.token).abort()
             else:
@@ -160,14 +160,24 @@ class Finisher:
         except Missing:  # the bucket or root itself is gone, and everything in it
             return
         except Error as error:
-            left.append(f"{where(plan.plane, key)} could not be removed: {error.message}")
+            msg = f"{where(plan.plane, key)} could not be removed: {error.message}"
+            left.append(type(error)(msg, retry_after=error.retry_after, **error.facts))
 
 
 async def _made(plane: Plane, row: PartRow) -> bool:
-    """Whether the object of a part is our own: its upload made it, be that recorded or did a crash come between."""
-    if not row.token:
-        return row.done
-    return await plane.resume(row.token).made() is not None
+    """Whether the object of a part is our own: its upload made it, be that recorded or did a crash come between.
+
+    What one request wrote has no upload, and `discard` has removed it, unless it does not name its attempt (a copy
+    within S3 can keep the metadata of its source). Then it is known by the version that it got.
+    """
+    if row.token:
+        return await plane.resume(row.token).made() is not None
+    if not row.done or not row.version:
+        return False
+    try:
+        return (await plane.stat(row.part.key)).version == row.version
+    except NotFound:
+        return False
 
 
 def _proved(

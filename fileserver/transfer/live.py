@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from fileserver.errors import Cancelled
 from fileserver.transfer.record import Progress
+from planes.errors import Error
 
 T = TypeVar("T")
 
@@ -121,7 +122,7 @@ class Live:
         """Run `work`, or cancel it, wait for its end and raise, as soon as a stop is asked.
 
         A stop that is taken back before anything was cancelled is none; one that is taken back later still is, because
-        the work is gone.
+        the work is gone. An error of a plane that comes out of cancelled work is no more than an echo of the stop.
 
         Raises:
             Cancelled, Paused: as `check` does.
@@ -129,10 +130,11 @@ class Live:
         task = asyncio.ensure_future(work)
         try:
             await self._ended_or_asked(task)
-            if not task.done():
+            stops = not task.done()
+            if stops:
                 task.cancel()
                 await asyncio.wait({task})
-            if not task.cancelled():
+            if not task.cancelled() and not (stops and isinstance(task.exception(), Error)):
                 return task.result()
             self.check()
             raise Paused

@@ -65,6 +65,12 @@ class Plan:
     equal: int = 0
     """Objects of a sync that need not be touched."""
 
+    closing: dict[str, str] = field(default_factory=dict)
+    """Source planes from which a route is being given up, and why: until the manifest is packed anew, nothing stored
+    counts."""
+    closing_route: str = ""
+    """Which route that is; "" is all of them."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for the store."""
         return asdict(self)

@@ -8,7 +8,7 @@ anew, so at the end every part has gone the way that the last plan gives.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -72,6 +72,13 @@ def close(plan: Plan, plane: str, route: str, why: str) -> Plan:
         whole = {plane: plan.native.get(plane, why), **plan.whole}
         return replace(plan, native={**plan.native, plane: why}, whole=whole)
     return replace(plan, native={**plan.native, plane: why}, whole={**plan.whole, plane: why})
+
+
+def without(plan: Plan, closed: Mapping[str, str], route: str) -> Plan:
+    """The plan without a route from several planes, each for its reason."""
+    for plane, why in closed.items():
+        plan = close(plan, plane, route, why)
+    return plan
 
 
 def told(plane: str, route: str, why: str) -> str:

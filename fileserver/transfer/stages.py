@@ -60,6 +60,8 @@ class Stages:
         if record.plan is None:
             await self._state(transfer, "PLANNING", live)
             await self._draw(record, live)
+        elif record.plan.closing:  # a pause came between
+            await self.reroute(transfer, live, record.plan.closing, record.plan.closing_route)
         return await self._store.read(lambda c: _count(c, transfer))
 
     async def _draw(self, record: Record, live: Live) -> None:
@@ -116,29 +118,27 @@ class Stages:
         await self._executor.fill(transfer, segment, live)
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
-        """Pack the same manifest anew without a route that a provider refused; what was written is discarded.
+        """Pack the same manifest anew without a route that a provider refused; what was written is removed first.
 
-        `closed` says from which planes and why; a `route` of "" closes all of them.
+        `closed` says from which planes and why; a `route` of "" closes all of them. That this has begun is on record,
+        so that whoever comes after a pause or a crash ends it (`plan` does) before anything that is recorded as stored
+        is believed.
+
+        Raises:
+            Error: something could not be removed; its upload stays on record, and so does that this has begun.
         """
         record = await self.record(transfer)
         plan = record.plan
         assert plan is not None
-        rest = plan
-        for plane, why in closed.items():
-            rest = routes.close(rest, plane, route, why)
-        if rest == plan:
+        if not plan.closing and routes.without(plan, closed, route) == plan:
             return
-        await self._finisher.clean(record)
-        plan = rest
-        notes = [*record.warnings, *(routes.told(plane, route, why) for plane, why in closed.items())]
-        await self._store.write(lambda c: ledger.clear_segments(c, transfer))
-        cutting = _Cutting(plan)
-        async for rows in self._rows.parts(transfer):
-            page = await asyncio.to_thread(cutting.page, iter([row.part for row in rows]))
-            await self._store.write(lambda c, page=page: ledger.add_segments(c, transfer, page.segments))  # type: ignore[misc]
-        await self._store.write(lambda c: ledger.add_segments(c, transfer, cutting.segments.rest()))
-        values = {"plan": plan.to_json(), "warnings": notes}
-        await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
+        route = plan.closing_route if plan.closing else route
+        plan = replace(plan, closing={**plan.closing, **closed}, closing_route=route)
+        await self._store.write(lambda c: ledger.update(c, transfer, now(), plan=plan.to_json()))
+        left = await self._finisher.clean(record)
+        if left:
+            raise left[0]
+        await self._store.write(lambda c: _pack_anew(c, record, plan))
         live.done = live.native = live.parts_done = 0
         live.go_on("again")
 
@@ -201,7 +201,7 @@ class Stages:
             if kind != "cancel":
                 return
         left = await self._finisher.clean(record)
-        notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
+        notes = [f"not everything could be removed yet, which will be tried again: {left[0].message}"] if left else []
         await self._end(record, kind, notes, clean=not left, progress=progress)
 
     async def give_up(self, transfer: str, kind: str, note: str) -> None:
@@ -224,6 +224,19 @@ class Stages:
     async def _state(self, transfer: str, state: str, live: Live) -> None:
         await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
         live.announce()
+
+
+def _pack_anew(c: sa.Connection, record: Record, plan: Plan) -> None:
+    """Forget segments, receipts and tokens, and cut the manifest again; in one transaction, or not at all."""
+    why = [routes.told(plane, plan.closing_route, why) for plane, why in plan.closing.items()]
+    plan = replace(routes.without(plan, plan.closing, plan.closing_route), closing={}, closing_route="")
+    ledger.clear_segments(c, record.id)
+    cutting, first = _Cutting(plan), 1
+    while rows := ledger.parts(c, record.id, first):
+        ledger.add_segments(c, record.id, cutting.page(iter([row.part for row in rows])).segments)
+        first = rows[-1].part.number + 1
+    ledger.add_segments(c, record.id, cutting.segments.rest())
+    ledger.update(c, record.id, now(), plan=plan.to_json(), warnings=[*record.warnings, *why])
 
 
 def boot() -> str:

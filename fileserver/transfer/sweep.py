@@ -60,19 +60,20 @@ def owner(one: Unfinished) -> tuple[str, Unfinished] | None:
     return transfer, replace(one, attempt=upload_id(transfer, int(number[1]) if number else 0))
 
 
-async def drop_below(plane: Plane, transfer: str, home: str) -> list[str]:
-    """End the open uploads of a transfer that is ending, in its folder; returns sentences for what is still there."""
-    left: list[str] = []
+async def drop_below(planes: Configured, name: str, transfer: str, home: str) -> list[Error]:
+    """End the open uploads of a transfer that is ending, in its folder; returns why some are still there."""
     try:
+        plane = planes.plane(name)
         async for one in plane.unfinished(f"{home}/"):
             mine = owner(one)
             if mine is not None and mine[0] == transfer:
                 await plane.drop(mine[1])
     except Missing:  # the bucket or root itself is gone, and everything in it
-        return left
+        pass
     except Error as error:
-        left.append(f"open uploads below {where(plane.name, home)} could not be ended: {error.message}")
-    return left
+        msg = f"open uploads below {where(name, home)} could not be ended: {error.message}"
+        return [type(error)(msg, retry_after=error.retry_after, **error.facts)]
+    return []
 
 
 class Sweep:

@@ -155,6 +155,17 @@ def test_an_empty_or_mistyped_source_empties_nothing(machine, bucket):
     assert stored(bucket, "in/up/") == {"x": b"x"}
 
 
+def test_nothing_behind_a_link_to_a_directory_is_touched(machine):
+    for folder, names in {"source": ["a"], "target": [], "precious": ["k"], "elsewhere": ["secret"]}.items():
+        write(machine.folder / folder, dict.fromkeys(names, b"1"))
+    (machine.folder / "target").mkdir(exist_ok=True)
+    (machine.folder / "target/ext").symlink_to("../precious")
+    (machine.folder / "source/more").symlink_to("../elsewhere")
+    sync(machine, "./source", "./target", "--delete")
+    assert content(machine.folder / "precious") == {"k": b"1"}
+    assert sorted(p.name for p in (machine.folder / "target").iterdir()) == ["a", "ext"]
+
+
 def test_folders_within_each_other_are_refused(machine, bucket):
     for start, end in (("cloud:", "cloud:a"), ("cloud:a/b", "cloud:a"), ("./a", "./a/")):
         machine("sync", start, end, code=2)

@@ -122,9 +122,8 @@ async def test_what_cannot_be_ended_is_said(store):
     await opened(plane, "a/x/~done/x._1_of_1 done-1")
     (one,) = await Sweep(store, Planes(plane), nothing).plane("data", validate_only=False)
     assert one.left == "reset"
-    assert await drop_below(plane, "done", "a/x/~done") == [
-        "open uploads below data:a/x/~done could not be ended: reset"
-    ]
+    (error,) = await drop_below(Planes(plane), "data", "done", "a/x/~done")
+    assert error.message == "open uploads below data:a/x/~done could not be ended: reset"
 
 
 async def test_temporary_files_are_found_below_a_prefix_and_objects_stay(tmp_path):
