@@ -137,7 +137,8 @@ class AzurePlane:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
             Corrupt: the service received other bytes.
         """
-        target, view = Target(key, upload_id, replace, content_type, metadata or {}), memoryview(data).cast("B")
+        target = Target(key, upload_id, replace, content_type, azure_source.legal(metadata))
+        view = memoryview(data).cast("B")
         crc = checksum.compute(view)
         try:
             return await self._send(target, view, crc, target.condition)
@@ -222,7 +223,9 @@ class AzurePlane:
     ) -> AzureUpload:
         """Begin an object in steps; asks the service nothing. CRC64NVME is kept of it, whatever `kind` says."""
         del kind
-        return AzureUpload(self._connection, Target(key, upload_id, replace, content_type, metadata or {}))
+        return AzureUpload(
+            self._connection, Target(key, upload_id, replace, content_type, azure_source.legal(metadata))
+        )
 
     def resume(self, token: str) -> AzureUpload:
         """The upload of a token."""

@@ -97,10 +97,13 @@ async def look_through(connection: Connection, source: str, ticket: Ticket, aske
 
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
     """The source's metadata under names that Azure takes, without what is ours."""
-    found = {}
-    for header, text in headers.items():
-        for begin in _METADATA:
-            name = header.lower().removeprefix(begin).replace("-", "_")
-            if header.lower().startswith(begin) and name.isidentifier() and name not in OURS:
-                found[name] = text
-    return found
+    named = ((header.lower(), text) for header, text in headers.items())
+    found = {name.removeprefix(begin): text for name, text in named for begin in _METADATA if name.startswith(begin)}
+    return legal(found)
+
+
+def legal(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Metadata under names that Azure takes (`-` becomes `_`), without what is ours and what has no such name."""
+    names = {name: name.replace("-", "_") for name in metadata or {}}
+    taken = {name: new for name, new in names.items() if new.isascii() and new.isidentifier()}
+    return {new: (metadata or {})[name] for name, new in taken.items() if new.lower() not in OURS}
