@@ -7,13 +7,12 @@ does only what is missing.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -29,6 +28,7 @@ from fileserver.transfer.spec import Spec, Sync, spec_from_json
 from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
+from fileserver.transfer.sync_record import Recorded
 from fileserver.transfer.sync_rows import Ended, Item, Tally
 from fileserver.transfer.together import side_by_side, to_its_end
 from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
@@ -41,7 +41,6 @@ MOST_FAILED: Final = 1000
 SHOWN: Final = 100
 """Failures that an outcome names."""
 
-_FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
 _OUTAGES: Final = (Throttled, Unavailable, Missing, Full)  # they say nothing about one object
 
 
@@ -137,7 +136,7 @@ class SyncStages:
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
         mover.closed = self._closed.get(transfer, "")
-        work = _Recorded(self._store, transfer, live)
+        work = Recorded(self._store, transfer, live)
         first = run.first_part
         async with work:
             while items := await self._store.read(
@@ -151,7 +150,7 @@ class SyncStages:
         await self._stop_if_hopeless(transfer)
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
 
-    async def _one(self, mover: Mover, work: _Recorded, item: Item) -> None:
+    async def _one(self, mover: Mover, work: Recorded, item: Item) -> None:
         work.check()
         try:
             result, compared = await mover.move(item, work.token)
@@ -177,7 +176,7 @@ class SyncStages:
             return
         sync, after = _sync(spec_from_json((await self.record(transfer)).spec)), 0
         at = await self._planner.shared(sync)
-        async with _Recorded(self._store, transfer, live) as work:
+        async with Recorded(self._store, transfer, live) as work:
             while items := await self._store.read(
                 lambda c, n=after: sync_rows.deletions(c, transfer, n)  # type: ignore[misc]
             ):
@@ -187,7 +186,7 @@ class SyncStages:
                 await side_by_side(free, partial(self._delete, sync, work), WIDTH)
                 after = items[-1].number
 
-    async def _delete(self, sync: Sync, work: _Recorded, item: Item) -> None:
+    async def _delete(self, sync: Sync, work: Recorded, item: Item) -> None:
         """Delete one object, after both ends have said once more that it is still that one, and not in the source."""
         source, target = self._planes.plane(sync.source.plane), self._planes.plane(sync.target.plane)
         try:
@@ -309,60 +308,6 @@ class SyncStages:
     async def _state(self, transfer: str, state: str, live: Live) -> None:
         await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
         live.announce()
-
-
-class _Recorded:
-    """Work on items side by side; how they ended is recorded soon, many at a time, with the counters."""
-
-    def __init__(self, store: Store, transfer: str, live: Live) -> None:
-        self.live = live
-        self.ended: list[Ended] = []
-        self._stop = asyncio.Event()
-        self._store = store
-        self._transfer = transfer
-
-    async def __aenter__(self) -> Self:
-        self._regularly = asyncio.create_task(self._record_regularly())
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stop.set()
-        await to_its_end(self._record_last())
-        if kind is None:  # else that is the one to report
-            self.check()
-
-    def check(self) -> None:
-        """Raise what has stopped the recording: work that nobody records would be done for nothing."""
-        if self._regularly.done() and (failure := self._regularly.exception()):
-            raise failure
-
-    async def token(self, item: Item, token: str) -> None:
-        """Record the upload of an item."""
-        await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
-
-    async def _record_regularly(self) -> None:
-        while not self._stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _FLUSH)
-            await self._record()
-
-    async def _record_last(self) -> None:
-        await asyncio.wait({self._regularly})
-        await self._record()  # also what a failure has left
-
-    async def _record(self) -> None:
-        ended, self.ended = self.ended, []
-        if not ended:
-            return
-        try:
-            await self._store.write(lambda c: self._enter(c, ended))
-        except BaseException:
-            self.ended[:0] = ended
-            raise
-
-    def _enter(self, c: sa.Connection, ended: list[Ended]) -> None:
-        sync_rows.enter_ended(c, self._transfer, ended)
-        ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))
 
 
 async def _is_still(plane: Plane, key: str, version: str) -> bool:

@@ -11,7 +11,7 @@ from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec, TargetBusy
-from fileserver.transfer import ledger, sync, sync_rows
+from fileserver.transfer import ledger, sync_record, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
 from fileserver.transfer.planning import check_names
@@ -280,7 +280,7 @@ async def test_a_second_try_aborts_the_first_before_it_begins(world, monkeypatch
 
 @pytest.mark.parametrize("flush", [0.0, 60.0])
 async def test_a_receipt_outlives_a_write_that_failed(world, monkeypatch, flush):
-    monkeypatch.setattr(sync, "_FLUSH", flush)
+    monkeypatch.setattr(sync_record, "_FLUSH", flush)
     for number in range(20):
         await world.put("source", f"in/{number}")
     await world.begin()
