@@ -138,7 +138,8 @@ class AzurePlane:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
             Corrupt: the service received other bytes.
         """
-        target, view = Target(key, upload_id, replace, content_type, metadata or {}), memoryview(data).cast("B")
+        target = Target(key, upload_id, replace, content_type, metadata or {})
+        view = memoryview(data).cast("B")
         crc = checksum.compute(view)
         try:
             return await self._send(target, view, crc, target.condition)
