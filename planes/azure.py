@@ -237,9 +237,9 @@ class AzurePlane:
         if found is not None and found.metadata.get(ATTEMPT) == upload_id:
             await self._connection.delete(key, only=found.version)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Delete an object; no error if it is not there."""
-        await self._connection.delete(key)
+        await self._connection.delete(key, only=version)
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """The object's address, for Azure and whoever else can fetch from it."""

@@ -196,9 +196,9 @@ class FaultyPlane(WrappedPlane):
         """By the script."""
         await self.script.play("discard", lambda: self.inner.discard(key, upload_id))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """By the script."""
-        await self.script.play("delete", lambda: self.inner.delete(key))
+        await self.script.play("delete", lambda: self.inner.delete(key, version=version))
 
 
 class FaultyUpload(WrappedUpload):

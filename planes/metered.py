@@ -150,9 +150,9 @@ class MeteredPlane(WrappedPlane):
         """Counted."""
         return await self._meter.count("presign", self.inner.presign(ticket))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Counted."""
-        await self._meter.count("delete", self.inner.delete(key))
+        await self._meter.count("delete", self.inner.delete(key, version=version))
 
 
 class MeteredUpload(WrappedUpload):

@@ -198,9 +198,9 @@ class PosixPlane:
         """Remove the temporary file of an attempt, if there is one; a whole file that is visible stays."""
         await self._threads.run(lambda _: self._site.discard(key, upload_id))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Remove a file, and directories that are empty without it unless this is a landing zone."""
-        await self._threads.run(lambda _: self._site.delete(key))
+        await self._threads.run(lambda _: self._site.delete(key, version))
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """Where the file is, for other planes of this host."""

@@ -233,9 +233,9 @@ class RetryingPlane(WrappedPlane):
         """Asked again."""
         await self._again.keep_trying(lambda: self.inner.discard(key, upload_id))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Asked again."""
-        await self._again.keep_trying(lambda: self.inner.delete(key))
+        await self._again.keep_trying(lambda: self.inner.delete(key, version=version))
 
 
 @dataclass(slots=True)

@@ -299,9 +299,21 @@ class S3Plane:
 
         return await self._connection.ask(call, Asked("list the open uploads of", key))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Delete an object; no error if it is not there."""
-        if not await self._small.delete(key):
+        if version:
+            await self._delete_only(key, version)
+        elif not await self._small.delete(key):
+            await self._connection.delete(key)
+
+    async def _delete_only(self, key: str, version: str) -> None:
+        """Delete an object if it is still that one; a listing does not name version ids."""
+        found = await self._connection.look(key)
+        if found is None or etag_of(found.version) != etag_of(version):
+            return
+        try:
+            await self._connection.delete(key, only=found)
+        except Unsupported:  # the store knows no condition of a deletion: it has been looked at right before
             await self._connection.delete(key)
 
     def copy_ticket(self, info: Info) -> Ticket | None:

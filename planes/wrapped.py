@@ -100,9 +100,9 @@ class WrappedPlane:
         """Forwarded."""
         await self.inner.discard(key, upload_id)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Forwarded."""
-        await self.inner.delete(key)
+        await self.inner.delete(key, version=version)
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """Forwarded."""

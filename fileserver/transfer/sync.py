@@ -195,7 +195,7 @@ class SyncStages:
             except NotFound:
                 is_same = await _is_still(target, folder(sync.target) + item.key, item.version)
                 if is_same:
-                    await target.delete(folder(sync.target) + item.key)
+                    await target.delete(folder(sync.target) + item.key, version=item.version)
                 work.ended.append(Ended(item.number, "deleted" if is_same else "kept"))
             else:
                 work.ended.append(Ended(item.number, "kept"))

@@ -114,7 +114,7 @@ class Mover:
         else:  # no file has a name for who wrote it
             is_ours = found.size == item.size and found.modified.timestamp() >= wrote.began - _TICK
         if is_ours:
-            await self._target.delete(key)
+            await self._target.delete(key, version=found.version)
 
     async def _abort(self, item: Item) -> None:
         """Abort the upload that an item has begun before, if there is one; until that works it is known."""
