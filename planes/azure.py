@@ -142,7 +142,8 @@ class AzurePlane:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
             Corrupt: the service received other bytes.
         """
-        target, view = Target(key, upload_id, replace, content_type, metadata or {}), memoryview(data).cast("B")
+        target = Target(key, upload_id, replace, content_type, metadata or {})
+        view = memoryview(data).cast("B")
         crc = checksum.compute(view)
         try:
             return await self._send(target, view, crc, target.condition)
@@ -251,9 +252,9 @@ class AzurePlane:
         """Forget the blocks of an attempt, if they are its own and no blob is there."""
         return await AzureUpload(self._connection, Target(one.key, one.attempt, replace=False)).drop()
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Delete an object; no error if it is not there."""
-        await self._connection.delete(key)
+        await self._connection.delete(key, only=version)
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """The object's address, for Azure and whoever else can fetch from it."""

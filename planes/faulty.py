@@ -200,9 +200,9 @@ class FaultyPlane(WrappedPlane):
         """By the script."""
         return await self.script.play("drop", lambda: self.inner.drop(one))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """By the script."""
-        await self.script.play("delete", lambda: self.inner.delete(key))
+        await self.script.play("delete", lambda: self.inner.delete(key, version=version))
 
 
 class FaultyUpload(WrappedUpload):

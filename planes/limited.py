@@ -132,10 +132,10 @@ class LimitedPlane(WrappedPlane):
         async with self._bounds.of():
             return await self.inner.drop(one)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """One request."""
         async with self._bounds.of():
-            await self.inner.delete(key)
+            await self.inner.delete(key, version=version)
 
 
 class LimitedUpload(WrappedUpload):

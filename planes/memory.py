@@ -209,9 +209,11 @@ class MemoryPlane:
         """Forget an upload."""
         return self._store.drafts.pop((one.key, one.attempt), None) is not None
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Forget an object."""
-        self._store.objects.pop(_legal(key), None)
+        there = self._store.objects.get(_legal(key))
+        if there is not None and version in {"", there.info.version}:
+            del self._store.objects[key]
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """A ticket for this store alone."""

@@ -154,9 +154,9 @@ class MeteredPlane(WrappedPlane):
         """Counted."""
         return await self._meter.count("drop", self.inner.drop(one))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Counted."""
-        await self._meter.count("delete", self.inner.delete(key))
+        await self._meter.count("delete", self.inner.delete(key, version=version))
 
 
 class MeteredUpload(WrappedUpload):

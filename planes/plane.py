@@ -359,8 +359,12 @@ class Plane(Protocol):
         """
         ...
 
-    async def delete(self, key: str) -> None:
-        """Delete an object; no error if it is not there."""
+    async def delete(self, key: str, *, version: str = "") -> None:
+        """Delete an object; no error if it is not there.
+
+        With `version`, as `stat` or `list` names it, only if it still is that one: stores compare by themselves where
+        they can, files are looked at right before. Another one stays, without an error.
+        """
         ...
 
     def copy_ticket(self, info: Info) -> Ticket | None:

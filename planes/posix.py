@@ -210,9 +210,9 @@ class PosixPlane:
         await self._threads.run(lambda _: self._site.discard(one.key, one.attempt))
         return True
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Remove a file, and directories that are empty without it unless this is a landing zone."""
-        await self._threads.run(lambda _: self._site.delete(key))
+        await self._threads.run(lambda _: self._site.delete(key, version))
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """Where the file is, for other planes of this host."""

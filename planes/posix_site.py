@@ -142,12 +142,14 @@ class Site:
             attempt = name.removeprefix(HIDDEN)
             yield Unfinished(f"{folder}{slash}{attempt}", attempt)
 
-    def delete(self, key: str) -> None:
-        """Remove a file; a directory of that name is no object and stays."""
+    def delete(self, key: str, version: str = "") -> None:
+        """Remove a file, if it has that version; a directory of that name is no object and stays."""
         folder, name = self.tree.target(key)
         try:
             with self.tree.directory(folder) as fd, self.tree.translating("delete", key):
                 if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    return
+                if version and pin(self.tree.stat_file(key)) != version:  # what a symlink leads to is what was listed
                     return
                 os.unlink(name, dir_fd=fd)
         except NotFound:

@@ -237,9 +237,9 @@ class RetryingPlane(WrappedPlane):
         """Asked again."""
         return await self._again.keep_trying(lambda: self.inner.drop(one))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Asked again."""
-        await self._again.keep_trying(lambda: self.inner.delete(key))
+        await self._again.keep_trying(lambda: self.inner.delete(key, version=version))
 
 
 @dataclass(slots=True)

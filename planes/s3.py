@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
-from planes.errors import Changed, Error, NotFound, OutOfRange, Unavailable, Unsupported
+from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
 from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_small import SOON, SmallObjects
 from planes.s3_upload import S3Upload
-from planes.threads import Stop
+from planes.threads import Stop, to_its_end
 
 if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
     from mypy_boto3_s3.client import S3Client
@@ -268,7 +268,7 @@ class S3Plane:
             return await self._connection.ask(begin, Asked("begin the upload of", key))
         except asyncio.CancelledError:  # comes when the thread has ended; nobody else will ever know of the upload
             for upload in begun:
-                await _to_its_end(upload.abort())
+                await to_its_end(upload.abort())
             raise
 
     def resume(self, token: str) -> S3Upload:
@@ -322,9 +322,21 @@ class S3Plane:
         await S3Upload(self._connection, one.key, one.handle, one.attempt, replace=False).abort()
         return True
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Delete an object; no error if it is not there."""
-        if not await self._small.delete(key):
+        if version:
+            await self._delete_only(key, version)
+        elif not await self._small.delete(key):
+            await self._connection.delete(key)
+
+    async def _delete_only(self, key: str, version: str) -> None:
+        """Delete an object if it is still that one; a listing does not name version ids."""
+        found = await self._connection.look(key)
+        if found is None or etag_of(found.version) != etag_of(version):
+            return
+        try:
+            await self._connection.delete(key, only=found)
+        except Unsupported:  # the store knows no condition of a deletion: it has been looked at right before
             await self._connection.delete(key)
 
     def copy_ticket(self, info: Info) -> Ticket | None:
@@ -354,13 +366,3 @@ class S3Plane:
 
 def _in_generation(key: str) -> bool:
     return any(name.startswith("~") for name in key.split("/")[:-1])
-
-
-async def _to_its_end(work: Coroutine[None, None, None]) -> None:
-    """Do a clean-up whole, however often the task is cancelled meanwhile; that it failed is not what to report then."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    with contextlib.suppress(Error):
-        task.result()

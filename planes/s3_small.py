@@ -21,6 +21,7 @@ from planes import checksum
 from planes.plane import MIB, Extent, StepReceipt
 from planes.s3_connection import ATTEMPT, Connection, etag_of
 from planes.s3_whole import Target
+from planes.threads import to_its_end
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -119,10 +120,11 @@ class SmallObjects:
         return bool(await _answer(fetch()))
 
     async def copy(self, key: str, source: str, version: str, size: int) -> StepReceipt | None:
-        """Let the store copy an object of this bucket over whatever is at `key`; `source` is its full key.
+        """Let the store copy an object of this bucket to `key`, if nothing is there; `source` is its full key.
 
-        Its pin cannot be sent along. So only where ETags tell contents apart (32 hex digits, no version id): the
-        source is looked at before, and the copy after. The copy has the source's metadata, also its attempt.
+        Its pin cannot be sent along. So only where ETags tell contents apart (32 hex digits, no version id) and
+        nothing can be lost: the source is looked at before, and the copy after, which is deleted if it is of another
+        version or the caller was cancelled. The copy has the source's metadata, also its attempt.
         """
         digest = len(version) == 32 and not set(version) - set("0123456789abcdef")
         store = self._ready(key, size) if digest and self._digests and _plain(source) else None
@@ -130,18 +132,33 @@ class SmallObjects:
             return None
         import obstore  # noqa: PLC0415 - loaded by `_ready`
 
-        async def move() -> bool:
-            found = await obstore.head_async(store, source)
-            if etag_of(found["e_tag"] or "") != version:
-                return False
-            await obstore.copy_async(store, source, self._connection.full(key))
-            made = await obstore.head_async(store, self._connection.full(key))
-            self._digests = etag_of(made["e_tag"] or "") == version
-            return self._digests and made["size"] == size
+        full, mine = self._connection.full(key), list[str]()
 
-        if not await _answer(move()):
-            return None
-        return StepReceipt(1, size, None, version, compared=True)
+        async def move() -> bool:
+            if not await _is_free(store, full) or await _etag(store, source) != version:
+                return False
+            mine.append(version)
+            await obstore.copy_async(store, source, full)
+            made = await obstore.head_async(store, full)
+            mine.append(etag_of(made["e_tag"] or ""))
+            if mine[-1] == version and made["size"] == size:
+                return True
+            self._digests = await _etag(store, source) != version
+            return False
+
+        is_there = False
+        try:
+            is_there = bool(await _answer(move()))
+        finally:
+            if mine and not is_there:
+                await to_its_end(self._undo(key, mine))
+        return StepReceipt(1, size, None, version, compared=True) if is_there else None
+
+    async def _undo(self, key: str, mine: list[str]) -> None:
+        """Delete the copy that has just been made where nothing was, unless it was replaced since."""
+        made = await self._connection.look(key)
+        if made is not None and etag_of(made.version) in mine:
+            await self._connection.delete(key, only=made)
 
     async def delete(self, key: str) -> bool:
         """Delete an object, if it is there; False where the SDK has to be asked."""
@@ -191,6 +208,23 @@ async def _answer(request: Coroutine[Any, Any, T]) -> T | None:
     if isinstance(failure, BaseError | ValueError | OSError):
         return None
     raise failure
+
+
+async def _etag(store: S3Store, full: str) -> str:
+    import obstore  # noqa: PLC0415 - loaded by `_ready`
+
+    return etag_of((await obstore.head_async(store, full))["e_tag"] or "")
+
+
+async def _is_free(store: S3Store, full: str) -> bool:
+    """Whether nothing is there."""
+    from obstore.exceptions import NotFoundError  # noqa: PLC0415 - loaded by `_ready`
+
+    try:
+        await _etag(store, full)
+    except (NotFoundError, FileNotFoundError):
+        return True
+    return False
 
 
 def _attributes(target: Target) -> dict[str, str] | None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
+
+from planes.errors import Error
 
 T = TypeVar("T")
 
@@ -70,3 +73,13 @@ async def _wait_whatever_comes(future: asyncio.Future[T]) -> None:
             continue
     if not future.cancelled():
         future.exception()  # looked at, so that asyncio does not report it as lost
+
+
+async def to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Do a clean-up whole, however often the task is cancelled meanwhile; that it failed is not what to report then."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    with suppress(Error):
+        task.result()

@@ -121,9 +121,9 @@ class WrappedPlane:
         """Forwarded."""
         return await self.inner.drop(one)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, version: str = "") -> None:
         """Forwarded."""
-        await self.inner.delete(key)
+        await self.inner.delete(key, version=version)
 
     def copy_ticket(self, info: Info) -> Ticket | None:
         """Forwarded."""

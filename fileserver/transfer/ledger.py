@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import InvalidSpec, TargetBusy, TransferNotFound
+from fileserver.transfer.addresses import overlap
 from fileserver.transfer.manifest import Part, Source, pieces_from_json, pieces_to_json
 from fileserver.transfer.record import Done, PartRow, Plan, Progress, Record, Segment, StoredStep
 from planes import checksum
@@ -53,10 +54,13 @@ def create(c: sa.Connection, record: Record, request_id: str, target: str) -> Re
 
 
 def refuse_busy(c: sa.Connection, target: str) -> None:
-    """Raise TargetBusy if a transfer holds the target ("file:…" or "object:…")."""
-    holder = c.execute(sa.select(t.reservations.c.transfer).where(t.reservations.c.target == target)).scalar()
-    if holder is not None:
-        what = target.split(":", 1)[1]
+    """Raise TargetBusy if a transfer holds the target ("file:…"), or what overlaps it ("object:…")."""
+    kind, _, what = target.partition(":")
+    r = t.reservations.c
+    mine = r.target.startswith("object:") if kind == "object" else r.target == target
+    for held, holder in c.execute(sa.select(r.target, r.transfer).where(mine)):
+        if held != target and not overlap(held, target):
+            continue
         msg = f"{what} is being written by transfer {holder}; `cropduster transfers watch {holder}` shows how far it is"
         raise TargetBusy(msg, target=what, transfer=holder)
 

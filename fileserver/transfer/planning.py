@@ -20,6 +20,7 @@ from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv, shown
 from fileserver.transfer import plan, routes, survey
+from fileserver.transfer.addresses import address
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
@@ -297,11 +298,11 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
     """
     catalogue, verb = Catalogue(store), spec.verb
     if isinstance(verb, Sync):
-        return target_of(verb, planes)
+        return await target_of(verb, planes)
     if isinstance(verb, Despray):
         await catalogue.get(verb.file)
         planes.plane(verb.target.plane)
-        return f"object:{where(verb.target.plane, survey.key_of(verb.target))}"
+        return f"object:{await address(planes, verb.target.plane, survey.key_of(verb.target))}"
     if isinstance(verb, Spray):
         for location in verb.sources:
             planes.plane(location.plane)

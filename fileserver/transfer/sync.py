@@ -7,13 +7,12 @@ does only what is missing.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -21,7 +20,7 @@ from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled, to_record
-from fileserver.transfer import ledger, sync_rows
+from fileserver.transfer import ledger, sync_guard, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
@@ -29,9 +28,11 @@ from fileserver.transfer.spec import Spec, Sync, spec_from_json
 from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
+from fileserver.transfer.sync_record import Recorded
 from fileserver.transfer.sync_rows import Ended, Item, Tally
 from fileserver.transfer.together import side_by_side, to_its_end
 from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
+from planes.plane import Plane
 
 WIDTH: Final = 64
 """Objects of a segment in flight; the planes' own limits may allow fewer."""
@@ -40,7 +41,6 @@ MOST_FAILED: Final = 1000
 SHOWN: Final = 100
 """Failures that an outcome names."""
 
-_FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
 _OUTAGES: Final = (Throttled, Unavailable, Missing, Full)  # they say nothing about one object
 
 
@@ -63,7 +63,7 @@ class SyncStages:
     async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
         """What a sync would do, a page of objects at a time, the first of which may be empty; writes no object."""
         sync, name = _sync(spec), f"preview-{uuid.uuid4().hex[:12]}"
-        target_of(sync, self._planes)
+        await target_of(sync, self._planes)
         self._previews.add(name)
         try:
             compared = await self._planner.compare(sync, name)
@@ -136,7 +136,7 @@ class SyncStages:
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
         mover.closed = self._closed.get(transfer, "")
-        work = _Recorded(self._store, transfer, live)
+        work = Recorded(self._store, transfer, live)
         first = run.first_part
         async with work:
             while items := await self._store.read(
@@ -150,16 +150,17 @@ class SyncStages:
         await self._stop_if_hopeless(transfer)
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
 
-    async def _one(self, mover: Mover, work: _Recorded, item: Item) -> None:
+    async def _one(self, mover: Mover, work: Recorded, item: Item) -> None:
+        work.check()
         try:
             result, compared = await mover.move(item, work.token)
         except Error as error:
             if isinstance(error, _OUTAGES):
                 raise
             work.live.parts_done += 1
-            work.ended.append(Ended(item.number, "failed", error=to_record(error)))
+            work.ended.append(Ended(item.number, "failed", error=to_record(error), token=mover.left(item)))
         else:
-            work.ended.append(Ended(item.number, result, compared))
+            work.ended.append(Ended(item.number, result, compared, token=mover.left(item)))
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
         """Never asked for: an object whose route is refused takes the other at once."""
@@ -174,22 +175,28 @@ class SyncStages:
             await self._note(transfer, f"nothing was deleted, because {tally.failed} objects could not be copied")
             return
         sync, after = _sync(spec_from_json((await self.record(transfer)).spec)), 0
-        async with _Recorded(self._store, transfer, live) as work:
+        at = await self._planner.shared(sync)
+        async with Recorded(self._store, transfer, live) as work:
             while items := await self._store.read(
                 lambda c, n=after: sync_rows.deletions(c, transfer, n)  # type: ignore[misc]
             ):
-                await side_by_side(items, partial(self._delete, sync, work), WIDTH)
+                needed = await self._store.read(lambda c, i=items: sync_guard.named(c, i, at))  # type: ignore[misc]
+                work.ended += [Ended(number, "kept") for number in sorted(needed)]
+                free = [item for item in items if item.number not in needed]
+                await side_by_side(free, partial(self._delete, sync, work), WIDTH)
                 after = items[-1].number
 
-    async def _delete(self, sync: Sync, work: _Recorded, item: Item) -> None:
-        """Delete one object, after the source has said once more that it does not have it."""
+    async def _delete(self, sync: Sync, work: Recorded, item: Item) -> None:
+        """Delete one object, after both ends have said once more that it is still that one, and not in the source."""
         source, target = self._planes.plane(sync.source.plane), self._planes.plane(sync.target.plane)
         try:
             try:
                 await source.stat(folder(sync.source) + item.key)
             except NotFound:
-                await target.delete(folder(sync.target) + item.key)
-                work.ended.append(Ended(item.number, "deleted"))
+                is_same = await _is_still(target, folder(sync.target) + item.key, item.version)
+                if is_same:
+                    await target.delete(folder(sync.target) + item.key, version=item.version)
+                work.ended.append(Ended(item.number, "deleted" if is_same else "kept"))
             else:
                 work.ended.append(Ended(item.number, "kept"))
         except Error as error:
@@ -208,6 +215,8 @@ class SyncStages:
         plan, moment = record.plan, now()
         tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
         failed = await self._store.read(lambda c: sync_rows.failures(c, transfer, SHOWN))
+        left = await self._abort(record)
+        notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
         outcome = _outcome(plan, tally, failed, live) | {"seconds": max(moment - record.created, 0.001)}
         state = "PARTLY_SUCCEEDED" if tally.failed else "SUCCEEDED"
         done = record.progress.forward(live.progress)
@@ -218,8 +227,10 @@ class SyncStages:
             wish = ledger.get(c, transfer).wish
             if wish:
                 raise Cancelled(f"the transfer {transfer} was cancelled") if wish == "cancel" else Paused
-            sync_rows.clear(c, transfer)
-            ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress)
+            if not left:
+                sync_rows.clear(c, transfer)
+            warnings = [*record.warnings, *notes]
+            ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress, warnings=warnings)
 
         await self._store.write(work, durable=True)
         self._closed.pop(transfer, None)
@@ -299,41 +310,15 @@ class SyncStages:
         live.announce()
 
 
-class _Recorded:
-    """Work on items side by side; how they ended is recorded soon, many at a time, with the counters."""
-
-    def __init__(self, store: Store, transfer: str, live: Live) -> None:
-        self.live = live
-        self.ended: list[Ended] = []
-        self._store = store
-        self._transfer = transfer
-
-    async def __aenter__(self) -> Self:
-        self._regularly = asyncio.create_task(self._record_regularly())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._regularly.cancel()
-        await asyncio.wait({self._regularly})
-        await to_its_end(self._record())
-
-    async def token(self, item: Item, token: str) -> None:
-        """Record the upload of an item."""
-        await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
-
-    async def _record_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH)
-            await to_its_end(self._record())
-
-    async def _record(self) -> None:
-        ended, self.ended = self.ended, []
-        if ended:
-            await self._store.write(lambda c: self._enter(c, ended))
-
-    def _enter(self, c: sa.Connection, ended: list[Ended]) -> None:
-        sync_rows.enter_ended(c, self._transfer, ended)
-        ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))
+async def _is_still(plane: Plane, key: str, version: str) -> bool:
+    """Whether an object is there, in the version that was listed."""
+    try:
+        found = (await plane.stat(key)).version
+    except NotFound:
+        return False
+    if plane.capabilities.shared:  # the listing of a store does not name version ids
+        return found.partition(" ")[0] == version.partition(" ")[0]
+    return found == version
 
 
 def _sync(spec: Spec) -> Sync:

@@ -7,9 +7,10 @@ they are many.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from time import time
 from typing import Final
 
 from fileserver.configured import Configured, where
@@ -23,7 +24,7 @@ from fileserver.transfer.sync_plan import folder
 from fileserver.transfer.sync_rows import Item
 from fileserver.transfer.together import side_by_side
 from planes import checksum
-from planes.errors import Changed, Corrupt, Refused, Unsupported
+from planes.errors import Changed, Corrupt, Error, NotFound, Refused, Unsupported
 from planes.pack import Step
 from planes.plane import KIB, MIB, Info, Plane, StepReceipt, Take, Ticket, Upload
 from planes.plane import Extent as PlaneExtent
@@ -33,6 +34,7 @@ WIDTH: Final = 8
 
 _SAMPLE: Final = 4 * KIB
 _READ: Final = 8 * MIB
+_TICK: Final = 2.0  # seconds by which the clock of a file system may be behind
 
 Tokens = Callable[[Item, str], Awaitable[None]]
 """Records the upload of an item."""
@@ -54,6 +56,8 @@ class Mover:
         self._verify = verify_read
         self.closed = ""
         """Why the target copies nothing by itself any more; empty while it may."""
+        self._open = dict[int, str]()
+        """By item, the upload that it has begun and that is neither committed nor aborted."""
 
     async def move(self, item: Item, tokens: Tokens) -> tuple[str, bool]:
         """Copy one object, unless its contents turn out to be the same: ("copied" or "equal", compared).
@@ -61,26 +65,66 @@ class Mover:
         A source that has changed since it was listed is looked at once more.
 
         Raises:
-            Error: what the planes raise; nothing half-made is left.
+            Error: what the planes raise; nothing half-made is left but what `left` names.
         """
         if item.token:
-            await self._target.resume(item.token).abort()
+            self._open[item.number] = item.token
+            await self._abort(item)
         if item.why in {"newer", "checksum"} and await self._same(item):
             self._count(item, through=False)
             return "equal", True
         try:
-            compared = await self._copy(item, tokens)
+            compared = await self._proved(item, tokens)
         except Changed:
             info = await self._source.stat(self._from + item.key)
             item = replace(item, size=info.size, version=info.version)
-            compared = await self._copy(item, tokens)
-        if self._verify or not compared:
-            compared = await self._look(item)
+            compared = await self._proved(item, tokens)
         return "copied", compared
+
+    def left(self, item: Item) -> str | None:
+        """The token of an upload that an item has begun and that could not be aborted; asked once."""
+        return self._open.pop(item.number, None)
+
+    async def _proved(self, item: Item, tokens: Tokens) -> bool:
+        """Copy an object and look at what came of it; what turns out to be other bytes does not stay."""
+        wrote = _Wrote()
+        try:
+            compared = await self._copy(item, tokens, wrote)
+            return await self._look(item) if self._verify or not compared else compared
+        except Corrupt as error:
+            if wrote.done:
+                try:
+                    await self._unmake(item, wrote)
+                except Error as stays:
+                    error.add_note(f"moreover: what was written is still there: {stays.message}")
+            raise
+
+    async def _unmake(self, item: Item, wrote: _Wrote) -> None:
+        """Delete what was just written, unless somebody else has written there since."""
+        key = self._to + item.key
+        try:
+            found = await self._target.stat(key)
+        except NotFound:
+            return
+        if wrote.upload is not None:
+            made = await wrote.upload.made()
+            is_ours = made is not None and made.version == found.version
+        elif wrote.etag:
+            is_ours = found.version.split(" ")[0] == wrote.etag
+        else:  # no file has a name for who wrote it
+            is_ours = found.size == item.size and found.modified.timestamp() >= wrote.began - _TICK
+        if is_ours:
+            await self._target.delete(key, version=found.version)
+
+    async def _abort(self, item: Item) -> None:
+        """Abort the upload that an item has begun before, if there is one; until that works it is known."""
+        if token := self._open.get(item.number):
+            await self._target.resume(token).abort()
+            del self._open[item.number]
 
     # --- routes -------------------------------------------------------------------------------------------------
 
-    async def _copy(self, item: Item, tokens: Tokens) -> bool:
+    async def _copy(self, item: Item, tokens: Tokens, wrote: _Wrote) -> bool:
         key, size = self._from + item.key, item.size
         extent = Extent(self._names[0], key, item.version, 0, size, size)
         part = Part(item.number, self._to + item.key, (extent,) if size else ())
@@ -90,14 +134,14 @@ class Mover:
         way = at_once(part, steps, limits, lambda _: ticket is not None)
         if ticket is not None and (way == "copy" or any(step.native for step in steps)):
             try:
-                receipt = await self._native(item, part, way, steps, ticket, tokens)
+                receipt = await self._native(item, part, way, steps, ticket, tokens, wrote)
             except (Refused, Unsupported) as error:
                 if type(error) not in {Refused, Unsupported}:  # a full disk refuses the bytes, not the route
                     raise
                 self.closed = error.message
-                return await self._copy(item, tokens)
+                return await self._copy(item, tokens, wrote)
             return receipt.compared or await self._is_source(key, item, receipt)
-        return await self._through_us(item, part, way, steps, tokens)
+        return await self._through_us(item, part, way, steps, tokens, wrote)
 
     def _ticket(self, key: str, item: Item) -> Ticket | None:
         """A ticket for the version that was listed: one that changed since is refused by the copy itself."""
@@ -105,30 +149,37 @@ class Mover:
         return ticket if ticket is not None and self._target.accepts(ticket) else None
 
     async def _native(
-        self, item: Item, part: Part, way: str, steps: list[Step], ticket: Ticket, tokens: Tokens
+        self, item: Item, part: Part, way: str, steps: list[Step], ticket: Ticket, tokens: Tokens, wrote: _Wrote
     ) -> StepReceipt:
         if way == "copy":
             url = partial(self._source.presign, ticket)
             receipt = await self._target.copy(part.key, ticket, upload_id=self._attempt(item), replace=True, url=url)
+            wrote.by(receipt)
             self._count(item, through=False)
             self._live.native += item.size
             return receipt
-        described = self._source.capabilities.metadata and self._target.capabilities.metadata
-        info = await self._source.stat(self._from + item.key) if described else None
-        return await self._in_steps(item, part, steps, tokens, info, ticket)
+        return await self._in_steps(item, part, steps, tokens, await self._described(item), ticket, wrote)
 
-    async def _through_us(self, item: Item, part: Part, way: str, steps: list[Step], tokens: Tokens) -> bool:
+    async def _described(self, item: Item) -> Info | None:
+        """The facts of the source, which must be of the version that was listed; None unless both ends are stores."""
+        if not (self._source.capabilities.shared and self._target.capabilities.shared):
+            return None
+        info = await self._source.stat(self._from + item.key)
+        if info.version.split(" ")[0] != item.version.split(" ")[0]:
+            msg = f"{where(self._names[0], info.key)} has changed since it was listed"
+            raise Changed(msg, plane=self._names[0], key=info.key)
+        return info
+
+    async def _through_us(
+        self, item: Item, part: Part, way: str, steps: list[Step], tokens: Tokens, wrote: _Wrote
+    ) -> bool:
         """Read and put; where both ends keep what describes an object, it comes along."""
-        info = None
-        if self._source.capabilities.shared and self._target.capabilities.shared:
-            info = await self._source.stat(self._from + item.key)
-            if info.version.split(" ")[0] != item.version.split(" ")[0]:
-                msg = f"{where(self._names[0], info.key)} has changed since it was listed"
-                raise Changed(msg, plane=self._names[0], key=info.key)
+        info = await self._described(item)
         if way == "put":
             receipt = await self._put(item, part.key, info)
+            wrote.by(receipt)
         else:
-            receipt = await self._in_steps(item, part, steps, tokens, info, None)
+            receipt = await self._in_steps(item, part, steps, tokens, info, None, wrote)
         self._live.checked += receipt.bytes_checked
         if info is not None and self._hold_against(info, receipt, part.key):
             return True
@@ -161,9 +212,11 @@ class Mover:
         tokens: Tokens,
         info: Info | None,
         ticket: Ticket | None,
+        wrote: _Wrote,
     ) -> StepReceipt:
         """A large object by an upload, which is recorded before a byte moves; a crash costs this object's bytes."""
         said = inherited(info, self._target) if info else Described()
+        await self._abort(item)
         upload = await self._target.upload(
             part.key,
             upload_id=self._attempt(item),
@@ -179,16 +232,22 @@ class Mover:
             self._live.done += step.size
             self._live.touch()
 
-        async with upload:
+        self._open[item.number] = upload.token
+        try:
             await tokens(item, upload.token)
+            await side_by_side(steps, one, WIDTH)
+            stored = [receipts[step.number] for step in steps]
+            whole = _composed(stored)
+            await upload.commit(stored, item.size, whole)
+        except BaseException as error:
+            self._live.done = moved
             try:
-                await side_by_side(steps, one, WIDTH)
-                stored = [receipts[step.number] for step in steps]
-                whole = _composed(stored)
-                await upload.commit(stored, item.size, whole)
-            except BaseException:
-                self._live.done = moved
-                raise
+                await self._abort(item)
+            except Error as stays:  # its token stays known, and the first error is the one to report
+                error.add_note(f"moreover: {stays.message}")
+            raise
+        del self._open[item.number]
+        wrote.done, wrote.upload = True, upload
         self._live.parts_done += 1
         checked = sum(r.bytes_checked for r in stored)
         return StepReceipt(1, item.size, whole, compared=all(r.compared for r in stored), bytes_checked=checked)
@@ -289,6 +348,20 @@ class Mover:
     def _differs(self, key: str, written: str, source: str) -> Corrupt:
         msg = f"{where(self._names[1], key)}: {written} as written, {source} as the source says; run the sync again"
         return Corrupt(msg, key=key, written=written, source=source)
+
+
+@dataclass(slots=True)
+class _Wrote:
+    """What one attempt at an object has made visible."""
+
+    began: float = field(default_factory=time)
+    done: bool = False
+    etag: str = ""
+    upload: Upload | None = None
+
+    def by(self, receipt: StepReceipt) -> None:
+        """One request has written it."""
+        self.done, self.etag = True, receipt.etag
 
 
 def _composed(receipts: list[StepReceipt]) -> int | None:

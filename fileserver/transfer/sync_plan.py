@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from fileserver.catalogue.files import PAGE
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
-from fileserver.transfer import sync_rows
+from fileserver.transfer import sync_guard, sync_rows
+from fileserver.transfer.addresses import address, in_generation, overlap
 from fileserver.transfer.filters import wanted
 from fileserver.transfer.spec import Location, Sync
 from fileserver.transfer.survey import key_of
@@ -23,6 +24,7 @@ from planes.plane import MIB, Extent
 MOST_DELETED: Final = 1000
 """Deletions that nobody had to allow."""
 
+_LEFT: Final = "they belong to logical files and were left out"
 _LONGEST: Final = 64 * 1024  # bytes of a name
 
 
@@ -51,12 +53,14 @@ class SyncPlanner:
         test = wanted(sync.include, sync.exclude)
         found = {"source": 0, "target": 0}
         markers = {"source": 0, "target": 0}
+        parts = {"source": 0, "target": 0}
 
         async def listed(side: str, location: Location) -> None:
             async for page, count in self._pages(location, test):
                 found[side] += count
                 markers[side] += sum(1 for each in page if each.key.endswith("/"))
-                objects = [each for each in page if not each.key.endswith("/")]
+                parts[side] += sum(1 for each in page if in_generation(each.key))
+                objects = [each for each in page if not (each.key.endswith("/") or in_generation(each.key))]
                 await self._store.write(lambda c, o=objects: sync_rows.enter(c, transfer, side, o))  # type: ignore[misc]
 
         both = [listed("source", sync.source), listed("target", sync.target)]
@@ -72,6 +76,12 @@ class SyncPlanner:
         notes = []
         if markers["source"]:
             notes.append(f"{markers['source']} keys that end in / (folders, not files) were left out")
+        if parts["source"] or parts["target"]:
+            count = f"{parts['source']} objects of the source and {parts['target']} of the target"
+            notes.append(f"{count} lie in generation folders (~…/): {_LEFT}")
+        if sync.delete and (spared := await self._spare(sync, transfer)):
+            totals = replace(totals, delete=totals.delete - spared)
+            notes.append(f"{spared} objects of the target stay, because logical files or transfers need them")
         if (refused := too_many(sync, totals)) is not None:
             notes.append(refused.message)
         return Compared(totals, tuple(notes))
@@ -87,6 +97,21 @@ class SyncPlanner:
                 yield page, count
                 page, count = [], 0
         yield page, count
+
+    async def _spare(self, sync: Sync, transfer: str) -> int:
+        """Take back deletions of what somebody needs; returns how many."""
+        at, after, count = await self.shared(sync), 0, 0
+        while items := await self._store.read(lambda c, n=after: sync_rows.deletions(c, transfer, n)):  # type: ignore[misc]
+            needed = await self._store.read(lambda c, i=items: sync_guard.named(c, i, at))  # type: ignore[misc]
+            await self._store.write(lambda c, n=needed: sync_rows.drop(c, transfer, n))  # type: ignore[misc]
+            after, count = items[-1].number, count + len(needed)
+        return count
+
+    async def shared(self, sync: Sync) -> dict[str, tuple[str, str]]:
+        """Planes by which somebody may need objects of the target; see `sync_guard.places`."""
+        names = await self._store.read(sync_guard.known_planes)
+        target = await address(self._planes, sync.target.plane, folder(sync.target))
+        return await sync_guard.places(self._planes, names, target)
 
     async def _names(self, location: Location, transfer: str) -> None:
         plane, key = self._planes.plane(location.plane), key_of(location)
@@ -136,20 +161,24 @@ def too_many(sync: Sync, totals: Totals) -> Refused | None:
     return Refused(msg, plane=sync.target.plane, objects=str(totals.delete), allowed=str(most))
 
 
-def target_of(sync: Sync, planes: Configured) -> str:
+async def target_of(sync: Sync, planes: Configured) -> str:
     """The folder that a sync reserves, after what can be told at once.
 
     Raises:
         PlaneNotFound: there is no such plane.
-        InvalidSpec: one of the folders lies in the other.
+        InvalidSpec: one of the folders lies in the other, by whichever names; or the target is a generation folder.
     """
     for location in filter(None, (sync.source, sync.target, sync.names)):
         planes.plane(location.plane)
     one, other = folder(sync.source), folder(sync.target)
-    if sync.source.plane == sync.target.plane and (one.startswith(other) or other.startswith(one)):
+    if sync.delete and in_generation(other):
+        msg = f"{where(sync.target.plane, other)} is of a logical file (~…/): nothing can be deleted there by --delete"
+        raise InvalidSpec(msg, {"spec.sync.target": msg})
+    here, there = [await address(planes, end.plane, folder(end)) for end in (sync.source, sync.target)]
+    if overlap(here, there):
         msg = f"one of {where(sync.source.plane, one)} and {where(sync.target.plane, other)} lies in the other"
         raise InvalidSpec(msg, {"spec.sync.target": msg})
-    return f"object:{where(sync.target.plane, other)}"
+    return f"object:{there}"
 
 
 def _not_names(location: Location) -> InvalidSpec:

@@ -54,12 +54,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an item ended: "copied", "equal", "deleted", "kept" (it is in the source after all) or "failed"."""
+    """How an item ended: "copied", "equal", "deleted", "kept" (it is in the source after all) or "failed".
+
+    `token` is an upload of it that could not be aborted.
+    """
 
     number: int
     result: str
     compared: bool = False
     error: dict[str, Any] | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +209,32 @@ def deletions(c: sa.Connection, transfer: str, after: int) -> list[Item]:
     return [] if first is None else page(c, transfer, first)
 
 
+def drop(c: sa.Connection, transfer: str, numbers: Iterable[int]) -> None:
+    """Take items back that are not to be done."""
+    i = t.sync_items
+    rows = [{"item": number} for number in numbers]
+    if rows:
+        c.execute(i.delete().where(i.c.transfer == transfer, i.c.number == sa.bindparam("item")), rows)
+
+
 def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None:
     """Record how items ended; what is recorded is not done again."""
     if not ended:
         return
     i = t.sync_items.c
     query = t.sync_items.update().where(i.transfer == transfer, i.number == sa.bindparam("item"))
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in ("result", "compared", "error")}
-    c.execute(
-        query.values(token=None, **values),
-        [{"item": e.number, "new_result": e.result, "new_compared": e.compared, "new_error": e.error} for e in ended],
-    )
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in ("result", "compared", "error", "token")}
+    rows = [
+        {
+            "item": e.number,
+            "new_result": e.result,
+            "new_compared": e.compared,
+            "new_error": e.error,
+            "new_token": e.token,
+        }
+        for e in ended
+    ]
+    c.execute(query.values(**values), rows)
 
 
 def set_token(c: sa.Connection, transfer: str, number: int, token: str | None) -> None:

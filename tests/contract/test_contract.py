@@ -247,6 +247,18 @@ async def test_delete_is_idempotent(plane):
     assert await absent(plane, KEY)
 
 
+async def test_a_pinned_delete_spares_what_was_written_since(plane):
+    await put(plane, KEY, b"x")
+    [listed] = [info async for info in plane.list(KEY)]
+    await plane.delete(KEY)
+    await put(plane, KEY, b"other")
+    await plane.delete(KEY, version=listed.version)
+    assert await content(plane, KEY) == b"other"
+    await plane.delete(KEY, version=(await plane.stat(KEY)).version)
+    assert await absent(plane, KEY)
+    await plane.delete(KEY, version=listed.version)
+
+
 @pytest.mark.parametrize("key", ["a b/c+d%2F?&#.csv", "Grüße/日本.csv", "x" * 255, "d/" * 20 + "deep", "~g/n._1_of_2"])
 async def test_keys_of_all_kinds(plane, key):
     await put(plane, key, key.encode())

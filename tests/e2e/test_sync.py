@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import config_of
 
-ODD = ["a b+c%20&d.txt", "ü/ß.csv", "deep/er/and/er.bin", "#hash", "~tilde/x", "quo'te\".csv", "q?*[x].csv", "-dash"]
+ODD = ["a b+c%20&d.txt", "ü/ß.csv", "deep/er/and/er.bin", "#hash", "tilde~/~x", "quo'te\".csv", "q?*[x].csv", "-dash"]
 
 
 @pytest.fixture
@@ -76,6 +76,45 @@ def test_inside_a_store_nothing_travels_and_all_is_compared(machine, bucket, sou
     assert sync(machine, "cloud:plain", "cloud:c", "--verify", "read")["outcome"]["evidence"] == "compared"
     head = bucket.store.client().head_object(Bucket=bucket.name, Key="in/c/x")
     assert (head["ContentType"], head["Metadata"]["by"]) == ("text/x", "me")
+
+
+def test_a_large_object_copied_inside_a_store_keeps_what_describes_it(machine, bucket, seaweed):
+    machine.configure(config_of(machine, seaweed, bucket.name, ", copy_size: 5242880"))
+    bucket.put("in/a/x", os.urandom(11 * 2**20), ContentType="text/x", Metadata={"by": "me"})
+    shown = sync(machine, "cloud:a", "cloud:b")
+    assert shown["progress"]["bytes_native"] == 11 * 2**20
+    head = bucket.store.client().head_object(Bucket=bucket.name, Key="in/b/x")
+    assert (head["ContentType"], head["Metadata"]["by"]) == ("text/x", "me")
+    assert bucket.get("in/b/x") == bucket.get("in/a/x")
+
+
+def test_parts_of_a_logical_file_are_no_business_of_a_sync(machine, bucket, source):
+    (machine.folder / "x.dat").write_bytes(os.urandom(1000))
+    machine("spray", "x.dat", "a::x", "--plane", "cloud", "--parts", "2", "--format", "fixed:10")
+    bucket.put("in/a/mine", b"mine")
+    machine("files", "register", "a::mine", "cloud:a/mine")
+    bucket.put("in/a/extra", b"extra")
+    shown = sync(machine, "data:in", "cloud:a", "--delete")
+    assert shown["outcome"]["objects"]["deleted"] == 1
+    assert any("generation folders" in warning for warning in shown["warnings"])
+    assert not stored(bucket, "in/a/extra")
+    machine("files", "verify", "a::x")
+    machine("files", "verify", "a::mine")
+
+
+def test_one_place_under_two_names_is_refused(machine, bucket, source, seaweed):
+    (machine.folder / "link").symlink_to("plane/in")
+    text = config_of(machine, seaweed, bucket.name)
+    twin = text.splitlines()[2].replace("cloud:", "twin:").replace("prefix: in/", "prefix: in/deep/")
+    machine.configure(f"{text}{twin}\n")
+    for start, end in (
+        ("data:in", "./plane"),
+        ("./link", "data:in/deep"),
+        ("cloud:deep", "twin:x"),
+        ("twin:", "cloud:"),
+    ):
+        told = machine("sync", start, end, "--delete", "--json", code=2)
+        assert "lies in the other" in told.error["message"]
 
 
 def test_large_objects_go_in_steps(machine, bucket):

@@ -932,3 +932,18 @@ def test_the_sdk_is_not_loaded_for_other_planes():
 
     code = "import sys, planes.opening, planes.azure_settings, planes.pack; assert 'azure' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+
+
+async def test_metadata_gets_names_that_azure_takes_and_ours_is_not_carried(plane):
+    given = {"made-by": "me", "plain": "x", "cropduster-attempt": "theirs", "cropduster_crc64nvme": "no", "1st": "x"}
+    await plane.put("named", b"x", upload_id="t-1", metadata=given)
+    async with await plane.upload("named/large", upload_id="t-2", metadata=given) as upload:
+        receipt = await upload.put(1, 0, b"x")
+        await upload.commit([receipt], 1, receipt.crc64nvme)
+    for key, attempt in (("named", "t-1"), ("named/large", "t-2")):
+        found = (await plane.stat(key)).metadata
+        assert {name: text for name, text in found.items() if not name.startswith("cropduster")} == {
+            "made_by": "me",
+            "plain": "x",
+        }
+        assert found["cropduster_attempt"] == attempt

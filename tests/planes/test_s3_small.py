@@ -183,41 +183,96 @@ async def test_a_cancelled_put_has_ended_when_it_says_so(make, between):
     assert (await plane.stat("held")).size == 4
 
 
-async def test_a_copy_over_an_object_is_the_stores_and_pinned(small):
+async def copied(plane):
+    """A ticket of an object that has been put."""
+    await plane.put("source", b"source", upload_id="t-1", content_type="text/x", metadata={"by": "me"})
+    return plane.copy_ticket(await anext(plane.list("source")))
+
+
+async def test_a_copy_to_a_free_key_is_the_stores(small):
+    ticket = await copied(small)
     counted = Counted(small)
-    await small.put("source", b"source", upload_id="t-1", content_type="text/x", metadata={"by": "me"})
-    listed = [info async for info in small.list("source")]
-    ticket = small.copy_ticket(listed[0])
-    counted.names.clear()
     receipt = await small.copy("target", ticket, upload_id="t-2", replace=True)
     assert counted.names == []
-    assert (receipt.size, receipt.etag, receipt.compared) == (6, listed[0].version, True)
+    assert (receipt.size, receipt.etag, receipt.compared) == (6, ticket.version, True)
     made = await small.stat("target")
     assert (made.content_type, made.metadata["by"]) == ("text/x", "me")
-    await small.put("source", b"changed", upload_id="t-3", replace=True)
+
+
+async def test_a_copy_over_an_object_is_pinned_by_the_sdk(small):
+    ticket = await copied(small)
     await small.put("target", b"before", upload_id="t-4", replace=True)
+    before = await small.stat("target")
+    await small.put("source", b"changed", upload_id="t-3", replace=True)
     with pytest.raises(Changed):
         await small.copy("target", ticket, upload_id="t-5", replace=True)
-    assert (await small.stat("target")).version != listed[0].version
-    assert await read(small, await small.stat("target")) == b"before"
+    assert (await small.stat("target")).version == before.version
+    counted = Counted(small)
+    await small.copy("target", small.copy_ticket(await small.stat("source")), upload_id="t-6", replace=True)
+    assert "CopyObject" in counted.names
+    assert await read(small, await small.stat("target")) == b"changed"
+
+
+async def test_a_source_that_is_overwritten_during_a_copy_leaves_nothing(make, between, behind):
+    plane = make(between.endpoint)
+    await plane.put("first", b"x", upload_id="t-0")
+    ticket = await copied(plane)
+
+    def overwrite(exchange):
+        behind.put_object(Bucket="lake", Key=f"{plane._settings.prefix}source", Body=b"other!")
+        exchange.send(exchange.forward())
+
+    between.once(overwrite, method="PUT", path="target")
+    with pytest.raises(Changed):
+        await plane.copy("target", ticket, upload_id="t-2", replace=True)
+    with pytest.raises(NotFound):
+        await plane.stat("target")
+
+
+async def test_a_cancelled_copy_leaves_nothing(make, between):
+    plane = make(between.endpoint)
+    await plane.put("first", b"x", upload_id="t-0")
+    ticket = await copied(plane)
+    reached, held = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(exchange):
+        loop.call_soon_threadsafe(reached.set)
+        asyncio.run_coroutine_threadsafe(held.wait(), loop).result()
+        exchange.send(exchange.forward())
+
+    between.once(hold, method="PUT", path="target")
+    task = asyncio.create_task(plane.copy("target", ticket, upload_id="t-2", replace=True))
+    await reached.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    held.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(NotFound):
+        await plane.stat("target")
 
 
 async def test_where_etags_tell_nothing_the_sdk_copies(small, monkeypatch):
     import obstore
 
-    await small.put("source", b"source", upload_id="t-1")
-    ticket = small.copy_ticket(await small.stat("source"))
-    counted, heads = Counted(small), []
+    ticket = await copied(small)
+    counted, copies, look, copy = Counted(small), [], obstore.head_async, obstore.copy_async
 
     async def head(store, path):
-        heads.append(path)
-        return {"e_tag": f'"{ticket.version if path.endswith("source") else "0" * 32}"', "size": 6}
+        found = await look(store, path)
+        return found if path.endswith("source") else {**found, "e_tag": f'"{"0" * 32}"'}
+
+    async def counting(store, *paths):
+        copies.append(paths)
+        await copy(store, *paths)
 
     monkeypatch.setattr(obstore, "head_async", head)
-    for _ in range(2):
-        assert (await small.copy("target", ticket, upload_id="t-2", replace=True)).crc64nvme is not None
+    monkeypatch.setattr(obstore, "copy_async", counting)
+    for name in ("a", "b"):
+        assert (await small.copy(name, ticket, upload_id="t-2", replace=True)).crc64nvme is not None
     assert counted.names.count("CopyObject") == 2
-    assert len(heads) == 2, "the second copy did not try"
+    assert len(copies) == 1, "the second copy did not try"
 
 
 async def test_deletes_are_idempotent(small):

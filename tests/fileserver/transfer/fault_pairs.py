@@ -296,12 +296,25 @@ CELLS = tuple(
 
 
 def chosen() -> list[Cell]:
-    """Every pair with every fault, each by one verb and one mode, which change from row to row."""
+    """Every fault of every provider twice, and every pair by every verb; not each with each.
+
+    Verb and mode change from row to row.
+    """
     found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in CELLS:
         if not cell.fault.slow and cell.can_meet:
             found.setdefault((cell.source, cell.target, cell.side, cell.name), []).append(cell)
-    return [cells[3 * number % len(cells)] for number, cells in enumerate(found.values())]
+    rows: Counter[tuple[str, ...]] = Counter()
+    pairs: set[tuple[str, ...]] = set()
+    kept: list[Cell] = []
+    for number, cells in enumerate(found.values()):
+        cell = cells[3 * number % len(cells)]
+        pair = (cell.source, cell.target, cell.verb)
+        if rows[cell.row] < 2 or pair not in pairs:
+            rows[cell.row] += 1
+            pairs.add(pair)
+            kept.append(cell)
+    return kept
 
 
 # --- places

@@ -20,7 +20,7 @@ from planes.memory import MemoryPlane, MemorySettings
 from planes.plane import Extent
 
 DATA = os.urandom(1 << 19)
-ROUNDS = 25
+ROUNDS = 10
 CALLERS = 5
 CALLS = 12
 TURNS = (3, 50, 400)

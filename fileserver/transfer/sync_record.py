@@ -1,0 +1,73 @@
+"""How the items of a sync end, recorded while others are under way: many at a time, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Self
+
+import sqlalchemy as sa
+
+from fileserver.catalogue.files import now
+from fileserver.catalogue.store import Store
+from fileserver.transfer import ledger, sync_rows
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import plain
+from fileserver.transfer.sync_rows import Ended, Item
+from fileserver.transfer.together import to_its_end
+
+_FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
+
+
+class Recorded:
+    """Work on items side by side; how they ended is recorded soon, many at a time, with the counters."""
+
+    def __init__(self, store: Store, transfer: str, live: Live) -> None:
+        self.live = live
+        self.ended: list[Ended] = []
+        self._stop = asyncio.Event()
+        self._store = store
+        self._transfer = transfer
+
+    async def __aenter__(self) -> Self:
+        self._regularly = asyncio.create_task(self._record_regularly())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
+        await to_its_end(self._record_last())
+        if kind is None:  # else that is the one to report
+            self.check()
+
+    def check(self) -> None:
+        """Raise what has stopped the recording: work that nobody records would be done for nothing."""
+        if self._regularly.done() and (failure := self._regularly.exception()):
+            raise failure
+
+    async def token(self, item: Item, token: str) -> None:
+        """Record the upload of an item."""
+        await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
+
+    async def _record_regularly(self) -> None:
+        while not self._stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _FLUSH)
+            await self._record()
+
+    async def _record_last(self) -> None:
+        await asyncio.wait({self._regularly})
+        await self._record()  # also what a failure has left
+
+    async def _record(self) -> None:
+        ended, self.ended = self.ended, []
+        if not ended:
+            return
+        try:
+            await self._store.write(lambda c: self._enter(c, ended))
+        except BaseException:
+            self.ended[:0] = ended
+            raise
+
+    def _enter(self, c: sa.Connection, ended: list[Ended]) -> None:
+        sync_rows.enter_ended(c, self._transfer, ended)
+        ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))
