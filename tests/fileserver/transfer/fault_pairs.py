@@ -489,6 +489,7 @@ class World:
         self.store = Store(state)
         self.jobs = Jobs(self.store, self.planes, retire_after=0.0)
         self.met: Counter[tuple[str, str, str]] = Counter()
+        self.played: Counter[tuple[str, str, str]] = Counter()
         """How often a fault came, by row."""
         self._number = 0
         self._sources: dict[str, dict[str, object]] = {}
@@ -590,6 +591,7 @@ class World:
         assert left == [] or (set(left) == {home} and cell.may_leave_an_upload), record.error
         assert self.sites[cell.source].marks("src/") == self._sources[cell.source]
         self.met[cell.row] += met[cell]
+        self.played[cell.row] += 1
         allowed = (cell.fault.always if cell.always else cell.fault.once) if met[cell] else {OK}
         assert (record.error["reason"] if record.error else OK) in allowed, record.error
 
