@@ -256,8 +256,8 @@ class SyncStages:
 
     async def clean_again(self) -> None:
         """Try again to abort what ended syncs have left, and forget plans that nobody waits for."""
-        living = list(self._previews)
-        await self._store.write(lambda c: sync_rows.strays(c, living))
+        # Who lives is asked in the transaction: whoever begins while it waits for the database has rows in it already.
+        await self._store.write(lambda c: sync_rows.strays(c, list(self._previews)))
         for transfer in await self._store.read(sync_rows.unclean):
             if not await self._abort(await self.record(transfer)):
                 await self._store.write(lambda c, t=transfer: sync_rows.clear(c, t))  # type: ignore[misc]
@@ -267,11 +267,10 @@ class SyncStages:
     async def _abort(self, record: Record) -> list[str]:
         """Abort all uploads that are known; returns a sentence for what could not be."""
         sync, left, after = _sync(spec_from_json(record.spec)), list[str](), 0
-        target = self._planes.plane(sync.target.plane)
         while items := await self._store.read(lambda c, n=after: sync_rows.opened(c, record.id, n)):  # type: ignore[misc]
             for item in items:
                 try:
-                    await target.resume(item.token or "").abort()
+                    await self._planes.plane(sync.target.plane).resume(item.token or "").abort()
                 except Missing:  # the bucket or root itself is gone, and everything in it
                     continue
                 except Error as error:

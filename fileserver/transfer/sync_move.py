@@ -225,7 +225,6 @@ class Mover:
             metadata=said.metadata,
         )
         receipts = dict[int, StepReceipt]()
-        moved = self._live.done
 
         async def one(step: Step) -> None:
             receipts[step.number] = await self._step(upload, step, ticket)
@@ -240,7 +239,7 @@ class Mover:
             whole = _composed(stored)
             await upload.commit(stored, item.size, whole)
         except BaseException as error:
-            self._live.done = moved
+            self._live.done -= sum(step.size for step in steps if step.number in receipts)
             try:
                 await self._abort(item)
             except Error as stays:  # its token stays known, and the first error is the one to report

@@ -1,5 +1,6 @@
 """What a sync must never do, stage by stage, between planes that misbehave: lose, forget or destroy."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -257,6 +258,54 @@ async def test_an_upload_that_cannot_be_aborted_is_remembered_until_it_is(world)
     await world.stages.clean_again()
     assert not world.place.drafts
     assert not await world.store.read(lambda c: sync_rows.opened(c, "t1"))
+
+
+async def test_a_plane_that_is_not_configured_any_more_keeps_no_other_from_being_cleaned(world):
+    await world.put("source", "in/new", LARGE)
+    no = Refused("not now")
+    world.target.script.faults = [Fault("upload.commit", 0, Raise(no)), Fault("upload.abort", 0, Raise(no))]
+    await world.run()
+    gone = SyncStages(Planes(source=world.source), world.store, Buffers(1 << 24))
+    await gone.clean_again()
+    assert await world.store.read(lambda c: sync_rows.opened(c, "t1"))  # it may be configured again
+
+
+async def test_a_dry_run_that_begins_while_strays_are_forgotten_keeps_its_rows(world, monkeypatch):
+    await world.put("source", "in/new")
+    verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 0, False)
+    pages, write = world.stages.preview(Spec(verb)), world.store.write
+
+    async def late(work, **more):
+        """Somebody else has the database first: a dry run, which lists its objects."""
+        monkeypatch.setattr(world.store, "write", write)
+        seen.append(await anext(pages))
+        return await write(work, **more)
+
+    seen = []
+    monkeypatch.setattr(world.store, "write", late)
+    await world.stages.clean_again()
+    [(_, items)] = seen
+    left = await world.store.read(lambda c: c.execute(sa.select(tables.sync_items.c.key)).scalars().all())
+    assert [item.key for item in items] == left == ["new"]
+    await pages.aclose()
+
+
+async def test_a_large_object_that_fails_takes_no_progress_from_its_neighbours(world, monkeypatch):
+    await world.put("source", "in/large", LARGE)
+    await world.put("source", "in/small", b"x" * 1000)
+    world.target.script.faults = [Fault("upload.commit", 0, Raise(Refused("no")))]
+    put = world.target.put
+
+    async def later(*arguments, **more):
+        """The small one ends while the large one is under way."""
+        while not world.target.script.calls["upload.put"]:
+            await asyncio.sleep(0)
+        return await put(*arguments, **more)
+
+    monkeypatch.setattr(world.target, "put", later)
+    await world.begin()
+    await world.fill()
+    assert world.live.done == 1001
 
 
 async def test_a_second_try_aborts_the_first_before_it_begins(world, monkeypatch):
