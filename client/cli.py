@@ -71,13 +71,22 @@ def make_app() -> typer.Typer:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; the console script exits with what this returns.
+def main() -> int:
+    """The console script: run the words of this process; its exit code."""
+    code = run(sys.argv[1:])
+    if code == Exit.CANCELLED:
+        # gRPC waits for ever to close a channel on which Ctrl-C hit a call that was just beginning, also when Python
+        # only tidies up; the end of the process closes it.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    return code
 
-    Args:
-        arguments: the words after the program's name; None takes those of the process.
-    """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line, without the program's name; the exit code."""
+    words = list(arguments)
     has_output = sys.stdout is not None
     _open_closed()
     if not has_output and words[:1] != ["serve"]:  # a server has no result

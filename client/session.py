@@ -198,9 +198,14 @@ def _run(session: Session, work: Callable[[], Exit | None]) -> int:
     else:
         return ended
     finally:
-        # gRPC waits for ever to close a channel on which Ctrl-C hit a call that was just beginning; our end closes it.
-        if ended is not Exit.CANCELLED:
+        if ended is Exit.CANCELLED:
+            _interrupted.append(session)
+        else:
             session.close()
+
+
+_interrupted: list[Session] = []
+"""Kept, because gRPC may wait for ever to close a channel that was interrupted: the end of the process closes it."""
 
 
 def forget_output() -> None:

@@ -21,7 +21,7 @@ from planes import checksum
 from planes.plane import MIB, Extent, StepReceipt
 from planes.s3_connection import ATTEMPT, Connection, etag_of
 from planes.s3_whole import Target
-from planes.threads import to_its_end
+from planes.threads import to_its_end, until_done
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -193,12 +193,7 @@ async def _answer(request: Coroutine[Any, Any, T]) -> T | None:
     from obstore.exceptions import BaseError  # noqa: PLC0415 - loaded already
 
     task = asyncio.ensure_future(request)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await until_done(task)
     failure = task.exception()
     if cancelled is not None:
         raise cancelled

@@ -55,7 +55,9 @@ class Threads:
         except asyncio.CancelledError:
             stop.set()
             if not queued.cancel():
-                await _wait_whatever_comes(future)
+                await until_done(future)
+                if not future.cancelled():
+                    future.exception()  # looked at, so that asyncio does not report it as lost
             raise
         return future.result()
 
@@ -64,22 +66,20 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def _wait_whatever_comes(future: asyncio.Future[T]) -> None:
-    """Wait for a thread to end, even if the waiting task is cancelled again."""
+async def until_done(future: asyncio.Future[T]) -> asyncio.CancelledError | None:
+    """Wait, however often the waiting task is cancelled meanwhile, and give back the last such cancellation."""
+    cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait({future})
-        except asyncio.CancelledError:
-            continue
-    if not future.cancelled():
-        future.exception()  # looked at, so that asyncio does not report it as lost
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
 
 
 async def to_its_end(work: Coroutine[None, None, None]) -> None:
     """Do a clean-up whole, however often the task is cancelled meanwhile; that it failed is not what to report then."""
     task = asyncio.ensure_future(work)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
+    await until_done(task)
     with suppress(Error):
         task.result()

@@ -14,6 +14,7 @@ from typing import Final
 
 from fileserver.catalogue.writes import Write, Writes, WriteStep
 from fileserver.codec import WriteRequest
+from fileserver.transfer.together import first_of
 from planes import checksum
 from planes.errors import Corrupt, Error, OutOfRange, Unsupported
 from planes.plane import MIB, Limits, Plane, StepReceipt, Upload
@@ -108,7 +109,7 @@ class Writing:
             async with asyncio.TaskGroup() as group:
                 return await self._receive(requests, group)
         except ExceptionGroup as several:
-            raise several.exceptions[0] from None  # the first; the others only followed from it
+            raise first_of(several) from None
 
     async def _receive(
         self, requests: AsyncIterator[WriteRequest], group: asyncio.TaskGroup

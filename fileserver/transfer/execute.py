@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -24,7 +24,7 @@ from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
 from fileserver.transfer.spec import format_from_json
-from fileserver.transfer.together import first_of, to_its_end
+from fileserver.transfer.together import first_of, side_by_side, to_its_end
 from planes import checksum
 from planes.errors import Refused, Unsupported
 from planes.pack import Step
@@ -79,14 +79,12 @@ class Executor:
             )
         )
         work = _Filling(self, transfer, record.plan, live)
+        # Packing is arithmetic, but a part of a million pieces has much of it.
+        missing = await asyncio.to_thread(work.missing, segment, rows, have)
         try:
             async with asyncio.TaskGroup() as both:
                 receipts = both.create_task(work.record_regularly())
-                async with asyncio.TaskGroup() as group:
-                    for row in rows:
-                        if not row.done:
-                            stored = {s.receipt.number for s in have.get(row.part.number, ())}
-                            self._begin(group, work, segment, row, stored)
+                await side_by_side(missing, work.do, WIDTH)
                 receipts.cancel()
         except BaseException as failure:
             with suppress(sa.exc.SQLAlchemyError):  # the first failure counts; what is not recorded is sent again
@@ -96,20 +94,6 @@ class Executor:
             raise
         await work.record()
         await self._store.write(lambda c: ledger.segment_done(c, transfer, number))
-
-    @staticmethod
-    def _begin(group: asyncio.TaskGroup, work: _Filling, segment: Segment, row: PartRow, stored: set[int]) -> None:
-        steps = steps_of(row.part, work.plan.limits, routes.copies(work.plan))
-        if row.token == "":
-            group.create_task(work.write_at_once(row, steps[0]))
-            return
-        assert row.token is not None
-        last = segment.last_step or len(steps)
-        first = max(segment.first_step, 1)
-        upload = work.target.resume(row.token)
-        for step in steps[first - 1 : last]:
-            if step.number not in stored:
-                group.create_task(work.store(row.part.number, upload, step))
 
     def plane(self, name: str) -> Plane:
         """A configured plane."""
@@ -126,6 +110,16 @@ class Executor:
         return self._store
 
 
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A step that is to be stored."""
+
+    row: PartRow
+    upload: Upload | None
+    """None: one put writes the part whole."""
+    step: Step
+
+
 class _Filling:
     """The work on one segment: its steps side by side, its receipts on their way to the store."""
 
@@ -135,7 +129,6 @@ class _Filling:
         self.target = executor.plane(plan.plane)
         self._executor = executor
         self._live = live
-        self._gate = asyncio.Semaphore(WIDTH)
         self._tickets: dict[tuple[str, str], Ticket] = {}
         self._unrecorded: list[StoredStep] = []
         self._ended: list[tuple[int, StepReceipt]] = []
@@ -143,46 +136,70 @@ class _Filling:
         self._counted = form if plan.split == "deduce" and isinstance(form, Csv) and form.quotes else None
         """The format whose quotes are counted in bytes that pass through us."""
 
-    async def store(self, part: int, upload: Upload, step: Step) -> None:
+    def missing(
+        self, segment: Segment, rows: Sequence[PartRow], have: Mapping[int, Sequence[StoredStep]]
+    ) -> list[_Due]:
+        """What no record holds as stored; legal in any thread."""
+        due = list[_Due]()
+        for row in rows:
+            if row.done:
+                continue
+            steps = steps_of(row.part, self.plan.limits, routes.copies(self.plan))
+            if row.token == "":
+                due.append(_Due(row, None, steps[0]))
+                continue
+            assert row.token is not None
+            stored = {s.receipt.number for s in have.get(row.part.number, ())}
+            upload = self.target.resume(row.token)
+            wanted = steps[max(segment.first_step, 1) - 1 : segment.last_step or len(steps)]
+            due += [_Due(row, upload, step) for step in wanted if step.number not in stored]
+        return due
+
+    async def do(self, due: _Due) -> None:
+        """Store one of them."""
+        if due.upload is None:
+            await self._write_at_once(due.row, due.step)
+        else:
+            await self._store(due.row.part.number, due.upload, due.step)
+
+    async def _store(self, part: int, upload: Upload, step: Step) -> None:
         """One step of an upload."""
-        async with self._gate:
-            if step.native:
-                receipt, quotes = await self._copy(upload, step), None
-            else:
-                receipt, quotes = await self._put(upload, step)
+        if step.native:
+            receipt, quotes = await self._copy(upload, step), None
+        else:
+            receipt, quotes = await self._put(upload, step)
         if receipt.size != step.size:
             receipt = replace(receipt, number=step.number, size=step.size)
         self._count(step, receipt, native=step.native)
         self._unrecorded.append(StoredStep(part, receipt, quotes))
 
-    async def write_at_once(self, row: PartRow, step: Step) -> None:
+    async def _write_at_once(self, row: PartRow, step: Step) -> None:
         """A small part that one put writes whole."""
         number, key = row.part.number, row.part.key
         name, over = upload_id(self.transfer, number), self.plan.overwrite
         way = at_once(row.part, [step], self.plan.limits, routes.copies_whole(self.plan))
-        async with self._gate:
-            if way == "copy":
-                (extent,) = row.part.pieces
-                assert isinstance(extent, Extent)
-                ticket = await self._ticket(extent.plane, extent.on_plane)
-                url = partial(self._executor.plane(extent.plane).presign, ticket)
-                copy = self.target.copy(key, ticket, upload_id=name, replace=over, url=url)
-                receipt = await _by_route(extent.plane, routes.route_of_whole(self.plan, extent.plane), copy)
-            else:
-                async with self._executor.buffers.take(step.size) as buffer:
-                    await self._read(step, buffer)
-                    if (self._quotes(buffer) or 0) % 2:
-                        raise odd_quotes(row.part)
-                    said = await described(self._executor.plane, self.target, row.part)
-                    receipt = await self.target.put(
-                        key,
-                        buffer,
-                        upload_id=name,
-                        replace=over,
-                        content_type=said.content_type,
-                        metadata=said.metadata,
-                    )
-                    receipt = self._with_other(receipt, buffer)
+        if way == "copy":
+            (extent,) = row.part.pieces
+            assert isinstance(extent, Extent)
+            ticket = await self._ticket(extent.plane, extent.on_plane)
+            url = partial(self._executor.plane(extent.plane).presign, ticket)
+            copy = self.target.copy(key, ticket, upload_id=name, replace=over, url=url)
+            receipt = await _by_route(extent.plane, routes.route_of_whole(self.plan, extent.plane), copy)
+        else:
+            async with self._executor.buffers.take(step.size) as buffer:
+                await self._read(step, buffer)
+                if (self._quotes(buffer) or 0) % 2:
+                    raise odd_quotes(row.part)
+                said = await described(self._executor.plane, self.target, row.part)
+                receipt = await self.target.put(
+                    key,
+                    buffer,
+                    upload_id=name,
+                    replace=over,
+                    content_type=said.content_type,
+                    metadata=said.metadata,
+                )
+                receipt = self._with_other(receipt, buffer)
         self._count(step, receipt, native=way == "copy")
         self._live.parts_done += 1
         self._ended.append((number, receipt))

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TypeVar
 
+from planes.threads import until_done
+
 T = TypeVar("T")
 
 
@@ -36,12 +38,7 @@ async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[object]
 async def to_its_end(work: Coroutine[None, None, T], then: Callable[[T], object] = lambda _: None) -> None:
     """Run `work` and hand on its result; a caller that is cancelled waits for that before it goes."""
     task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await until_done(task)
     if cancelled is None or task.exception() is None:
         then(task.result())
     if cancelled is not None:

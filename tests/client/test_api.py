@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from client import specs
-from client.api import PATIENCE_SECONDS
+from client.calls import PATIENCE_SECONDS
 from client.connection import read_cookie
 from client.errors import Exit, ServerError
 from client.words import Location

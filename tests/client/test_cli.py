@@ -99,7 +99,7 @@ def run(server, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        code = cli.main([*words, "--server", server.address, "--state", str(tmp_path / "state")])
+        code = cli.run([*words, "--server", server.address, "--state", str(tmp_path / "state")])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -850,9 +850,17 @@ INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from client.cli import main
-sys.exit(main(sys.argv[1:]))
+sys.exit(main())
 """
 """The program as a terminal starts it: who runs the tests may ignore SIGINT, and children inherit that."""
+
+INTERRUPTED = """
+import grpc._channel
+def interrupt(state):
+    raise KeyboardInterrupt
+grpc._channel._run_channel_spin_thread = interrupt
+"""
+"""Ctrl-C at the moment when gRPC has begun a call and has nobody yet who waits for its end."""
 
 
 def program(server, *words, **options):
@@ -883,6 +891,16 @@ def test_ctrl_c_detaches_and_leaves_the_transfer_alone(server):
     assert b"cropduster transfers watch 1" in err
     assert b"cropduster transfers cancel 1" in err
     assert server.requests["CancelTransfer"] == []
+
+
+def test_ctrl_c_that_hits_a_call_which_is_just_beginning_ends_the_program(server):
+    server.on("CreateTransfer", CreateTransferResponse(transfer=DONE))
+    start = [sys.executable, "-c", INTERRUPTED + INTERRUPTIBLE]
+    with program(server, "spray", "x.csv", "a::b", start=start) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"cropduster transfers watch" in err
 
 
 def test_a_reader_who_has_had_enough_is_no_error(server):
@@ -969,8 +987,8 @@ def test_a_full_disk_under_standard_output_is_told(server, words):
 
 LOADED = """
 import sys
-from client.cli import main
-code = main(sys.argv[1:])
+from client.cli import run
+code = run(sys.argv[1:])
 for name in ("grpc", "google.protobuf", "rich", "pydantic", "dbos", "planes", "fileserver.errors", "asyncio"):
     if name in sys.modules:
         print(name, file=sys.stderr)

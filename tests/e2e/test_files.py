@@ -57,7 +57,7 @@ def test_a_list_is_masked_and_comes_in_pages(machine):
         pages, token = [], ""
         while token or not pages:
             request = ListFilesRequest(mask="*::*", page_size=2, page_token=token)
-            answer = client._call(lambda c: FileServiceStub(c).ListFiles, request)
+            answer = client.call(lambda c: FileServiceStub(c).ListFiles, request)
             pages.append([file.name for file in answer.files])
             token = answer.next_page_token
     assert pages == [["a::one", "a::two"], ["b::one"]]

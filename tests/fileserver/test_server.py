@@ -80,7 +80,6 @@ class Slow(grpc.GenericRpcHandler):
 
         async def many(_request, _context):
             yield b"first"
-            self.begun.set()
             await asyncio.Event().wait()
 
         async def flood(_request, _context):
@@ -210,7 +209,6 @@ async def test_draining_refuses_ends_streams_and_lets_answers_finish(running):
     await running.server.start()
     watching = running.many()
     assert await watching.read() == b"first"
-    running.slow.begun.clear()
     asked = running.one()
     await running.slow.begun.wait()
     stopping = asyncio.create_task(running.server.stop(20))
