@@ -161,9 +161,7 @@ def _row(name: str, request: pytest.FixtureRequest) -> Callable[[Path], Place]:
         pytest.skip(f"plane {name} is not available: {reason}")
 
 
-@pytest.fixture(
-    params=[*ROWS, *(pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in STORES)],
-)
+@pytest.fixture(params=[*ROWS, *STORES])
 def place(request, tmp_path) -> Place:
     return _row(request.param, request)(tmp_path)
 

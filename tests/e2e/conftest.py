@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
 from tests.doubles import seaweedfs
+from tests.e2e.preloaded import Forked, address
 
 CLI = Path(sys.executable).with_name("cropduster")
 
@@ -57,17 +59,11 @@ class Machine:
         return self.state / "data"
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """A command in the background."""
-        environment = {**os.environ, "CROPDUSTER_STATE": str(self.state), "COLUMNS": "160", **self.environment}
-        environment.pop("CROPDUSTER_SERVER", None)
-        environment.setdefault("CROPDUSTER_CONFIG", "")
-        if not environment["CROPDUSTER_CONFIG"]:
-            del environment["CROPDUSTER_CONFIG"]
-            environment["XDG_CONFIG_HOME"] = str(self.folder / "no-config")
+        """The installed command in the background."""
         return subprocess.Popen(
             [CLI, *arguments],
             cwd=self.folder,
-            env=environment,
+            env=self._variables(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -76,11 +72,29 @@ class Machine:
 
     def __call__(self, *arguments: str, code: int | None = 0) -> Result:
         """Run a command to its end; `code` is the exit code it must have (None: any)."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=100)
+        with TemporaryFile() as out, TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+            streams = [nothing.fileno(), out.fileno(), err.fileno()]
+            process = Forked(address(), "command", arguments, streams, self.folder, self._variables())
+            try:
+                returned = process.wait(100)
+            finally:
+                if process.returncode is None:
+                    os.kill(process.pid, signal.SIGKILL)
+            out.seek(0)
+            err.seek(0)
+            said = Result(returned, out.read().decode(), err.read().decode())
         if code is not None:
-            assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}\n{self.log()}"
-        return Result(process.returncode, out, err)
+            assert returned == code, f"exit {returned}\n{said.out}\n{said.err}\n{self.log()}"
+        return said
+
+    def _variables(self) -> dict[str, str]:
+        environment = {**os.environ, "CROPDUSTER_STATE": str(self.state), "COLUMNS": "160", **self.environment}
+        environment.pop("CROPDUSTER_SERVER", None)
+        environment.setdefault("CROPDUSTER_CONFIG", "")
+        if not environment["CROPDUSTER_CONFIG"]:
+            del environment["CROPDUSTER_CONFIG"]
+            environment["XDG_CONFIG_HOME"] = str(self.folder / "no-config")
+        return environment
 
     def log(self) -> str:
         """The end of the server's log."""

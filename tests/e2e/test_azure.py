@@ -11,8 +11,6 @@ import pytest
 from tests.doubles import azurite, proxy
 from tests.doubles.azure_pull import Puller
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 MIB = 2**20
 CRC = "cropduster_crc64nvme"
 

@@ -9,8 +9,6 @@ import pytest
 
 from tests.doubles import azurite, proxy, seaweedfs
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 MIB = 2**20
 
 

@@ -10,8 +10,6 @@ from tests.doubles import proxy
 from tests.doubles.azure_pull import Puller
 from tests.e2e.test_azure import account, container  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 MIB = 2**20
 SMALL = 100_000  # copied whole, where anything is
 LARGE = 6 * MIB  # S3 copies ranges out of what is larger than 5 MiB only

@@ -16,8 +16,6 @@ from tests.e2e.test_azure import config_of as azure_config
 MIB = 2**20
 SPRAY = ("--format", "fixed:1", "--parts", "1", "--json")
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 
 def lose_a_create(between: proxy.Proxy) -> None:
     """The store begins an upload, its answer is lost, and its listing is late: the retry does not see it."""

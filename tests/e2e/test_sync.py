@@ -229,10 +229,10 @@ def test_what_cannot_be_copied_is_named_and_nothing_is_deleted(machine, bucket):
 
 
 def test_kill_9_in_the_middle_and_nothing_is_copied_twice(machine, bucket, seaweed, source):
-    slow = ", limits: {requests: 2, bytes_per_second: 300000}"
+    slow = ", limits: {requests: 2, bytes_per_second: 100000}"
     machine.configure(config_of(machine, seaweed, bucket.name, slow))
     transfer = machine("sync", "data:in", "cloud:up", "--no-wait", "--json").json["id"]
-    done = until(machine, transfer, 60)
+    done = until(machine, transfer, 30)
     machine.kill()
     there = {key: modified(bucket, key) for key in sorted(bucket.keys())}
     machine.configure(config_of(machine, seaweed, bucket.name))

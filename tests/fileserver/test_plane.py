@@ -176,7 +176,6 @@ async def first_trouble(**plane):
     return result
 
 
-@pytest.mark.xdist_group("s3")
 async def test_wrong_credentials_and_a_missing_bucket_are_told_apart_by_a_check(lake, monkeypatch):
     monkeypatch.setenv("RIGHT_KEY", lake.access_key)
     monkeypatch.setenv("RIGHT_SECRET", lake.secret_key)

@@ -45,8 +45,6 @@ from planes.wrapped import WrappedPlane
 from tests.doubles import azurite, proxy, seaweedfs
 from tests.doubles.azure_pull import Puller
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 BIG = 2 * MIB + 4321
 BODY = random.Random(7).randbytes(BIG)
 SMALL = BODY[: 100 * KIB]

@@ -16,8 +16,6 @@ from planes.errors import Refused, Unsupported
 from planes.plane import KIB, Extent, Ticket
 from tests.doubles import azurite, proxy
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 BODY = random.Random(5).randbytes(300 * KIB)
 
 

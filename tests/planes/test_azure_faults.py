@@ -15,8 +15,6 @@ from tests.planes import fault_table
 from tests.planes.azure_site import AzureSite, says, wrong_checksum
 from tests.planes.fault_table import Fault
 
-pytestmark = pytest.mark.xdist_group("azure")
-
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory):

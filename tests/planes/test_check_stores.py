@@ -41,7 +41,6 @@ def keys(monkeypatch):
     return {"access_key": {"env": "CHECK_AK"}, "secret_key": {"env": "CHECK_SK"}}
 
 
-@pytest.mark.xdist_group("s3")
 async def test_seaweedfs_lists_in_an_order_of_its_own(tmp_path, keys, monkeypatch):
     with seaweedfs.running(tmp_path) as store, contextlib.closing(store.client()) as client:
         store.create_bucket("lake")
@@ -70,7 +69,6 @@ async def test_seaweedfs_lists_in_an_order_of_its_own(tmp_path, keys, monkeypatc
     assert told(with_versions)[facts.VERSIONS] == "yes"
 
 
-@pytest.mark.xdist_group("s3")
 async def test_localbucket_keeps_neither_checksums_nor_metadata(tmp_path, keys):
     with localbucket.running(tmp_path) as store:
         store.create_bucket("lake")
@@ -90,7 +88,6 @@ async def test_localbucket_keeps_neither_checksums_nor_metadata(tmp_path, keys):
     assert (told(hopeful)[facts.RANGES], told(hopeful)[facts.WHOLE]) == ("no", "no")
 
 
-@pytest.mark.xdist_group("azure")
 async def test_azure_lacks_little_and_no_block_stays(tmp_path, monkeypatch):
     with azurite.running(tmp_path) as account:
         account.create_container("lake")

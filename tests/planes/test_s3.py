@@ -43,8 +43,6 @@ from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane
 from tests.doubles import localbucket, proxy, seaweedfs
 
-pytestmark = pytest.mark.xdist_group("s3")
-
 BIG = 12 * MIB + 4321
 BODY = random.Random(7).randbytes(BIG)
 SMALL = BODY[: 100 * KIB]

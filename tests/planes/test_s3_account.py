@@ -18,8 +18,6 @@ from planes.s3 import S3Plane, S3Settings
 from planes.s3_small import SOON
 from tests.doubles import authority, localbucket, proxy, seaweedfs
 
-pytestmark = pytest.mark.xdist_group("s3")
-
 BIG = random.Random(3).randbytes(5 * MIB + 321)
 SMALL = BIG[: 10 * KIB]
 

@@ -21,8 +21,6 @@ from tests.doubles import busy, proxy, seaweedfs
 from tests.planes import fault_table
 from tests.planes.fault_table import Fault
 
-pytestmark = pytest.mark.xdist_group("s3")
-
 
 class S3Site:
     """A bucket of a real store."""

@@ -14,8 +14,6 @@ from planes.s3 import S3Plane, S3Settings
 from planes.settings import Secret
 from tests.doubles import proxy, seaweedfs
 
-pytestmark = pytest.mark.xdist_group("s3")
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

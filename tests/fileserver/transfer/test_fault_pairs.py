@@ -13,7 +13,7 @@ from tests.doubles.azure_pull import Puller
 from tests.fileserver.transfer import fault_pairs
 from tests.fileserver.transfer.fault_pairs import CELLS, World
 
-pytestmark = [pytest.mark.xdist_group("pairs"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
