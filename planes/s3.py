@@ -213,7 +213,7 @@ class S3Plane:
         del url
         where = self._connection.redeemable(ticket).location
         if replace and not _in_generation(key) and where["bucket"] == self._settings.bucket:
-            receipt = await self._small.copy(key, where["key"], ticket.version, ticket.size)
+            receipt = await self._small.copy(key, ticket)
             if receipt is not None:
                 return receipt
         asked = Asked(f"copy {where['key']!r} to", key, absent=Changed)

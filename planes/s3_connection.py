@@ -155,6 +155,15 @@ class Connection:
 
         return await self._threads.run(run)
 
+    async def over_wire(self, call: Callable[[Wire], T], asked: Asked) -> T:
+        """Run what signs and sends by itself in a thread, over the connections that the reads use."""
+
+        def run(_client: S3Client) -> T:
+            assert self._wire is not None, "it is made with the client"
+            return call(self._wire)
+
+        return await self.ask(run, asked)
+
     async def head(self, key: str, asked: Asked, *, bucket: str = "", version: str = "") -> Info:
         """Facts about the object with this full key of a bucket (none: ours), if it has that version (none: any)."""
         mode: Any = {"ChecksumMode": "ENABLED"} if self.settings.proves else {}

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from planes import checksum
-from planes.plane import MIB, Extent, StepReceipt
+from planes.plane import MIB, Extent, StepReceipt, Ticket
 from planes.s3_connection import ATTEMPT, Connection, etag_of
+from planes.s3_copy import Copier
 from planes.s3_whole import Target
-from planes.threads import to_its_end, until_done
+from planes.threads import until_done
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -63,6 +64,7 @@ class SmallObjects:
         self._off = False
         self._checked = False
         """The store has confirmed a checksum that it was sent."""
+        self._copier: Copier | None = None
         self._digests = True
         """A copy has the ETag of its source, as far as was seen."""
 
@@ -119,46 +121,25 @@ class SmallObjects:
 
         return bool(await _answer(fetch()))
 
-    async def copy(self, key: str, source: str, version: str, size: int) -> StepReceipt | None:
-        """Let the store copy an object of this bucket to `key`, if nothing is there; `source` is its full key.
+    async def copy(self, key: str, ticket: Ticket) -> StepReceipt | None:
+        """Let the store copy an object over whatever is at `key`, with the source's metadata (also its attempt).
 
-        Its pin cannot be sent along. So only where ETags tell contents apart (32 hex digits, no version id) and
-        nothing can be lost: the source is looked at before, and the copy after, which is deleted if it is of another
-        version or the caller was cancelled. The copy has the source's metadata, also its attempt.
+        What was copied is known by its ETag, so only where that tells contents apart: 32 hex digits, as of an MD5.
         """
-        digest = len(version) == 32 and not set(version) - set("0123456789abcdef")
-        store = self._ready(key, size) if digest and self._digests and _plain(source) else None
-        if store is None:
+        etag = etag_of(ticket.version)
+        is_digest = len(etag) == 32 and not set(etag) - set("0123456789abcdef")
+        if not (is_digest and self._digests and _plain(ticket.location["key"]) and self._is_due(key, ticket.size)):
             return None
-        import obstore  # noqa: PLC0415 - loaded by `_ready`
-
-        full, mine = self._connection.full(key), list[str]()
-
-        async def move() -> bool:
-            if not await _is_free(store, full) or await _etag(store, source) != version:
-                return False
-            mine.append(version)
-            await obstore.copy_async(store, source, full)
-            made = await obstore.head_async(store, full)
-            mine.append(etag_of(made["e_tag"] or ""))
-            if mine[-1] == version and made["size"] == size:
-                return True
-            self._digests = await _etag(store, source) != version
-            return False
-
-        is_there = False
-        try:
-            is_there = bool(await _answer(move()))
-        finally:
-            if mine and not is_there:
-                await to_its_end(self._undo(key, mine))
-        return StepReceipt(1, size, None, version, compared=True) if is_there else None
-
-    async def _undo(self, key: str, mine: list[str]) -> None:
-        """Delete the copy that has just been made where nothing was, unless it was replaced since."""
-        made = await self._connection.look(key)
-        if made is not None and etag_of(made.version) in mine:
-            await self._connection.delete(key, only=made)
+        if self._copier is None:
+            try:
+                self._copier = Copier(self._connection)
+            except (ValueError, OSError):  # the SDK says better what is wrong with the credentials
+                self._digests = False
+                return None
+        made = await self._copier.copy(key, ticket)
+        # A store that encrypts by itself gives other ETags: then the SDK, which asks for checksums, writes it again.
+        self._digests = made in {None, etag}
+        return StepReceipt(1, ticket.size, None, etag, compared=True) if made == etag else None
 
     async def delete(self, key: str) -> bool:
         """Delete an object, if it is there; False where the SDK has to be asked."""
@@ -175,10 +156,7 @@ class SmallObjects:
 
     def _ready(self, key: str, size: int) -> S3Store | None:
         """The client, if this request is one for it."""
-        if self._off or size > LARGEST or not _plain(self._connection.full(key)):
-            return None
-        if self._wait > 0:
-            self._wait -= 1
+        if self._off or not self._is_due(key, size):
             return None
         if self._store is None:
             try:
@@ -186,6 +164,13 @@ class SmallObjects:
             except (ImportError, ValueError, OSError):  # the SDK works without it, or says better what is wrong
                 self._off = True
         return self._store
+
+    def _is_due(self, key: str, size: int) -> bool:
+        """Whether this is a small object after many others."""
+        if size > LARGEST or not _plain(self._connection.full(key)):
+            return False
+        self._wait = max(self._wait - 1, -1)
+        return self._wait < 0
 
 
 async def _answer(request: Coroutine[Any, Any, T]) -> T | None:
@@ -203,23 +188,6 @@ async def _answer(request: Coroutine[Any, Any, T]) -> T | None:
     if isinstance(failure, BaseError | ValueError | OSError):
         return None
     raise failure
-
-
-async def _etag(store: S3Store, full: str) -> str:
-    import obstore  # noqa: PLC0415 - loaded by `_ready`
-
-    return etag_of((await obstore.head_async(store, full))["e_tag"] or "")
-
-
-async def _is_free(store: S3Store, full: str) -> bool:
-    """Whether nothing is there."""
-    from obstore.exceptions import NotFoundError  # noqa: PLC0415 - loaded by `_ready`
-
-    try:
-        await _etag(store, full)
-    except (NotFoundError, FileNotFoundError):
-        return True
-    return False
 
 
 def _attributes(target: Target) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ import http.client
 import ssl
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -47,7 +47,7 @@ class Answer:
 
 
 class Wire:
-    """Sends GetObject requests of one client, with one kept connection a thread."""
+    """Sends GetObject requests of one client, and others that are signed, with one kept connection a thread."""
 
     def __init__(self, events: BaseEventHooks, context: ssl.SSLContext, timeout: float) -> None:
         self._context = context
@@ -65,12 +65,33 @@ class Wire:
                 connection.close()
             self._all.clear()
 
+    def request(self, method: str, url: str, headers: Mapping[str, str]) -> tuple[int, bytes] | None:
+        """Status and body of a signed request without a body; None where only the SDK knows the way.
+
+        Raises:
+            OSError, HTTPException: the connection failed; whether the store has acted is not known.
+        """
+        parts = urlsplit(url)
+        if not self._is_direct(parts.scheme, parts.netloc):
+            return None
+        connection = self._connection(parts.scheme, parts.netloc)
+        try:
+            connection.request(method, parts.path, headers=dict(headers))
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            raise
+
+    def _is_direct(self, scheme: str, netloc: str) -> bool:
+        origin = f"{scheme}://{netloc}"
+        if origin not in self._direct:
+            self._direct[origin] = not _proxied(scheme, netloc)
+        return self._direct[origin]
+
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
         url = urlsplit(request.url)
-        origin = f"{url.scheme}://{url.netloc}"
-        if origin not in self._direct:
-            self._direct[origin] = not _proxied(url.scheme, url.netloc)
-        if not self._direct[origin]:
+        if not self._is_direct(url.scheme, url.netloc):
             return None  # the SDK knows how to go through proxies
         connection = self._connection(url.scheme, url.netloc)
         headers = {name: _text(value) for name, value in request.headers.items()}
