@@ -50,7 +50,9 @@ def installed() -> Path:
     Raises:
         RuntimeError: pip could not install it; the message holds the end of its output.
     """
-    home = Path(platformdirs.user_cache_dir("cropduster")) / f"hsds-{VERSION}-py{sys.version_info[0]}{sys.version_info[1]}"
+    home = (
+        Path(platformdirs.user_cache_dir("cropduster")) / f"hsds-{VERSION}-py{sys.version_info[0]}{sys.version_info[1]}"
+    )
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:  # the workers of a test run come here together
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -148,7 +150,7 @@ class Server:
         deadline = time.monotonic() + _READY_SECONDS
         while len(self.pids) == len(self.names) and time.monotonic() < deadline:
             with contextlib.suppress(OSError, HTTPException):
-                if self.call("GET", "/about", seconds=2)[1].get("state") == "READY":
+                if self.call("GET", "/about", seconds=2)[1].get("state") == "READY" and self._answers():
                     return
             time.sleep(0.05)  # a server that is not there yet sends no event to wait for
         output = "".join(f"--- {name}\n{self._log(name)[-1500:]}" for name in self.names)
@@ -169,6 +171,11 @@ class Server:
             text = answer.read()
         is_json = "json" in (answer.headers.get("Content-Type") or "")
         return answer.status, json.loads(text) if is_json and text else {}
+
+    def _answers(self) -> bool:
+        """It says that it is ready a moment before all of its data nodes answer; each has some of these."""
+        probes = (f"/ready{n}" for n in range(4 * self.data_nodes))
+        return all(self.call("GET", "/", seconds=2, domain=probe)[0] == 404 for probe in probes)
 
     def _log(self, name: str) -> str:
         path = self.folder / f"{name}.output"
@@ -247,14 +254,12 @@ def running(
     passwords = {user: secrets.token_hex(8) for user in (ADMIN, *users)}
     # Socket paths are limited: pytest's folders are too long for them.
     with tempfile.TemporaryDirectory(prefix="hs-") as sockets:
-        server = Server(
-            data, Path(sockets), bucket, ADMIN, passwords[ADMIN], passwords, storage, more, data_nodes
-        )
+        server = Server(data, Path(sockets), bucket, ADMIN, passwords[ADMIN], passwords, storage, more, data_nodes)
         try:
             server.start()
-            server.call("PUT", "/", {"folder": 1}, domain="/home")
-            for user in passwords:
-                server.call("PUT", "/", {"folder": 1, "owner": user}, domain=f"/home/{user}")
+            for path, owner in (("/home", ADMIN), *((f"/home/{user}", user) for user in passwords)):
+                status, said = server.call("PUT", "/", {"folder": 1, "owner": owner}, domain=path)
+                assert status == 201, f"{path}: {status} {said}"
             yield server
         finally:
             server.kill(*server.pids)  # asked to end, they take seconds to tell nobody of it

@@ -30,6 +30,7 @@ _MOST_FAULTS: Final = 4
 _CONNECT_SECONDS: Final = 10.0
 _SLICE: Final = 256 * 1024  # bytes that are handed to the socket at once
 _BINARY: Final = "application/octet-stream"
+_TEXT: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Connection:
         params: Mapping[str, str] | None = None,
         body: JSON = None,
         data: Buffer | None = None,
+        wants_bytes: bool = False,
     ) -> Answer:
         """One request, answered with a status below 400.
 
@@ -110,7 +112,8 @@ class Connection:
             domain: path of the domain that it is in.
             params: of the query, beside domain and bucket.
             body: sent as JSON.
-            data: sent as bytes, instead of `body`; bytes are asked for in return if both are None and it is a value.
+            data: sent as bytes, instead of `body`.
+            wants_bytes: in return, instead of JSON.
 
         Raises:
             CallerDenied, NotFound, AlreadyExists, Refused, Unsupported: what the server says, see `errors`.
@@ -118,7 +121,7 @@ class Connection:
             Unavailable: it did not answer for half a minute.
         """
         asked = Asked(self.name, self.settings.endpoint, self.settings.user, f"{method} {path}", domain)
-        request = _Request(method, path, self._query(domain, params), body, data)
+        request = _Request(method, path, self._query(domain, params), body, data, wants_bytes)
         faults = 0
 
         async def attempt() -> Answer:
@@ -218,6 +221,7 @@ class _Request:
     query: Mapping[str, str]
     body: JSON
     data: Buffer | None
+    wants_bytes: bool
 
     @property
     def size(self) -> int:
@@ -227,10 +231,10 @@ class _Request:
     @property
     def headers(self) -> dict[str, str]:
         """What is sent and what is wanted."""
+        wanted = {"Accept": _BINARY if self.wants_bytes else _TEXT}
         if self.data is not None:
-            return {"Content-Type": _BINARY, "Content-Length": str(self.size), "Accept": "application/json"}
-        wanted = _BINARY if self.path.endswith("/value") and self.method in {"GET", "POST"} else "application/json"
-        return {"Accept": wanted} | ({"Content-Type": "application/json"} if self.body is not None else {})
+            return wanted | {"Content-Type": _BINARY, "Content-Length": str(self.size)}
+        return wanted | ({"Content-Type": _TEXT} if self.body is not None else {})
 
     def content(self) -> bytes | AsyncIterator[bytes] | None:
         """The body; data in slices, so that a large one does not hold the event loop up."""

@@ -1,13 +1,13 @@
 """Every answer of an HSDS server that is none, in our words, in one place.
 
-    401, 403            CallerDenied    names the server, the user and what was asked for
-    404, 410            NotFound
-    409                 AlreadyExists
-    413, other 4xx      Refused         with the server's own reason
-    501                 Unsupported
-    503                 Throttled       the server is full; it is asked again
-    500, 502, 504       Unavailable     it is asked again, a few times; then Refused
-    no answer           Unavailable     names the endpoint
+401, 403            CallerDenied    names the server, the user and what was asked for
+404, 410            NotFound
+409                 AlreadyExists
+413, other 4xx      Refused         with the server's own reason
+501                 Unsupported
+503                 Throttled       the server is full; it is asked again
+500, 502, 504       Unavailable     it is asked again, a few times; then Refused
+no answer           Unavailable     names the endpoint
 """
 
 from __future__ import annotations
@@ -65,9 +65,13 @@ def answered(asked: Asked, status: int, reason: str, retry_after: str = "") -> E
     if status in {404, 410}:
         return NotFound(f"{asked.where}: not there ({asked.what})", retry_after=None, **facts)
     if status == 409:
-        return AlreadyExists(f"{asked.where}: exists already, or is not empty ({asked.what}){said}", retry_after=None, **facts)
+        return AlreadyExists(
+            f"{asked.where}: exists already, or is not empty ({asked.what}){said}", retry_after=None, **facts
+        )
     if status == 501:
-        return Unsupported(f"{asked.where}: this version of HSDS cannot do that ({asked.what}){said}", retry_after=None, **facts)
+        return Unsupported(
+            f"{asked.where}: this version of HSDS cannot do that ({asked.what}){said}", retry_after=None, **facts
+        )
     if status == 503:
         wait = float(retry_after) if retry_after.isdecimal() else 0.0
         msg = f"{asked.where}: the server has no room for the request now ({asked.what})"
