@@ -22,17 +22,20 @@ def parse(address: str, field: str = "domain") -> str:
         InvalidSpec: it is no address, or names what a server must not be asked for.
     """
     if not address.startswith(SCHEME):
-        raise _wrong(field, address, f"begins with {SCHEME}, like {SCHEME}home/user/name")
+        why = f"begins with {SCHEME}, like {SCHEME}home/user/name"
+        raise _wrong(field, address, why)
     path = address.removeprefix(SCHEME)
     if path.startswith("/"):
         better = SCHEME + path.lstrip("/")
-        raise _wrong(field, address, f"has two slashes after the colon, not three: write {better}")
+        why = f"has two slashes after the colon, not three: write {better}"
+        raise _wrong(field, address, why)
     path = path.removesuffix("/")
     for name in path.split("/") if path else ():
         if why := _fault(name):
             raise _wrong(field, address, why)
     if path.split("/")[0] == _STORAGE:
-        raise _wrong(field, address, "names the folder where the server stores objects: begin with home, say")
+        why = "names the folder where the server stores objects: begin with home, say"
+        raise _wrong(field, address, why)
     return f"/{path}"
 
 
@@ -58,7 +61,7 @@ def previous(path: str) -> str:
 
 def lies_below(path: str, folder: str) -> bool:
     """Whether a path lies in a folder or is it."""
-    return folder == "/" or path == folder or path.startswith(f"{folder}/")
+    return folder in {"/", path} or path.startswith(f"{folder}/")
 
 
 def _fault(part: str) -> str:

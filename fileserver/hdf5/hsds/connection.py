@@ -23,7 +23,7 @@ from planes.bounds import Bounds
 from planes.errors import Error, Throttled, Unavailable
 from planes.retrying import Outage, Patience
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 _MOST_FAULTS: Final = 4
 """Times that a server may fail at one request with 500: it says that for what will pass, and for what never will."""

@@ -12,6 +12,7 @@ no answer           Unavailable     names the endpoint
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,13 @@ from planes.errors import AlreadyExists, Error, NotFound, Refused, Throttled, Un
 
 FAULTS: Final = frozenset({500, 502, 504})
 """The server failed at this request: it says so for what will pass and for what will not."""
+_MEANING: Final[Mapping[int, tuple[type[Error], str]]] = {
+    404: (NotFound, "not there"),
+    410: (NotFound, "not there"),
+    409: (AlreadyExists, "exists already, or is not empty"),
+    501: (Unsupported, "this version of HSDS cannot do that"),
+    503: (Throttled, "the server has no room for the request now"),
+}
 _LONGEST: Final = 300  # characters of the server's own words
 _MOST_WAIT: Final = 60.0  # seconds; what a server may ask for in Retry-After
 
@@ -51,35 +59,22 @@ class Asked:
 
 def answered(asked: Asked, status: int, reason: str, retry_after: str = "") -> Error:
     """The error of an answer with a status of 400 and above."""
-    said = f" ({reason[:_LONGEST]})" if reason else ""
-    facts = asked.facts | {"status": str(status)}
+    if status in {401, 403}:
+        return _denied(asked, status)
+    kind, what = _MEANING.get(status, (Unavailable if status in FAULTS else Refused, "the server answered {status}"))
+    said = f": {reason[:_LONGEST]}" if reason and kind is not NotFound else ""
+    msg = f"{asked.where}: {what.format(status=status)} ({asked.what}{said})"
+    wait = float(retry_after) if retry_after.isdecimal() else 0.0
+    return kind(msg, retry_after=min(wait, _MOST_WAIT) or None, status=str(status), **asked.facts)
+
+
+def _denied(asked: Asked, status: int) -> CallerDenied:
     if status == 401:
         msg = f"HSDS '{asked.target}' does not know {asked.user} or takes another password: correct its configuration"
-        return CallerDenied(msg, retry_after=None, user=asked.user, **facts)
-    if status == 403:
-        msg = (
-            f"{asked.where}: {asked.user} may not do that ({asked.what}); its owner can allow it with "
-            "`cropduster hdf5 acl`"
-        )
-        return CallerDenied(msg, retry_after=None, user=asked.user, **facts)
-    if status in {404, 410}:
-        return NotFound(f"{asked.where}: not there ({asked.what})", retry_after=None, **facts)
-    if status == 409:
-        return AlreadyExists(
-            f"{asked.where}: exists already, or is not empty ({asked.what}){said}", retry_after=None, **facts
-        )
-    if status == 501:
-        return Unsupported(
-            f"{asked.where}: this version of HSDS cannot do that ({asked.what}){said}", retry_after=None, **facts
-        )
-    if status == 503:
-        wait = float(retry_after) if retry_after.isdecimal() else 0.0
-        msg = f"{asked.where}: the server has no room for the request now ({asked.what})"
-        return Throttled(msg, retry_after=min(wait, _MOST_WAIT) or None, **facts)
-    if status in FAULTS:
-        msg = f"{asked.where}: the server failed with {status} at {asked.what}{said}; its log tells why"
-        return Unavailable(msg, retry_after=None, **facts)
-    return Refused(f"{asked.where}: the server refused {asked.what} with {status}{said}", retry_after=None, **facts)
+    else:
+        way_out = "whoever owns it can allow it with `cropduster hdf5 acl`"
+        msg = f"{asked.where}: {asked.user} may not do that ({asked.what}); {way_out}"
+    return CallerDenied(msg, retry_after=None, user=asked.user, status=str(status), **asked.facts)
 
 
 def for_good(asked: Asked, status: int, times: int) -> Refused:

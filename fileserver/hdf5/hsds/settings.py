@@ -11,7 +11,6 @@ from typing import Annotated, Final, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from planes.settings import PlaneLimits, Secret
 
@@ -24,28 +23,29 @@ def _endpoint(value: str) -> str:
     if value.startswith(_SOCKET):
         path = unquote(value.removeprefix(_SOCKET)).rstrip("/")
         if not path.startswith("/"):
-            raise _wrong("the path of a unix socket is written with %2F for /, like http+unix://%2Frun%2Fsn_1.sock")
+            msg = "the path of a unix socket is written with %2F for /, like http+unix://%2Frun%2Fsn_1.sock"
+            raise ValueError(msg)
         return value.rstrip("/")
     try:
         parts = urlsplit(value)
         well = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        raise _wrong("is no address: write it like http://hsds.example.org:5101") from None
+        msg = "is no address: write it like http://hsds.example.org:5101"
+        raise ValueError(msg) from None
     if not well:
-        raise _wrong("must begin with http://, https:// or http+unix:// and name a host, like http://127.0.0.1:5101")
+        msg = "must begin with http://, https:// or http+unix:// and name a host, like http://127.0.0.1:5101"
+        raise ValueError(msg)
     if parts.username is not None or parts.query or parts.fragment or parts.path not in {"", "/"}:
-        raise _wrong("is scheme, host and port alone; user and password have keys of their own")
+        msg = "is scheme, host and port alone; user and password have keys of their own"
+        raise ValueError(msg)
     return value.rstrip("/")
 
 
 def _bucket(value: str) -> str:
     if value and not _BUCKET.fullmatch(value):
-        raise _wrong("is letters, digits, '_', '.' and '-'")
+        msg = "is letters, digits, '_', '.' and '-'"
+        raise ValueError(msg)
     return value
-
-
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("hsds", text)
 
 
 class HsdsSettings(BaseModel):
@@ -66,11 +66,14 @@ class HsdsSettings(BaseModel):
     @model_validator(mode="after")
     def _who_asks(self) -> Self:
         if self.token and (self.username or self.password):
-            raise _wrong("has a token or user and password, not both")
+            msg = "has a token or user and password, not both"
+            raise ValueError(msg)
         if bool(self.username) != bool(self.password):
-            raise _wrong("username and password go together")
+            msg = "username and password go together"
+            raise ValueError(msg)
         if ":" in self.username:
-            raise _wrong("a user name holds no colon")
+            msg = "a user name holds no colon"
+            raise ValueError(msg)
         return self
 
     @property
