@@ -7,7 +7,7 @@ otherwise, loses the data (seen with h5pyd 1.0.0).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,18 +66,16 @@ async def find(connection: Connection, path: str) -> Domain | None:
         return None
 
 
-async def listing(
-    connection: Connection, path: str, *, pattern: str = "", totals: bool = False
-) -> AsyncIterator[Domain]:
+async def listing(connection: Connection, path: str, *, pattern: str = "", after: str = "") -> AsyncGenerator[Domain]:
     """Domains and folders right below a folder, in the server's order, page by page.
 
     Args:
         connection: to the server.
         path: of the folder.
         pattern: of the last name, with `*` and `?`; all if empty.
-        totals: with counts and bytes.
+        after: begin behind this path of an earlier listing.
     """
-    params = {"Limit": str(_PAGE)} | ({"pattern": pattern} if pattern else {}) | ({"verbose": "1"} if totals else {})
+    params = {"Limit": str(_PAGE)} | ({"pattern": pattern} if pattern else {}) | ({"Marker": after} if after else {})
     folder = path if path == _ROOT else f"{path}/"
     while True:
         answer = await connection.call("GET", "/domains", domain=folder, params=params)
