@@ -177,7 +177,6 @@ async def test_a_server_that_is_killed_in_the_gap_comes_back_to_a_whole_domain(s
     assert await root_of(connection, replaced.target) is None
     server.restart()
     assert await publish.publish(connection, replaced) is Outcome.PUBLISHED
-    server.restart()
     await check_published(connection, replaced)
 
 
