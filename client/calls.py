@@ -13,14 +13,14 @@ import grpc
 
 from client.connection import Connection
 from client.errors import Code, ServerError, broken, from_rpc, unavailable
+from client.patience import Patience
 
 PATIENCE_SECONDS: Final = 60.0
 LOOKUP_SECONDS: Final = 60.0
 """Deadline of calls that only ask the store; calls that ask a plane take as long as the plane does."""
 
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 2.0
-
+_ELSEWHERE: Final = frozenset({"plane", "hsds"})
+"""Facts of errors that are about what lies behind the server, which has waited long enough itself."""
 _BUSY: Final = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 
 _Asked = TypeVar("_Asked")
@@ -32,26 +32,6 @@ _Page = TypeVar("_Page", bound="_Paged")
 class _Paged(Protocol):
     @property
     def next_page_token(self) -> str: ...
-
-
-class Patience:
-    """How long a call that cannot be answered is still tried, and how long the next wait is, in seconds."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self.renew()
-
-    def renew(self) -> None:
-        """Something was answered: begin anew."""
-        self._end = self._clock() + self._seconds
-        self._next = _FIRST_WAIT
-
-    def wait(self, asked: float | None) -> float | None:
-        """Seconds until the next try: what the server asked for, else twice the last; None if patience ends."""
-        chosen = self._next if asked is None else max(asked, _FIRST_WAIT)
-        self._next = min(self._next * 2, _LONGEST_WAIT)
-        return chosen if self._clock() + chosen <= self._end else None
 
 
 class Calls:
@@ -145,8 +125,8 @@ class Calls:
                 return
             raise self._stranger(failure)
         gone = failure.code is Code.UNAVAILABLE and not failure.reason
-        # The error of a plane is none of the server's own: the server has waited for that plane long enough itself.
-        busy = failure.code in _BUSY and failure.retry_after is not None and "plane" not in failure.metadata
+        elsewhere = not _ELSEWHERE.isdisjoint(failure.metadata)
+        busy = failure.code in _BUSY and failure.retry_after is not None and not elsewhere
         if not gone and not busy:
             raise failure
         if gone:
