@@ -1,0 +1,1 @@
+"""HDF5 into HSDS: reading files, loading, proving, publishing domains."""
