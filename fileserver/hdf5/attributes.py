@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -70,8 +71,9 @@ def _read(attribute: h5a.AttrID, name: str, pointing: Pointing) -> tuple[Attribu
     kind = found.stored
     if attribute.get_space().get_simple_extent_type() == h5s.NULL:
         return Attribute(name, to_json(kind), shape_json(None), None), found.notes
-    if attribute.get_storage_size() > MOST:
-        msg = f"an attribute of {attribute.get_storage_size()} bytes: more than {MOST} would be too much for JSON"
+    held = math.prod(attribute.shape) * attribute.get_type().get_size()
+    if held > MOST:
+        msg = f"an attribute of {held} bytes: more than {MOST} would be too much for JSON"
         raise NotHeld(msg)
     values = _values(attribute)
     shape = shape_json(attribute.shape)

@@ -179,7 +179,7 @@ def _bytes(kind: Type, one: object, pointing: Pointing) -> bytes:
         case Text(length=None):
             return _measured(one if isinstance(one, bytes) else str(one or "").encode())
         case Sequenced():
-            return _measured(to_bytes(kind.base, np.asarray(one), pointing))
+            return _measured(to_bytes(kind.base, one, pointing) if isinstance(one, np.ndarray) else b"")
         case Compound():
             return b"".join(_bytes(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields))  # type: ignore[index]  # numpy's void
         case _:

@@ -9,8 +9,8 @@ Mapped:
   takes the latter for booleans); enums, and opaque bytes, inside arrays become integers (HSDS takes neither there);
 - field names that are not ASCII, and texts in names that are not UTF-8, are written as percent-encoded UTF-8.
 
-Refused, since HSDS 1.0.2 cannot read back what it would store: sequences of sequences or of texts of variable length,
-arrays of references or of sequences, compounds whose only field is of variable length, and time types.
+Refused, since HSDS 1.0.2 cannot read back what it would store: sequences of sequences, of texts of variable length or
+of region references, arrays of references or of sequences, compounds whose only field is of variable length, and time types.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _array(kind: h5t.TypeID) -> Typed:
 
 def _sequence(kind: h5t.TypeID) -> Typed:
     base = _typed(kind.get_super())
-    if isinstance(base.stored, Sequenced | Reference | Array) or isinstance(base.stored, Text) and is_variable(base.stored):
-        msg = "a sequence of sequences, of texts of variable length, of arrays or of references: HSDS cannot read that back"
+    if isinstance(base.stored, Sequenced | Array | Text | Reference) and is_variable(base.stored):
+        msg = "a sequence of sequences, of texts of variable length or of region references: HSDS cannot read that back"
         raise NotHeld(msg)
     return Typed(Sequenced(base.stored), exact=False, notes=base.notes)

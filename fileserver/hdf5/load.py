@@ -1,0 +1,231 @@
+"""One HDF5 file into the bucket of an HSDS server: chunks first, then what describes them; unseen until published.
+
+An object that HSDS cannot hold, or that cannot be read, stays behind with a reason, and the rest goes on. References
+and links to it lead nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import h5py
+import numpy as np
+
+from fileserver.hdf5 import describe, grid, ids, read, transcode
+from fileserver.hdf5.model import ChunkTable, Dataset, Facts, Node, Outline, Trouble
+from fileserver.hdf5.outline import BROKEN, outline
+from fileserver.hdf5.routes import Means, Plan, Route, plan
+from fileserver.hdf5.source import Source
+from fileserver.hdf5.storage import Bucket, Piece, Written
+from fileserver.hdf5.typing_rules import NotHeld
+from fileserver.transfer.together import side_by_side
+from planes.plane import MIB, Plane
+
+_BATCH: Final = 64  # objects that one trip to the file's thread describes
+_DECODED: Final = 8 * MIB  # bytes of chunks that one trip decodes
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A dataset and how it travels."""
+
+    node: Node
+    facts: Facts
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All objects of a file, how each dataset travels, and what stays behind."""
+
+    outline: Outline
+    datasets: tuple[Planned, ...]
+    troubles: tuple[Trouble, ...]
+    refused: frozenset[int]
+    """Addresses of objects that stay behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is in the bucket now: publish `root` to make it seen."""
+
+    root: str
+    created: float
+    survey: Survey
+    troubles: tuple[Trouble, ...]
+    written: Written
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything arrived, if some of it mapped."""
+        return all(each.what == "mapped" for each in self.troubles)
+
+
+async def survey(source: Source, means: Means) -> Survey:
+    """Look at all objects of a file, and write nothing."""
+    return await source.run(partial(_survey, means=means))
+
+
+async def load(source: Source, bucket: Plane, name: str, created: float) -> Loaded:
+    """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
+
+    With the same `name` and `created` it goes on where an earlier attempt was stopped.
+
+    Raises:
+        Changed: the source is not the version that was opened any more.
+    """
+    found = await survey(source, Means())
+    root = ids.root_id(name)
+    to = Bucket(bucket, root, name)
+    await to.resume()
+    names = {
+        node.address: root if node is found.outline.root else ids.object_id(root, node.kind, str(node.address))
+        for node in found.outline.nodes.values()
+        if node.address not in found.refused
+    }
+    job = _Load(source, to, describe.Frame(root, created, names), found, list(found.troubles))
+    await job.run()
+    await source.unchanged()
+    return Loaded(root, created, found, tuple(job.troubles), to.written)
+
+
+def _survey(file: h5py.File, means: Means) -> Survey:
+    seen = outline(file)
+    datasets, troubles, refused = [], list(seen.troubles), set()
+    for node in seen.nodes.values():
+        try:
+            if node.kind == "d":
+                facts = read.facts(transcode.dataset(file, node.raw))
+                datasets.append(Planned(node, facts, plan(facts, means)))
+            elif node.kind == "t":
+                read.datatype(file, node, read.pointing(file, {}), [])
+        except NotHeld as error:
+            troubles.append(Trouble(node.path, "refused", str(error)))
+            refused.add(node.address)
+        except BROKEN as error:
+            troubles.append(Trouble(node.path, "failed", f"it cannot be read: {error}"))
+            refused.add(node.address)
+    return Survey(seen, tuple(datasets), tuple(troubles), frozenset(refused))
+
+
+@dataclass(slots=True)
+class _Load:
+    source: Source
+    bucket: Bucket
+    frame: describe.Frame
+    survey: Survey
+    troubles: list[Trouble]
+    lost: set[int] = field(default_factory=set)
+
+    async def run(self) -> None:
+        for planned in self.survey.datasets:
+            try:
+                await self._data(planned)
+            except NotHeld as error:
+                self._lose(planned.node, "refused", str(error))
+            except BROKEN as error:
+                self._lose(planned.node, "failed", f"its data cannot be read: {error}")
+        for address in self.lost:
+            del self.frame.ids[address]  # type: ignore[attr-defined]  # a dict of ours
+        await self._describe()
+
+    def _lose(self, node: Node, what: str, reason: str) -> None:
+        self.troubles.append(Trouble(node.path, "refused" if what == "refused" else "failed", reason))
+        self.lost.add(node.address)
+
+    async def _data(self, planned: Planned) -> None:
+        key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
+        facts, how = planned.facts, planned.plan
+        match how.route:
+            case Route.SLAB:
+                offset, item = facts.offset or 0, facts.item or 1
+                slabs = grid.slabs(facts.dims or (), how.chunk, item) if facts.dims else iter([grid.Slab((), 0, item, item)])
+                pieces = (Piece(key(s.place), offset + s.start, offset + s.end, s.full) for s in slabs)
+                await self.bucket.place(self.source, pieces)
+            case Route.PLACE:
+                await self._place(planned)
+            case Route.TRANSCODE | Route.MERGE:
+                await self._transcode(planned, grid.places(facts.dims or (), how.chunk))
+            case _:
+                pass
+
+    async def _place(self, planned: Planned) -> None:
+        facts, how = planned.facts, planned.plan
+        table = await self.source.run(partial(read.chunk_table, node=planned.node, chunk=how.chunk))
+        raw = np.flatnonzero(table.rows["mask"] == 0)
+        key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
+        order = raw[np.argsort(table.rows["offset"][raw], kind="stable")]
+        await self.bucket.place(self.source, _pieces(table, order, how.trailer, key, self.source.info.size))
+        skipped = np.flatnonzero(table.rows["mask"] != 0)
+        again = [tuple(int(n) for n in table.places[i]) for i in skipped]
+        if facts.fill_unheld:
+            there = {tuple(each) for each in table.places.tolist()}
+            again.extend(place for place in grid.places(facts.dims or (), how.chunk) if place not in there)
+            self.troubles.append(Trouble(planned.node.path, "mapped", _FILL))
+        await self._transcode(planned, iter(again))
+
+    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims]) -> None:
+        facts, how = planned.facts, planned.plan
+        size = max(1, math.prod(how.chunk) * (facts.item or 64))
+        key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
+        todo = (place for place in places if not self.bucket.has(key(place)))
+        while batch := list(islice(todo, max(1, _DECODED // size))):
+            made = await self.source.run(partial(_decode, planned=planned, places=batch, names=self.frame.ids))
+            pairs = zip(batch, made, strict=True)
+            await side_by_side(pairs, lambda pair: self.bucket.put(key(pair[0]), pair[1]), 4)
+
+    async def _describe(self) -> None:
+        """Datasets and types first, then groups; the root, which is the first node, is the last object."""
+        nodes = [n for n in self.survey.outline.nodes.values() if n.address in self.frame.ids]
+        plans = {planned.node.address: planned.plan for planned in self.survey.datasets}
+        nodes.sort(key=lambda node: node.kind == "g")
+        first, *rest = [n for n in nodes if n is self.survey.outline.root] + [
+            n for n in nodes if n is not self.survey.outline.root
+        ]
+        left = iter([*rest, first])
+        while batch := list(islice(left, _BATCH)):
+            bodies = await self.source.run(partial(self._bodies, nodes=batch, plans=plans))
+            await side_by_side(bodies, lambda body: self.bucket.put(*body), 4)
+
+    def _bodies(self, file: h5py.File, nodes: Sequence[Node], plans: dict[int, Plan]) -> list[tuple[str, bytes]]:
+        to = read.pointing(file, self.frame.ids)
+        made = []
+        for node in nodes:
+            key = ids.key(self.frame.ids[node.address], self.frame.root)
+            match node.kind:
+                case "g":
+                    body = describe.group_json(self.frame, read.group(file, self.survey.outline, node, to, self.troubles))
+                case "t":
+                    body = describe.datatype_json(self.frame, read.datatype(file, node, to, self.troubles))
+                case "d":
+                    found: Dataset = read.dataset(file, node, to, self.troubles)
+                    body = describe.dataset_json(self.frame, found, plans[node.address])
+            made.append((key, body))
+        return made
+
+
+_FILL: Final = "HSDS holds no fill value of this type: chunks that were never written are written out"
+
+
+def _pieces(
+    table: ChunkTable, order: np.ndarray[tuple[int], np.dtype[np.intp]], trailer: int, key: partial[str], size: int
+) -> Iterator[Piece]:
+    for i in order:
+        start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
+        if start + held > size:
+            msg = f"a chunk at byte {start} reaches past the end of the file: its index of chunks is damaged"
+            raise OSError(msg)
+        yield Piece(key(table.places[i].tolist()), start, start + held - trailer)
+
+
+def _decode(
+    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: dict[int, str]
+) -> list[bytes]:
+    place = transcode.dataset(file, planned.node.raw)
+    to = read.pointing(file, names)
+    return [transcode.chunk_bytes(place, planned.facts, planned.plan, at, to) for at in places]
