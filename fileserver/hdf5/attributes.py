@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator
 from typing import Final
@@ -11,12 +10,24 @@ import h5py
 import numpy as np
 from h5py import h5a, h5o, h5p, h5s, h5t
 
-from fileserver.hdf5.elements import Pointing, needs_base64, to_bytes, to_value
+from fileserver.hdf5.elements import Pointing, fixed, to_value
 from fileserver.hdf5.model import Attribute, Trouble
 from fileserver.hdf5.outline import BROKEN
-from fileserver.hdf5.types import Json, Values, to_json
-from fileserver.hdf5.typing_rules import NotHeld, readable, typed
-from fileserver.hdf5.types import Text, is_variable
+from fileserver.hdf5.types import (
+    Array,
+    Compound,
+    Json,
+    Number,
+    Opaque,
+    Text,
+    Type,
+    Values,
+    is_plain,
+    packed,
+    parts,
+    to_json,
+)
+from fileserver.hdf5.typing_rules import NotHeld, Typed, readable, typed
 
 Located = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
 MOST: Final = 64 << 20
@@ -75,37 +86,59 @@ def _read(attribute: h5a.AttrID, name: str, pointing: Pointing) -> tuple[Attribu
     if held > MOST:
         msg = f"an attribute of {held} bytes: more than {MOST} would be too much for JSON"
         raise NotHeld(msg)
-    values = _values(attribute)
+    values = _values(attribute, found)
     shape = shape_json(attribute.shape)
-    if not needs_base64(kind):
-        try:
-            return Attribute(name, to_json(kind), shape, to_value(kind, values, pointing)), found.notes
-        except UnicodeDecodeError:
-            if is_variable(kind):
-                return _undecodable(attribute, name, values, shape, found.notes)
-    data = base64.b64encode(to_bytes(kind, values, pointing)).decode()
-    return Attribute(name, to_json(kind), shape, data, base64=True), found.notes
+    if _opaque_inside(kind):
+        return _bytewise(name, kind, values, shape, (_INSIDE, *found.notes))
+    try:
+        return Attribute(name, to_json(kind), shape, to_value(kind, values, pointing)), found.notes
+    except UnicodeDecodeError:
+        return _bytewise(name, kind, values, shape, (_UNDECODABLE, *found.notes))
 
 
-def _undecodable(
-    attribute: h5a.AttrID, name: str, values: Values, shape: Json, notes: tuple[str, ...]
+def _opaque_inside(kind: Type) -> bool:
+    return not isinstance(kind, Opaque) and any(isinstance(each, Opaque) for each in parts(kind))
+
+
+def _bytewise(
+    name: str, kind: Type, values: Values, shape: Json, notes: tuple[str, ...]
 ) -> tuple[Attribute, tuple[str, ...]]:
-    """Texts of variable length that are not UTF-8: HSDS has them as JSON alone, so they get a fixed length."""
-    kind = typed(attribute.get_type()).stored
-    if not isinstance(kind, Text):
-        msg = "a text inside of it is not UTF-8, and HSDS keeps such values as JSON"
+    """Texts and opaque bytes that JSON cannot hold as they are: the same bytes, as opaque ones or as small integers."""
+    if isinstance(kind, Text) and kind.length is None:
+        width = max(1, *(len(each or b"") for each in values.reshape(-1)))
+        kind, values = Text(width, kind.charset, kind.pad), np.asarray(values, f"S{width}")
+    if not is_plain(kind):
+        msg = "a text or opaque bytes beside elements of variable length that JSON cannot hold"
         raise NotHeld(msg)
-    width = max(1, *(len(each) for each in values.reshape(-1)))
-    stored = Text(width, "H5T_CSET_ASCII", "H5T_STR_NULLPAD")
-    data = base64.b64encode(values.astype(f"S{width}").tobytes()).decode()
-    note = f"text that is not UTF-8 stored with a fixed length of {width} bytes"
-    return Attribute(name, to_json(stored), shape, data, base64=True), (note, *notes)
+    stored = Opaque(kind.length or 1) if isinstance(kind, Text) else _small_integers(kind)
+    inner = stored.base if isinstance(stored, Array) else stored
+    same = fixed(kind, values).view(packed(inner))
+    return Attribute(name, to_json(stored), shape, to_value(stored, same, _NOWHERE)), notes
 
 
-def _values(attribute: h5a.AttrID) -> Values:
+def _small_integers(kind: Type) -> Type:
+    match kind:
+        case Text(length=int(width)) | Opaque(size=width):
+            return Array(Number("U", 1, "LE"), (width,))
+        case Compound():
+            return Compound(tuple((name, _small_integers(each)) for name, each in kind.fields))
+        case Array():
+            inner = _small_integers(kind.base)
+            return Array(inner.base, (*kind.dims, *inner.dims)) if isinstance(inner, Array) else Array(inner, kind.dims)
+        case _:
+            return kind
+
+
+_INSIDE: Final = "opaque bytes inside of an attribute stored as an array of bytes"
+_UNDECODABLE: Final = "text that is not UTF-8 stored as opaque bytes: HSDS has attributes as JSON"
+_NOWHERE: Final = Pointing(lambda _: None, lambda _: None)
+
+
+def _values(attribute: h5a.AttrID, found: Typed) -> Values:
     kind = attribute.dtype
     shape = attribute.shape
-    memory = h5t.py_create(kind)
+    # The file's own type needs no conversion, and there is none for opaque bytes with a tag.
+    memory = attribute.get_type() if found.exact and is_plain(found.stored) else h5t.py_create(kind)
     if kind.subdtype is not None:
         kind, inner = kind.subdtype
         shape += inner

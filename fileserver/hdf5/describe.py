@@ -88,7 +88,7 @@ def _head(frame: Frame, address: int, attributes: Sequence[Attribute]) -> dict[s
 def _attribute(frame: Frame, attribute: Attribute, place: int) -> dict[str, Json]:
     body: dict[str, Json] = {"type": attribute.type, "shape": attribute.shape, "value": attribute.value}
     body["created"] = frame.created + place * _TICK
-    return body | ({"encoding": "base64"} if attribute.base64 else {})
+    return body
 
 
 def _link(frame: Frame, link: Link) -> dict[str, Json] | None:

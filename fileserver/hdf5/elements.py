@@ -33,7 +33,6 @@ from fileserver.hdf5.types import (
     Values,
     is_plain,
     packed,
-    parts,
 )
 from fileserver.hdf5.typing_rules import NotHeld
 
@@ -117,7 +116,7 @@ def to_value(kind: Type, values: Values, pointing: Pointing) -> Json:
     """Elements as the value of an attribute.
 
     Raises:
-        UnicodeDecodeError: a text is not UTF-8; `to_bytes` in base64 is the way out.
+        UnicodeDecodeError: a text is not UTF-8.
     """
     if isinstance(kind, Array):
         return to_value(kind.base, values, pointing)
@@ -130,11 +129,6 @@ def _nested(kind: Type, values: Values, depth: int, pointing: Pointing) -> Json:
     if depth:
         return [_nested(kind, each, depth - 1, pointing) for each in values]
     return _value(kind, values, pointing)
-
-
-def needs_base64(kind: Type) -> bool:
-    """Whether HSDS reads the JSON of such elements back wrongly: opaque bytes inside of something."""
-    return not isinstance(kind, Opaque) and any(isinstance(each, Opaque) for each in parts(kind))
 
 
 def _texts(data: Json, kind: Type) -> Json:

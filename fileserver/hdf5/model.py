@@ -58,7 +58,6 @@ class Attribute:
     type: Json
     shape: Json
     value: Json
-    base64: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from fileserver.hdf5 import grid
 from fileserver.hdf5.elements import Pointing, to_bytes
 from fileserver.hdf5.model import Facts
 from fileserver.hdf5.routes import Plan
-from fileserver.hdf5.types import Values
+from fileserver.hdf5.types import Values, is_plain
 
 
 def chunk_bytes(place: h5d.DatasetID, facts: Facts, plan: Plan, at: grid.Dims, pointing: Pointing) -> bytes:
@@ -26,7 +26,7 @@ def chunk_bytes(place: h5d.DatasetID, facts: Facts, plan: Plan, at: grid.Dims, p
     dims = tuple(place.get_space().get_simple_extent_dims())
     start = tuple(i * step for i, step in zip(at, plan.chunk, strict=True))
     count = tuple(min(step, extent - first) for step, extent, first in zip(plan.chunk, dims, start, strict=True))
-    values = read(place, start, count)
+    values = read(place, facts, start, count)
     if count != plan.chunk:
         full = np.zeros((*plan.chunk, *values.shape[len(count) :]), values.dtype)
         full[tuple(slice(n) for n in count)] = values
@@ -34,10 +34,11 @@ def chunk_bytes(place: h5d.DatasetID, facts: Facts, plan: Plan, at: grid.Dims, p
     return compressed(to_bytes(facts.typed.stored, values, pointing), plan, facts.item or 1)
 
 
-def read(place: h5d.DatasetID, start: grid.Dims, count: grid.Dims) -> Values:
+def read(place: h5d.DatasetID, facts: Facts, start: grid.Dims, count: grid.Dims) -> Values:
     """A block of a dataset, decoded; elements of an array type have their dimensions last."""
     kind = place.dtype
-    memory = h5t.py_create(kind)
+    # The file's own type needs no conversion, and there is none for opaque bytes with a tag.
+    memory = place.get_type() if facts.typed.exact and is_plain(facts.typed.stored) else h5t.py_create(kind)
     inner: tuple[int, ...] = ()
     if kind.subdtype is not None:
         kind, inner = kind.subdtype
