@@ -7,7 +7,7 @@ and links to it lead nowhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from fileserver.hdf5 import describe, grid, ids, read, transcode
+from fileserver.hdf5.beside import STAND_IN, assembled, external_bytes
 from fileserver.hdf5.model import ChunkTable, Dataset, Facts, Node, Outline, Trouble
 from fileserver.hdf5.outline import BROKEN, outline
 from fileserver.hdf5.routes import Means, Plan, Route, plan
@@ -145,14 +146,30 @@ class _Load:
             case Route.SLAB:
                 offset, item = facts.offset or 0, facts.item or 1
                 slabs = grid.slabs(facts.dims or (), how.chunk, item) if facts.dims else iter([grid.Slab((), 0, item, item)])
+                if facts.segments:
+                    await side_by_side(slabs, lambda slab: self._external(facts, key(slab.place), slab), 2)
+                    return
                 pieces = (Piece(key(s.place), offset + s.start, offset + s.end, s.full) for s in slabs)
                 await self.bucket.place(self.source, pieces)
             case Route.PLACE:
                 await self._place(planned)
+            case Route.TRANSCODE if facts.sources:
+                await self._virtual(planned)
             case Route.TRANSCODE | Route.MERGE:
                 await self._transcode(planned, grid.places(facts.dims or (), how.chunk))
             case _:
                 pass
+
+    async def _external(self, facts: Facts, key: str, slab: grid.Slab) -> None:
+        data = await external_bytes(self.source, facts.segments, slab.start, slab.end)
+        await self.bucket.put(key, data.ljust(slab.full, b"\0"))
+
+    async def _virtual(self, planned: Planned) -> None:
+        made = await assembled(self.source, planned.node.raw)
+        try:
+            await self._transcode(planned, grid.places(planned.facts.dims or (), planned.plan.chunk), made)
+        finally:
+            await self.source.run(lambda _: made.close())
 
     async def _place(self, planned: Planned) -> None:
         facts, how = planned.facts, planned.plan
@@ -169,13 +186,15 @@ class _Load:
             self.troubles.append(Trouble(planned.node.path, "mapped", _FILL))
         await self._transcode(planned, iter(again))
 
-    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims]) -> None:
+    async def _transcode(
+        self, planned: Planned, places: Iterator[grid.Dims], made: h5py.File | None = None
+    ) -> None:
         facts, how = planned.facts, planned.plan
         size = max(1, math.prod(how.chunk) * (facts.item or 64))
         key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
         todo = (place for place in places if not self.bucket.has(key(place)))
         while batch := list(islice(todo, max(1, _DECODED // size))):
-            made = await self.source.run(partial(_decode, planned=planned, places=batch, names=self.frame.ids))
+            made = await self.source.run(partial(_decode, planned=planned, places=batch, names=self.frame.ids, made=made))
             pairs = zip(batch, made, strict=True)
             await side_by_side(pairs, lambda pair: self.bucket.put(key(pair[0]), pair[1]), 4)
 
@@ -224,8 +243,9 @@ def _pieces(
 
 
 def _decode(
-    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: dict[int, str]
+    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: Mapping[int, str], made: h5py.File | None
 ) -> list[bytes]:
-    place = transcode.dataset(file, planned.node.raw)
+    """Chunks of a dataset; of a virtual one from the stand-in that was `made` for it."""
+    place = transcode.dataset(made, STAND_IN) if made else transcode.dataset(file, planned.node.raw)
     to = read.pointing(file, names)
     return [transcode.chunk_bytes(place, planned.facts, planned.plan, at, to) for at in places]

@@ -80,6 +80,15 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """Part of a dataset's raw data in another file: `size` bytes from `offset` on."""
+
+    file: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What decides how a dataset travels; sizes in bytes, extents in elements."""
 
@@ -98,8 +107,10 @@ class Facts:
     """Where contiguous data begin; None if they were never written."""
     missing: tuple[str, ...] = ()
     """Filters of which this process has no plugin."""
-    files: tuple[str, ...] = ()
-    """Other files that hold its data."""
+    segments: tuple[Segment, ...] = ()
+    """Where its raw data lie in other files."""
+    sources: tuple[str, ...] = ()
+    """Other files behind a virtual dataset."""
     fill: Json = None
     """As JSON, None for zero."""
     fill_unheld: bool = False

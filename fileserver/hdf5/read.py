@@ -22,6 +22,7 @@ from fileserver.hdf5.model import (
     Layout,
     Node,
     Outline,
+    Segment,
     Trouble,
 )
 from fileserver.hdf5.outline import BROKEN, by_address
@@ -98,9 +99,9 @@ def facts(place: h5d.DatasetID) -> Facts:
     if dims and any(most != now for most, now in zip(space.get_simple_extent_dims(maxdims=True), dims, strict=True)):
         maxdims = tuple(None if m == h5s.UNLIMITED else m for m in space.get_simple_extent_dims(maxdims=True))
     layout = _LAYOUTS[plist.get_layout()]
-    files = _files(place, plist, layout)
     if layout == "contiguous" and plist.get_external_count():
         layout = "external"
+    whole = 0 if null else space.get_simple_extent_npoints() * place.get_type().get_size()
     filters = tuple(_filters(plist))
     fill, unheld = _fill(place, plist, kind.stored)
     return Facts(
@@ -114,7 +115,8 @@ def facts(place: h5d.DatasetID) -> Facts:
         stored=0 if null else place.get_storage_size(),
         offset=place.get_offset() if layout == "contiguous" and not null else None,
         missing=tuple(f.name or str(f.number) for f in filters if not h5z.filter_avail(f.number)),
-        files=files,
+        segments=_segments(plist, whole) if layout == "external" else (),
+        sources=_sources(plist, layout),
         fill=fill,
         fill_unheld=unheld,
     )
@@ -151,11 +153,21 @@ def _filters(plist: h5py.h5p.PropDCID) -> list[Filter]:
     return found
 
 
-def _files(place: h5d.DatasetID, plist: h5py.h5p.PropDCID, layout: Layout) -> tuple[str, ...]:
-    if layout == "virtual":
-        named = (plist.get_virtual_filename(i) for i in range(plist.get_virtual_count()))
-        return tuple(dict.fromkeys(name for name in named if name != "."))
-    return tuple(readable(plist.get_external(i)[0])[0] for i in range(plist.get_external_count()))
+def _sources(plist: h5py.h5p.PropDCID, layout: Layout) -> tuple[str, ...]:
+    if layout != "virtual":
+        return ()
+    named = (plist.get_virtual_filename(i) for i in range(plist.get_virtual_count()))
+    return tuple(dict.fromkeys(name for name in named if name != "."))
+
+
+def _segments(plist: h5py.h5p.PropDCID, most: int) -> tuple[Segment, ...]:
+    found, left = [], most
+    for i in range(plist.get_external_count()):
+        name, offset, held = plist.get_external(i)
+        taken = min(held, left)  # the last one may be without an end
+        found.append(Segment(readable(name)[0], offset, taken))
+        left -= taken
+    return tuple(found)
 
 
 def _fill(place: h5d.DatasetID, plist: h5py.h5p.PropDCID, kind: Type) -> tuple[Json, bool]:

@@ -101,10 +101,13 @@ def plan(facts: Facts, means: Means = Means()) -> Plan:  # noqa: B008 -- a froze
 
 def _bucket_plan(facts: Facts) -> Plan:
     reason = _decoded(facts)
+    if reason is not None and facts.layout == "external":
+        msg = f"external storage, and {reason}"
+        raise NotHeld(msg)
     if reason is not None:
         return _transcoded(facts, Route.TRANSCODE, reason)
     dims, item = facts.dims or (), facts.item or 1
-    if facts.layout == "contiguous":
+    if facts.layout in {"contiguous", "external"}:
         return _slab(facts, dims, item)
     chunk = facts.chunk or dims
     level, shuffle = _compression(facts)
@@ -123,7 +126,7 @@ def _decoded(facts: Facts) -> str | None:
     """Why the library has to decode the data; None if raw bytes will do."""
     if not is_plain(facts.typed.stored):
         return "HSDS stores elements of variable length and references in another way"
-    if facts.layout in {"compact", "virtual", "external"}:
+    if facts.layout in {"compact", "virtual"}:
         return f"{facts.layout} storage"
     if not facts.typed.exact:
         return "its elements lie differently in HSDS (padding, or a type that is mapped)"
@@ -141,11 +144,12 @@ def _slab(facts: Facts, dims: grid.Dims, item: int) -> Plan:
     whole = math.prod(dims) * item
     one = whole <= grid.ONE
     chunk = dims if one else grid.slabs_of(dims, item)
-    if facts.offset is None and facts.fill is None and not facts.fill_unheld:
+    written = facts.offset is not None or facts.layout == "external"
+    if not written and facts.fill is None and not facts.fill_unheld:
         return Plan(Route.NONE, "it was never written", chunk, chunked=not one)
-    if facts.offset is None:
+    if not written:
         return Plan(Route.TRANSCODE, "it was never written, and has a fill value", chunk, chunked=not one)
-    reason = "contiguous, one object" if one else f"contiguous, cut into chunks of {math.prod(chunk) * item} bytes"
+    reason = f"{facts.layout}, one object" if one else f"{facts.layout}, cut into chunks of {math.prod(chunk) * item} bytes"
     return Plan(Route.SLAB, reason, chunk, chunked=not one)
 
 
