@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 import h5py
 import numpy as np
@@ -29,13 +29,13 @@ from fileserver.hdf5.types import (
 )
 from fileserver.hdf5.typing_rules import NotHeld, Typed, readable, typed
 
-Located = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
+Located: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
 MOST: Final = 64 << 20
 """Bytes of the largest attribute that is read; HSDS keeps it inside the JSON of its object."""
 
 
 def attributes(place: Located, path: str, pointing: Pointing, troubles: list[Trouble]) -> list[Attribute]:
-    """All attributes of an open object, in order of creation if the file keeps that; what is wrong goes to `troubles`."""
+    """All attributes of an open object, by creation if the file keeps that; `troubles` gets what is wrong."""
     found = []
     for raw in _names(place):
         name, same = readable(raw)
@@ -105,7 +105,7 @@ def _bytewise(
 ) -> tuple[Attribute, tuple[str, ...]]:
     """Texts and opaque bytes that JSON cannot hold as they are: the same bytes, as opaque ones or as small integers."""
     if isinstance(kind, Text) and kind.length is None:
-        width = max(1, *(len(each or b"") for each in values.reshape(-1)))
+        width = max(1, *(len(bytes(each)) if each else 0 for each in values.reshape(-1)))
         kind, values = Text(width, kind.charset, kind.pad), np.asarray(values, f"S{width}")
     if not is_plain(kind):
         msg = "a text or opaque bytes beside elements of variable length that JSON cannot hold"

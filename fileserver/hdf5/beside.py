@@ -112,7 +112,9 @@ def _begin(file: h5py.File, path: bytes) -> tuple[h5py.File, list[_Part]]:
         raise NotHeld(msg)
     parts = []
     for i in range(plist.get_virtual_count()):
-        name = readable(plist.get_virtual_filename(i).encode() if isinstance(plist.get_virtual_filename(i), str) else b"")[0]
+        name = readable(
+            plist.get_virtual_filename(i).encode() if isinstance(plist.get_virtual_filename(i), str) else b""
+        )[0]
         dataset = plist.get_virtual_dsetname(i)
         into, out_of = plist.get_virtual_vspace(i), plist.get_virtual_srcspace(i)
         if "%b" in name or "%b" in str(dataset) or h5s.UNLIMITED in _counts(into):

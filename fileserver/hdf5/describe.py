@@ -111,7 +111,9 @@ def _space(facts: Facts) -> dict[str, Json]:
 
 def _properties(facts: Facts, plan: Plan) -> dict[str, Json]:
     chunked = plan.chunked and bool(plan.chunk)
-    layout: dict[str, Json] = {"class": "H5D_CHUNKED", "dims": list(plan.chunk)} if chunked else {"class": "H5D_CONTIGUOUS"}
+    layout: dict[str, Json] = (
+        {"class": "H5D_CHUNKED", "dims": list(plan.chunk)} if chunked else {"class": "H5D_CONTIGUOUS"}
+    )
     body: dict[str, Json] = {"layout": layout}
     if plan.filters:
         body["filters"] = plan.filters

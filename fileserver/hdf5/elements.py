@@ -14,7 +14,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -96,7 +96,8 @@ def _without_complex(kind: np.dtype[np.generic]) -> np.dtype[np.generic]:
         return kind
     offsets = [field[1] for field in fields]
     names = {"names": kind.names, "formats": inside, "offsets": offsets, "itemsize": kind.itemsize}
-    return np.dtype(names)  # type: ignore[call-overload]  # numpy's own form of a dtype with offsets
+    found: np.dtype[np.generic] = np.dtype(names)  # type: ignore[call-overload]  # numpy's form with offsets
+    return found
 
 
 def blank(kind: Type) -> bytes:
@@ -144,38 +145,38 @@ def _opaque(data: bytes) -> str:
     return base64.b64encode(data).decode() if any(data) else ""
 
 
-def _value(kind: Type, one: object, pointing: Pointing) -> Json:
+def _value(kind: Type, one: Any, pointing: Pointing) -> Json:  # noqa: PLR0911 -- one a type
     match kind:
         case Reference(region=True):
-            return _region_json(pointing.region(one) if one else None)  # type: ignore[arg-type]  # by its type
+            return _region_json(pointing.region(one) if one else None)
         case Reference():
-            return (pointing.target(one) if one else None) or ""  # type: ignore[arg-type]  # by its type
+            return (pointing.target(one) if one else None) or ""
         case Text(length=None):
             return one.decode() if isinstance(one, bytes) else str(one or "")
         case Sequenced():
             return to_value(kind.base, np.asarray(one), pointing)
         case Compound():
-            return [_value(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields)]  # type: ignore[index]  # numpy's void
+            return [_value(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields)]
         case Array():
             return to_value(kind.base, np.asarray(one), pointing)
         case _:
             return _texts(np.asarray(one).tolist(), kind)
 
 
-def _bytes(kind: Type, one: object, pointing: Pointing) -> bytes:
+def _bytes(kind: Type, one: Any, pointing: Pointing) -> bytes:
     match kind:
         case Reference(region=True):
-            region = pointing.region(one) if one else None  # type: ignore[arg-type]  # by its type
+            region = pointing.region(one) if one else None
             return _measured(_region_blob(region) if region else b"")
         case Reference():
-            found = pointing.target(one) if one else None  # type: ignore[arg-type]  # by its type
+            found = pointing.target(one) if one else None
             return (f"{FOLDERS[found[0]]}/{found}" if found else "").encode().ljust(48, b"\0")
         case Text(length=None):
             return _measured(one if isinstance(one, bytes) else str(one or "").encode())
         case Sequenced():
             return _measured(to_bytes(kind.base, one, pointing) if isinstance(one, np.ndarray) else b"")
         case Compound():
-            return b"".join(_bytes(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields))  # type: ignore[index]  # numpy's void
+            return b"".join(_bytes(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields))
         case _:
             return fixed(kind, np.asarray(one)).tobytes()
 

@@ -145,7 +145,11 @@ class _Load:
         match how.route:
             case Route.SLAB:
                 offset, item = facts.offset or 0, facts.item or 1
-                slabs = grid.slabs(facts.dims or (), how.chunk, item) if facts.dims else iter([grid.Slab((), 0, item, item)])
+                slabs = (
+                    grid.slabs(facts.dims or (), how.chunk, item)
+                    if facts.dims
+                    else iter([grid.Slab((), 0, item, item)])
+                )
                 if facts.segments:
                     await side_by_side(slabs, lambda slab: self._external(facts, key(slab.place), slab), 2)
                     return
@@ -186,15 +190,15 @@ class _Load:
             self.troubles.append(Trouble(planned.node.path, "mapped", _FILL))
         await self._transcode(planned, iter(again))
 
-    async def _transcode(
-        self, planned: Planned, places: Iterator[grid.Dims], made: h5py.File | None = None
-    ) -> None:
+    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims], made: h5py.File | None = None) -> None:
         facts, how = planned.facts, planned.plan
         size = max(1, math.prod(how.chunk) * (facts.item or 64))
         key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
         todo = (place for place in places if not self.bucket.has(key(place)))
         while batch := list(islice(todo, max(1, _DECODED // size))):
-            made = await self.source.run(partial(_decode, planned=planned, places=batch, names=self.frame.ids, made=made))
+            made = await self.source.run(
+                partial(_decode, planned=planned, places=batch, names=self.frame.ids, made=made)
+            )
             pairs = zip(batch, made, strict=True)
             await side_by_side(pairs, lambda pair: self.bucket.put(key(pair[0]), pair[1]), 4)
 
@@ -218,7 +222,9 @@ class _Load:
             key = ids.key(self.frame.ids[node.address], self.frame.root)
             match node.kind:
                 case "g":
-                    body = describe.group_json(self.frame, read.group(file, self.survey.outline, node, to, self.troubles))
+                    body = describe.group_json(
+                        self.frame, read.group(file, self.survey.outline, node, to, self.troubles)
+                    )
                 case "t":
                     body = describe.datatype_json(self.frame, read.datatype(file, node, to, self.troubles))
                 case "d":

@@ -170,7 +170,9 @@ def _segments(plist: h5py.h5p.PropDCID, most: int) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def _fill(place: h5d.DatasetID, plist: h5py.h5p.PropDCID, kind: Type) -> tuple[Json, bool]:
+def _fill(  # noqa: PLR0911 -- one a kind of value
+    place: h5d.DatasetID, plist: h5py.h5p.PropDCID, kind: Type
+) -> tuple[Json, bool]:
     """The fill value as JSON, and whether there is one that HSDS does not hold."""
     if plist.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED:
         return None, False
@@ -205,7 +207,9 @@ def _region(dataset: str, space: h5s.SpaceID) -> Region | None:
         if slab is not None:
             return Region(dataset, shape, slab=slab)
     if space.get_select_npoints() > MOST_POINTS:
-        msg = f"a region of more than {MOST_POINTS} elements that is no regular hyperslab: HSDS has to list its elements"
+        msg = (
+            f"a region of more than {MOST_POINTS} elements that is no regular hyperslab: HSDS has to list its elements"
+        )
         raise NotHeld(msg)
     return Region(dataset, shape, points=tuple(_points(space, kind)))
 
@@ -234,5 +238,7 @@ def _points(space: h5s.SpaceID, kind: int) -> list[tuple[int, ...]]:
     return found
 
 
-def _block(low: np.ndarray[tuple[int], np.dtype[np.int64]], high: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[tuple[int, ...]]:
+def _block(
+    low: np.ndarray[tuple[int], np.dtype[np.int64]], high: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> list[tuple[int, ...]]:
     return [tuple(int(a + b) for a, b in zip(low, each, strict=True)) for each in np.ndindex(*(high - low + 1))]

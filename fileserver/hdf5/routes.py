@@ -78,7 +78,7 @@ class Plan:
         return found
 
 
-def plan(facts: Facts, means: Means = Means()) -> Plan:  # noqa: B008 -- a frozen value
+def plan(facts: Facts, means: Means = Means()) -> Plan:
     """How a dataset travels.
 
     Raises:
@@ -91,7 +91,7 @@ def plan(facts: Facts, means: Means = Means()) -> Plan:  # noqa: B008 -- a froze
         return Plan(Route.NONE, "it has no elements", chunk, chunked, level if chunked else None, shuffle and chunked)
     if means.link and (why := _not_linkable(facts)) is None:
         level, shuffle = _compression(facts)
-        return Plan(Route.LINK, "its chunks are read where they are", facts.chunk or facts.dims, True, level, shuffle)  # noqa: FBT003
+        return Plan(Route.LINK, "its chunks are read where they are", facts.chunk or facts.dims, True, level, shuffle)
     local = _bucket_plan(facts)
     if means.bucket:
         return local
@@ -116,10 +116,10 @@ def _bucket_plan(facts: Facts) -> Plan:
     if held > grid.MOST:
         return _transcoded(facts, Route.TRANSCODE, f"chunks of {held} bytes: HSDS reads at most {grid.MOST}")
     if facts.stored == 0 and not facts.fill_unheld:
-        return Plan(Route.NONE, "it was never written", chunk, True, level, shuffle)  # noqa: FBT003
+        return Plan(Route.NONE, "it was never written", chunk, True, level, shuffle)
     if held < grid.TINY and facts.stored and grid.count(dims, chunk) > grid.FEW:
         return _transcoded(facts, Route.MERGE, f"chunks of {held} bytes would be too many objects")
-    return Plan(Route.PLACE, "HSDS reads these chunks as they are", chunk, True, level, shuffle, trailer)  # noqa: FBT003
+    return Plan(Route.PLACE, "HSDS reads these chunks as they are", chunk, True, level, shuffle, trailer)
 
 
 def _decoded(facts: Facts) -> str | None:
@@ -149,7 +149,9 @@ def _slab(facts: Facts, dims: grid.Dims, item: int) -> Plan:
         return Plan(Route.NONE, "it was never written", chunk, chunked=not one)
     if not written:
         return Plan(Route.TRANSCODE, "it was never written, and has a fill value", chunk, chunked=not one)
-    reason = f"{facts.layout}, one object" if one else f"{facts.layout}, cut into chunks of {math.prod(chunk) * item} bytes"
+    reason = (
+        f"{facts.layout}, one object" if one else f"{facts.layout}, cut into chunks of {math.prod(chunk) * item} bytes"
+    )
     return Plan(Route.SLAB, reason, chunk, chunked=not one)
 
 
@@ -167,11 +169,11 @@ def _transcoded(facts: Facts, route: Route, reason: str) -> Plan:
         chunk = grid.grown(chunk, dims, item)
     elif math.prod(chunk) * item > grid.MOST:
         chunk = grid.shrunk(chunk, item)
-    return Plan(route, reason, chunk, True, level, shuffle)  # noqa: FBT003
+    return Plan(route, reason, chunk, True, level, shuffle)
 
 
 def _compression(facts: Facts) -> tuple[int | None, bool]:
-    """gzip's level, and whether bytes are shuffled before it: whatever compressed the source, HSDS gets gzip."""
+    """The level of gzip, and whether bytes are shuffled before it: whatever compressed the source, HSDS gets gzip."""
     numbers = [f.number for f in facts.filters if f.number != FLETCHER]
     if not numbers or numbers == [SHUFFLE]:
         return None, False

@@ -109,9 +109,7 @@ class Bucket:
         size = piece.end - piece.start
         attempt = self._attempt(piece.key)
         async with await self.plane.upload(piece.key, upload_id=attempt, replace=True) as upload:
-            step = await upload.copy(
-                1, 0, ticket, piece.start, piece.end, url=lambda: source.plane.presign(ticket)
-            )
+            step = await upload.copy(1, 0, ticket, piece.start, piece.end, url=lambda: source.plane.presign(ticket))
             await upload.commit([step], size, step.crc64nvme)
         self.written.objects += 1
         self.written.copied += size

@@ -20,7 +20,7 @@ _BASE: Final = {0: 24, 1: 28, 2: 12, 3: 12}
 
 
 def places(size: int) -> list[int]:
-    """Where a superblock may begin in a file of `size` bytes: at 0, 512, 1024, 2048, …"""
+    """Where a superblock may begin in a file of `size` bytes: at 0, 512, 1024, 2048 and so on."""
     found, place = [0], 512
     while place < size:
         found.append(place)

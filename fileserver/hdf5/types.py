@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 
 VLEN_MOST: Final = 1_000_000
 """Bytes that HSDS takes at most in one element of variable length."""
@@ -96,7 +96,7 @@ class Reference:
 Type: TypeAlias = Number | Text | Opaque | Enum | Array | Compound | Sequenced | Reference
 
 
-def to_json(kind: Type) -> dict[str, Json]:
+def to_json(kind: Type) -> dict[str, Json]:  # noqa: PLR0911 -- one a type
     """The type as HSDS writes it into a domain."""
     match kind:
         case Number():
@@ -105,7 +105,8 @@ def to_json(kind: Type) -> dict[str, Json]:
             length: Json = "H5T_VARIABLE" if kind.length is None else kind.length
             return {"class": "H5T_STRING", "charSet": kind.charset, "length": length, "strPad": kind.pad}
         case Opaque():
-            return {"class": "H5T_OPAQUE", "size": kind.size} | ({"tag": kind.tag} if kind.tag else {})
+            tag: dict[str, Json] = {"tag": kind.tag} if kind.tag else {}
+            return {"class": "H5T_OPAQUE", "size": kind.size, **tag}
         case Enum():
             members: Json = [{"name": name, "value": value} for name, value in kind.members]
             return {"class": "H5T_ENUM", "base": to_json(kind.base), "members": members}

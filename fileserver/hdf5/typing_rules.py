@@ -38,7 +38,9 @@ from fileserver.hdf5.types import (
 
 _SIZES: Final = (1, 2, 4, 8)
 _FLOATS: Final = tuple(
-    (Number("F", width, order), getattr(h5t, f"IEEE_F{8 * width}{order}")) for width in (2, 4, 8) for order in ("LE", "BE")
+    (Number("F", width, order), getattr(h5t, f"IEEE_F{8 * width}{order}"))
+    for width in (2, 4, 8)
+    for order in ("LE", "BE")
 )
 _BITS: Final = tuple(
     (Number("U", width, order), getattr(h5t, f"STD_B{8 * width}{order}")) for width in _SIZES for order in ("LE", "BE")
@@ -87,7 +89,7 @@ def readable(name: bytes) -> tuple[str, bool]:
         return quote(name, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~"), False
 
 
-def _typed(kind: h5t.TypeID) -> Typed:
+def _typed(kind: h5t.TypeID) -> Typed:  # noqa: C901, PLR0911 -- one case a class of HDF5's
     match kind.get_class():
         case h5t.INTEGER:
             return _integer(kind, "U" if kind.get_sign() == h5t.SGN_NONE else "I")
@@ -161,7 +163,9 @@ def _text(kind: h5t.TypeID) -> Typed:
 
 def _enum(kind: h5t.TypeID) -> Typed:
     base = _typed(kind.get_super())
-    members = tuple((readable(kind.get_member_name(i))[0], kind.get_member_value(i)) for i in range(kind.get_nmembers()))
+    members = tuple(
+        (readable(kind.get_member_name(i))[0], kind.get_member_value(i)) for i in range(kind.get_nmembers())
+    )
     if not isinstance(base.stored, Number):
         msg = "an enum of something that is no integer"
         raise NotHeld(msg)
@@ -169,7 +173,9 @@ def _enum(kind: h5t.TypeID) -> Typed:
         return Typed(base.stored, base.exact, ("enum without members stored as integer",))
     named = dict(members)
     if set(named) == {"TRUE", "FALSE"} and (named["TRUE"], named["FALSE"]) != (1, 0) and base.stored.size == 1:
-        return Typed(base.stored, base.exact, ("enum of TRUE and FALSE with other values than 1 and 0 stored as integer",))
+        return Typed(
+            base.stored, base.exact, ("enum of TRUE and FALSE with other values than 1 and 0 stored as integer",)
+        )
     return Typed(Enum(base.stored, members), base.exact, base.notes)
 
 

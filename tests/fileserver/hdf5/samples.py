@@ -227,7 +227,7 @@ def fills(file: h5py.File) -> None:
     pair = np.dtype([("a", "i4"), ("b", "f8")])
     part("compound", pair, np.array((5, 0.5), pair), np.zeros(4, pair))
     part("none", "f4", None, [1, 2, 3, 4])
-    part("bool", "?", True)  # noqa: FBT003 -- the fill value itself
+    part("bool", "?", True)
     file.create_dataset("contiguous", (6,), "i4", fillvalue=9)
 
 
