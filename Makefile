@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help install demo demo-s3 test check soak bench format stubs clean
+.PHONY: help install hsds demo demo-s3 test check soak bench format stubs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,13 +20,16 @@ $(READY): pyproject.toml
 
 install: $(READY) ## a .venv with everything in it
 
+hsds: $(READY) ## fetch the HSDS that the tests run, into the user's cache folder
+	$(BIN)/python -m tests.doubles.hsds > /dev/null
+
 demo: $(READY) ## spray a real table into 8 parts, despray it, compare
 	$(BIN)/python tests/demo.py
 
 demo-s3: $(READY) ## the same through an S3 store that is started and stopped here
 	$(BIN)/python tests/demo.py --s3
 
-test: $(READY) ## every promise once, at the smallest size that can fail
+test: hsds ## every promise once, at the smallest size that can fail
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
 	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 4 --dist loadgroup
 
@@ -38,7 +41,7 @@ check: $(READY) ## lint, types, layers, wire, freshness of generated code
 	cd proto && $(CURDIR)/$(BIN)/buf lint
 	$(BIN)/python -m pytest -q tests/house
 
-soak: $(READY) ## large sizes and crash marathons; takes an hour
+soak: hsds ## large sizes and crash marathons; takes an hour
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
 	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m soak --timeout 3600
 

@@ -21,6 +21,7 @@ import grpc
 
 from client.connection import Connection
 from client.errors import Code, Reason, ServerError, broken, from_rpc, unavailable
+from client.patience import Patience
 from fileserver.v1 import data_pb2, file_pb2, plane_pb2, transfer_pb2
 from fileserver.v1.data_pb2_grpc import DataServiceStub
 from fileserver.v1.file_pb2_grpc import FileServiceStub
@@ -41,9 +42,8 @@ ENDED: Final = frozenset(
 )
 """States that a transfer never leaves."""
 
-_FIRST_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 2.0
-
+_ELSEWHERE: Final = frozenset({"plane", "hsds"})
+"""Facts of errors that are about what lies behind the server."""
 _BUSY: Final = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 
 _Asked = TypeVar("_Asked")
@@ -52,29 +52,24 @@ _Item = TypeVar("_Item")
 _Page = TypeVar("_Page", bound="_Paged")
 
 
+class Caller(Protocol):
+    """Makes a call until it is answered; see `Client`."""
+
+    def __call__(
+        self,
+        method: Callable[[grpc.Channel], grpc.UnaryUnaryMultiCallable[_Asked, _Answer]],
+        request: _Asked,
+        *,
+        timeout: float | None = LOOKUP_SECONDS,
+        again: bool = True,
+    ) -> _Answer:
+        """The answer; `again` says that twice does no harm. Raises ServerError."""
+        ...
+
+
 class _Paged(Protocol):
     @property
     def next_page_token(self) -> str: ...
-
-
-class _Patience:
-    """How long a call that cannot be answered is still tried, and how long the next wait is, in seconds."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self.renew()
-
-    def renew(self) -> None:
-        """Something was answered: begin anew."""
-        self._end = self._clock() + self._seconds
-        self._next = _FIRST_WAIT
-
-    def wait(self, asked: float | None) -> float | None:
-        """Seconds until the next try: what the server asked for, else twice the last; None if patience ends."""
-        chosen = self._next if asked is None else max(asked, _FIRST_WAIT)
-        self._next = min(self._next * 2, _LONGEST_WAIT)
-        return chosen if self._clock() + chosen <= self._end else None
 
 
 class Client:
@@ -155,7 +150,7 @@ class Client:
             request = transfer_pb2.ListTransfersRequest(page_token=token, active_only=active_only)
             return self._call(lambda c: TransferServiceStub(c).ListTransfers, request)
 
-        return _items(page, lambda answer: answer.transfers)
+        return items_of(page, lambda answer: answer.transfers)
 
     def watch_transfer(self, name: str) -> Iterator[transfer_pb2.Transfer]:
         """The transfer now and whenever it changes, until it has ended or stands still (PAUSED).
@@ -210,7 +205,7 @@ class Client:
             request = file_pb2.ListFilesRequest(mask=mask, page_token=token)
             return self._call(lambda c: FileServiceStub(c).ListFiles, request)
 
-        return _items(page, lambda answer: answer.files)
+        return items_of(page, lambda answer: answer.files)
 
     def register_file(
         self,
@@ -303,9 +298,14 @@ class Client:
             request = plane_pb2.ListObjectsRequest(plane=plane, prefix=prefix, page_size=1000, page_token=token)
             return self._call(lambda c: PlaneServiceStub(c).ListObjects, request, timeout=None)
 
-        return _items(page, lambda answer: answer.objects)
+        return items_of(page, lambda answer: answer.objects)
 
     # --- how calls are made
+
+    @property
+    def caller(self) -> Caller:
+        """How calls are made, for what has methods of its own (`client.domains`)."""
+        return self._call
 
     def _call(
         self,
@@ -350,18 +350,18 @@ class Client:
         self._was_connected = True
         return channel
 
-    def _patience(self) -> _Patience:
-        return _Patience(self._seconds, self._clock)
+    def _patience(self) -> Patience:
+        return Patience(self._seconds, self._clock)
 
-    def _recover(self, failure: ServerError, patience: _Patience, *, again: bool) -> None:
+    def _recover(self, failure: ServerError, patience: Patience, *, again: bool) -> None:
         """Return when the call should be made again, else raise the failure."""
         if failure.reason == "CALLER_UNKNOWN":
             if self._connection.learn_cookie(failure.metadata.get("cookie", "")):
                 return
             raise self._stranger(failure)
         gone = failure.code is Code.UNAVAILABLE and not failure.reason
-        # The error of a plane is none of the server's own: the server has waited for that plane long enough itself.
-        busy = failure.code in _BUSY and failure.retry_after is not None and "plane" not in failure.metadata
+        # The error of a plane is none of the server's own: the server has waited for that long enough itself.
+        busy = failure.code in _BUSY and failure.retry_after is not None and not failure.metadata.keys() & _ELSEWHERE
         if not gone and not busy:
             raise failure
         if gone:
@@ -393,7 +393,7 @@ def _check_offset(name: str, offset: int, expected: int) -> None:
         raise ServerError(Reason.OFFSET_MISMATCH, Code.OUT_OF_RANGE, msg, {"file": name})
 
 
-def _items(page: Callable[[str], _Page], items: Callable[[_Page], Iterable[_Item]]) -> Iterator[_Item]:
+def items_of(page: Callable[[str], _Page], items: Callable[[_Page], Iterable[_Item]]) -> Iterator[_Item]:
     """The items of all pages, each page asked for when it is needed."""
     token = ""
     while True:

@@ -14,7 +14,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import files, moving, planes, reading, running, syncing, transfers
+from client.commands import domains, files, moving, planes, reading, running, syncing, transfers
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -63,6 +63,7 @@ def make_app() -> typer.Typer:
         ("files", files, "List, check and change logical files."),
         ("transfers", transfers, "Watch and steer transfers."),
         ("planes", planes, "Look at the storage behind the server."),
+        ("hdf5", domains, "Domains and folders of HSDS."),
     )
     for name, module, help_text in nouns:
         group = _group(help_text)

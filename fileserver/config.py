@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 
 from fileserver import state
 from fileserver.errors import InvalidSpec
+from fileserver.hdf5.hsds.settings import HsdsSettings
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
 from planes.plane import MIB
@@ -34,6 +35,7 @@ DEFAULT_PARTS: Final = 4
 
 _DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 _UNIT: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _NAMED: Final = re.compile(rb"""env:\s*["']?([A-Za-z_][A-Za-z0-9_]*)""")
 
 
@@ -108,6 +110,7 @@ class Log(_Section):
 
 class _Document(_Section):
     planes: object = None
+    hsds: object = None
     default_plane: str | None = None
     listen: Listen = Listen()
     state: State = State()
@@ -122,6 +125,7 @@ class Config(_Document):
     """A checked configuration, with every default filled in."""
 
     planes: Mapping[str, PlaneSettings]
+    hsds: Mapping[str, HsdsSettings] = Field(default={}, description="HSDS servers; the first is the default.")
     default_plane: str | None = Field(default=None, description="The plane of a spray that names none.")
     source: Path | None = Field(default=None, description="The file it was read from.")
     text: bytes = Field(default=b"", repr=False)
@@ -167,6 +171,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
     if builtin:
         offered = {"data": {"type": "posix", "path": str(directory / "data"), "default_parts": DEFAULT_PARTS}}
     planes = _planes(offered, violations)
+    servers = _hsds(document.get("hsds"), {} if builtin else planes, violations)
     named = document.get("default_plane")
     default = _default_plane(named if isinstance(named, str) else None, planes, violations)
     if violations:
@@ -175,6 +180,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         raise InvalidSpec(msg, violations, path=str(source or ""))
     return Config(
         planes=planes,
+        hsds=servers,
         default_plane=default,
         source=source,
         text=text,
@@ -271,6 +277,31 @@ def _planes(offered: object, violations: dict[str, str]) -> dict[str, PlaneSetti
         except Error as error:
             violations[f"planes.{name}"] = error.message
     return planes
+
+
+def _hsds(offered: object, planes: Mapping[str, PlaneSettings], violations: dict[str, str]) -> dict[str, HsdsSettings]:
+    servers: dict[str, HsdsSettings] = {}
+    if offered is None:
+        return servers
+    if not isinstance(offered, dict) or not offered:
+        violations["hsds"] = "name at least one server, like main: {endpoint: 'http://127.0.0.1:5101'}"
+        return servers
+    for key, settings in offered.items():
+        name, here = str(key), f"hsds.{key}"
+        if not _NAME.fullmatch(name):
+            violations[here] = "a name is lower-case letters, digits, '-' and '_', and begins with a letter"
+            continue
+        try:
+            servers[name] = HsdsSettings.model_validate(settings)
+        except ValidationError as error:
+            violations.update(
+                (f"{here}.{at}".rstrip("."), what) for at, what in _violations(error, HsdsSettings).items()
+            )
+            continue
+        storage = servers[name].storage
+        if storage and storage not in planes and f"planes.{storage}" not in violations:
+            violations[f"{here}.storage"] = f"no plane is called {storage}{_nearest(storage, planes)}"
+    return servers
 
 
 def _unknown(settings: object, path: str) -> Iterator[tuple[str, str]]:

@@ -24,10 +24,12 @@ from fileserver.catalogue.writes import Writes
 from fileserver.config import Config
 from fileserver.configured import LOCAL, Configured
 from fileserver.errors import InvalidSpec
+from fileserver.hdf5.hsds.targets import Targets
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
+from fileserver.services.domain import DomainServicer
 from fileserver.services.plane import PlaneServicer
-from fileserver.v1 import file_pb2_grpc, part_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
+from fileserver.v1 import domain_pb2_grpc, file_pb2_grpc, part_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
 
 if TYPE_CHECKING:
     from fileserver.transfer.jobs import Jobs as Transfers
@@ -113,6 +115,8 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.callback(store.close)
     planes = Configured(config.planes, config.default_plane or "")
     closing.push_async_callback(planes.aclose)
+    targets = Targets(config.hsds)
+    closing.push_async_callback(targets.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
     jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory)
@@ -127,6 +131,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
         Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, plane)),
+        Service("DomainService", partial(domain_pb2_grpc.add_DomainServiceServicer_to_server, DomainServicer(targets))),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]

@@ -1,0 +1,1 @@
+"""One HSDS server as we talk to it: settings, requests, domains, their publication."""

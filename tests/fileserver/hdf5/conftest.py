@@ -1,0 +1,53 @@
+import secrets
+
+import pytest
+
+from fileserver.hdf5.hsds.connection import Connection
+from fileserver.hdf5.hsds.settings import HsdsSettings
+from planes.retrying import Patience
+from planes.settings import Secret
+from tests.doubles import hsds
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A real HSDS on POSIX storage, for the whole run; tests work in folders of their own."""
+    with hsds.running(tmp_path_factory.mktemp("hsds")) as started:
+        yield started
+
+
+def settings_of(server, user="", **more):
+    """The settings of somebody who has a home there."""
+    path = server.folder / f"{user or server.user}.secret"
+    path.write_text(server.passwords[user or server.user])
+    given = {"endpoint": server.endpoint, "username": user or server.user, "password": Secret(file=path)}
+    return HsdsSettings(**(given | more))
+
+
+@pytest.fixture
+async def connect(server):
+    """Connections of users, closed when the test ends."""
+    made = []
+
+    def connected(user="", kind=Connection, patience=None, **more):
+        opened = kind("main", settings_of(server, user, **more), patience or Patience(attempts=2, seconds=1.0))
+        made.append(opened)
+        return opened
+
+    yield connected
+    for each in made:
+        await each.aclose()
+
+
+@pytest.fixture
+def connection(connect):
+    """The administrator's."""
+    return connect()
+
+
+@pytest.fixture
+def folder(server):
+    """A folder of this test alone, as a path of HSDS."""
+    path = f"/home/admin/t{secrets.token_hex(4)}"
+    assert server.call("PUT", "/", {"folder": 1}, domain=path)[0] == 201
+    return path
