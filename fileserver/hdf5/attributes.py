@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 import h5py
@@ -37,7 +36,12 @@ MOST: Final = 64 << 20
 def attributes(place: Located, path: str, pointing: Pointing, troubles: list[Trouble]) -> list[Attribute]:
     """All attributes of an open object, by creation if the file keeps that; `troubles` gets what is wrong."""
     found = []
-    for raw in _names(place):
+    try:
+        names = _names(place)
+    except BROKEN as error:
+        troubles.append(Trouble(path, "failed", f"its attributes cannot be read: {error}"))
+        return []
+    for raw in names:
         name, same = readable(raw)
         here = f"{path.rstrip('/')}/@{name}"
         if not same:
@@ -68,13 +72,13 @@ def shape_json(dims: tuple[int, ...] | None) -> dict[str, Json]:
     return {"class": "H5S_SIMPLE", "dims": list(dims)} if dims else {"class": "H5S_SCALAR"}
 
 
-def _names(place: Located) -> Iterator[bytes]:
+def _names(place: Located) -> list[bytes]:
     if not h5o.get_info(place).num_attrs:
-        return
+        return []
     names: list[bytes] = []
     index = h5py.h5.INDEX_CRT_ORDER if ordered(place) else h5py.h5.INDEX_NAME
     h5a.iterate(place, names.append, index_type=index)
-    yield from names
+    return names
 
 
 def _read(attribute: h5a.AttrID, name: str, pointing: Pointing) -> tuple[Attribute, tuple[str, ...]]:
@@ -105,7 +109,7 @@ def _bytewise(
 ) -> tuple[Attribute, tuple[str, ...]]:
     """Texts and opaque bytes that JSON cannot hold as they are: the same bytes, as opaque ones or as small integers."""
     if isinstance(kind, Text) and kind.length is None:
-        width = max(1, *(len(bytes(each)) if each else 0 for each in values.reshape(-1)))
+        width = max(1, *(len(each) for each in values.reshape(-1).tolist() if each))
         kind, values = Text(width, kind.charset, kind.pad), np.asarray(values, f"S{width}")
     if not is_plain(kind):
         msg = "a text or opaque bytes beside elements of variable length that JSON cannot hold"

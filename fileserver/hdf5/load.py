@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -18,13 +18,14 @@ import numpy as np
 
 from fileserver.hdf5 import describe, grid, ids, read, transcode
 from fileserver.hdf5.beside import STAND_IN, assembled, external_bytes
-from fileserver.hdf5.model import ChunkTable, Dataset, Facts, Node, Outline, Trouble
+from fileserver.hdf5.elements import Pointing
+from fileserver.hdf5.model import ChunkTable, Facts, Node, Outline, Trouble
 from fileserver.hdf5.outline import BROKEN, outline
 from fileserver.hdf5.routes import Means, Plan, Route, plan
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Piece, Written
 from fileserver.hdf5.typing_rules import NotHeld
-from fileserver.transfer.together import side_by_side
+from fileserver.together import side_by_side
 from planes.plane import MIB, Plane
 
 _BATCH: Final = 64  # objects that one trip to the file's thread describes
@@ -131,8 +132,8 @@ class _Load:
                 self._lose(planned.node, "refused", str(error))
             except BROKEN as error:
                 self._lose(planned.node, "failed", f"its data cannot be read: {error}")
-        for address in self.lost:
-            del self.frame.ids[address]  # type: ignore[attr-defined]  # a dict of ours
+        there = {address: name for address, name in self.frame.ids.items() if address not in self.lost}
+        self.frame = replace(self.frame, ids=there)
         await self._describe()
 
     def _lose(self, node: Node, what: str, reason: str) -> None:
@@ -196,42 +197,34 @@ class _Load:
         key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
         todo = (place for place in places if not self.bucket.has(key(place)))
         while batch := list(islice(todo, max(1, _DECODED // size))):
-            made = await self.source.run(
+            decoded = await self.source.run(
                 partial(_decode, planned=planned, places=batch, names=self.frame.ids, made=made)
             )
-            pairs = zip(batch, made, strict=True)
+            pairs = zip(batch, decoded, strict=True)
             await side_by_side(pairs, lambda pair: self.bucket.put(key(pair[0]), pair[1]), 4)
 
     async def _describe(self) -> None:
         """Datasets and types first, then groups; the root, which is the first node, is the last object."""
         nodes = [n for n in self.survey.outline.nodes.values() if n.address in self.frame.ids]
         plans = {planned.node.address: planned.plan for planned in self.survey.datasets}
-        nodes.sort(key=lambda node: node.kind == "g")
-        first, *rest = [n for n in nodes if n is self.survey.outline.root] + [
-            n for n in nodes if n is not self.survey.outline.root
-        ]
-        left = iter([*rest, first])
+        root = self.survey.outline.root
+        left = iter(sorted(nodes, key=lambda node: (node.kind == "g", node is root)))
         while batch := list(islice(left, _BATCH)):
             bodies = await self.source.run(partial(self._bodies, nodes=batch, plans=plans))
             await side_by_side(bodies, lambda body: self.bucket.put(*body), 4)
 
-    def _bodies(self, file: h5py.File, nodes: Sequence[Node], plans: dict[int, Plan]) -> list[tuple[str, bytes]]:
+    def _bodies(self, file: h5py.File, nodes: Sequence[Node], plans: Mapping[int, Plan]) -> list[tuple[str, bytes]]:
         to = read.pointing(file, self.frame.ids)
-        made = []
-        for node in nodes:
-            key = ids.key(self.frame.ids[node.address], self.frame.root)
-            match node.kind:
-                case "g":
-                    body = describe.group_json(
-                        self.frame, read.group(file, self.survey.outline, node, to, self.troubles)
-                    )
-                case "t":
-                    body = describe.datatype_json(self.frame, read.datatype(file, node, to, self.troubles))
-                case "d":
-                    found: Dataset = read.dataset(file, node, to, self.troubles)
-                    body = describe.dataset_json(self.frame, found, plans[node.address])
-            made.append((key, body))
-        return made
+        key = partial(ids.key, root=self.frame.root)
+        return [(key(self.frame.ids[node.address]), self._body(file, node, to, plans)) for node in nodes]
+
+    def _body(self, file: h5py.File, node: Node, to: Pointing, plans: Mapping[int, Plan]) -> bytes:
+        frame, troubles = self.frame, self.troubles
+        if node.kind == "g":
+            return describe.group_json(frame, read.group(file, self.survey.outline, node, to, troubles))
+        if node.kind == "t":
+            return describe.datatype_json(frame, read.datatype(file, node, to, troubles))
+        return describe.dataset_json(frame, read.dataset(file, node, to, troubles), plans[node.address])
 
 
 _FILL: Final = "HSDS holds no fill value of this type: chunks that were never written are written out"

@@ -15,7 +15,7 @@ from typing_extensions import Buffer
 
 from fileserver.hdf5 import ids
 from fileserver.hdf5.source import Source
-from fileserver.transfer.together import side_by_side
+from fileserver.together import side_by_side
 from planes.errors import Refused, Unsupported
 from planes.plane import MIB, Plane, Ticket
 

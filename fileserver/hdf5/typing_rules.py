@@ -10,7 +10,7 @@ Mapped:
 - field names that are not ASCII, and texts in names that are not UTF-8, are written as percent-encoded UTF-8.
 
 Refused, since HSDS 1.0.2 cannot read back what it would store: sequences of sequences, of texts of variable length or
-of region references, arrays of references or of sequences, compounds whose only field is of variable length, and time types.
+of region references, arrays of references or of sequences, compounds whose only field is of variable length, and times.
 """
 
 from __future__ import annotations

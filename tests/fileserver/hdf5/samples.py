@@ -323,7 +323,7 @@ def dense(file: h5py.File) -> None:
     file["data"].attrs["large"] = np.arange(20000, dtype="i4")
 
 
-@sample()
+@sample(mapped=("/@fixed", "/@variable"))
 def not_utf8(file: h5py.File) -> None:
     file.attrs.create("fixed", np.array([b"\xff\xfe", b"ok"], "S2"))
     file.attrs.create("variable", b"gr\xfc\xdfe", dtype=h5py.string_dtype("ascii"))
@@ -359,7 +359,7 @@ def layouts(file: h5py.File) -> None:
     file.create_dataset("chunk_beyond", data=np.arange(5), chunks=(100,), maxshape=(None,))
 
 
-@sample()
+@sample(mapped=("/nbit",))
 def filters(file: h5py.File) -> None:
     values = (np.arange(400, dtype="i4") % 37).reshape(20, 20)
     own: dict[str, dict[str, Any]] = {
