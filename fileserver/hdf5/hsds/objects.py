@@ -107,11 +107,15 @@ class Objects:
         return False
 
     async def link(self, links: Mapping[str, Mapping[str, JSON]]) -> None:
-        """Put links into groups: by group, by name, as the server has them (`{"id": …}`, `{"h5path": …}`)."""
+        """Put links into groups: by group, by name, as the server has them (`{"id": …}`, `{"h5path": …}`).
+
+        Raises:
+            AlreadyExists: a name is taken by another link; one that is the same is fine.
+        """
         for batch in _batches(list(links.items())):
             body: JSON = {"grp_ids": {group: {"links": by_name} for group, by_name in batch}}
             path = f"/groups/{self._root}/links"
-            await self._connection.call("PUT", path, domain=self._domain, params={"replace": "1"}, body=body)
+            await self._connection.call("PUT", path, domain=self._domain, body=body)
 
     async def describe(self, attributes: Mapping[str, Mapping[str, JSON]]) -> None:
         """Put attributes on objects: by object, by name, as the server has them (type, shape, value)."""

@@ -146,7 +146,7 @@ async def _next(connection: Connection, plan: Publication) -> _Step | Outcome:
         return "kept", walk.keep
     if not old_is_kept:
         raise _taken(connection, plan.target)
-    return "unnamed", walk.unname
+    return "swapped", walk.swap
 
 
 class _Walk:
@@ -161,10 +161,14 @@ class _Walk:
         """The old root gets a second name."""
         await domains.link(self._connection, self._previous, self._plan.target, owner=self._plan.owner)
 
-    async def unname(self) -> None:
-        """The old root loses its first name, once the second is as closed to others as the first."""
+    async def swap(self) -> None:
+        """The name goes from the old root to the new one, once the second name is as closed to others as the first.
+
+        Nothing is looked at in between: that is the time in which nothing is there.
+        """
         await self._set_entries(self._previous)
         await domains.unlink(self._connection, self._plan.target)
+        await self.name()
 
     async def name(self) -> None:
         """The new root gets the name."""

@@ -81,6 +81,11 @@ async def test_what_is_made_twice_is_there_once(connect, connection, opened):
     await Objects(connect(patience=Patience(sleep=no_time)), path, root).make("groups", items)
     for item in items:
         assert (await inside.get(item["id"])).text("root") == root
+    for _ in range(2):
+        await inside.link({root: {"a": {"id": items[0]["id"]}}})
+        await inside.describe({root: {"n": {"type": I4, "shape": [], "value": 1}}})
+    with pytest.raises(AlreadyExists):
+        await inside.link({root: {"a": {"id": items[1]["id"]}}})
     await objects.make_domain(connection, path, root)
     with pytest.raises(AlreadyExists):
         await objects.make_domain(connection, path, createObjId("groups"))
