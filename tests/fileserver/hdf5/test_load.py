@@ -110,7 +110,7 @@ async def test_the_store_copies_chunks_by_itself_where_it_can(plane):
 
 async def test_a_short_last_slab_is_filled_up(plane, monkeypatch):
     monkeypatch.setattr("fileserver.hdf5.grid.ONE", 100)
-    monkeypatch.setattr("fileserver.hdf5.grid.slabs_of", lambda dims, item: (4,))
+    monkeypatch.setattr("fileserver.hdf5.grid.slabs_of", lambda *_: (4,))
     await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=np.arange(30))), upload_id="u")
     done = await run(plane, plane)
     chunks = {k.rpartition("/")[2]: d for k, d in (await content(plane)).items() if "json" not in k and k != "x.h5"}

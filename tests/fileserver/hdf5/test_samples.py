@@ -12,6 +12,8 @@ from planes.posix import PosixPlane, PosixSettings
 from tests.fileserver.hdf5.compare import Comparison
 from tests.fileserver.hdf5.samples import SAMPLES, make_all
 
+pytestmark = pytest.mark.xdist_group("hsds")
+
 FOLDER = "home/admin/samples"
 
 

@@ -98,9 +98,9 @@ async def test_a_file_that_is_replaced_while_it_is_loaded(plane, whole, monkeypa
     monkeypatch.setattr(source, "WHOLE", whole)
     bucket = MemoryPlane("bucket", MemorySettings())
     await put(plane, hdf5())
-    with pytest.raises(Changed):
-        async with source.opened(plane, "x.h5") as file:
-            await put(plane, hdf5(), again=1)
+    async with source.opened(plane, "x.h5") as file:
+        await put(plane, hdf5(), again=1)
+        with pytest.raises(Changed):
             await load.load(file, bucket, "a load", 0.0)
 
 
