@@ -14,7 +14,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import domains, files, moving, planes, reading, running, syncing, transfers
+from client.commands import domains, files, inspecting, moving, planes, reading, running, syncing, transfers
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -60,14 +60,15 @@ def make_app() -> typer.Typer:
     syncing.enter(app)
     reading.enter(app)
     nouns = (
-        ("files", files, "List, check and change logical files."),
-        ("transfers", transfers, "Watch and steer transfers."),
-        ("planes", planes, "Look at the storage behind the server."),
-        ("hdf5", domains, "Domains and folders of HSDS."),
+        ("files", (files,), "List, check and change logical files."),
+        ("transfers", (transfers,), "Watch and steer transfers."),
+        ("planes", (planes,), "Look at the storage behind the server."),
+        ("hdf5", (domains, inspecting), "Domains and folders of HSDS, and HDF5 files."),
     )
-    for name, module, help_text in nouns:
+    for name, modules, help_text in nouns:
         group = _group(help_text)
-        module.enter(group)
+        for module in modules:
+            module.enter(group)
         app.add_typer(group, name=name)
     return app
 

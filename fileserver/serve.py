@@ -28,8 +28,16 @@ from fileserver.hdf5.hsds.targets import Targets
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
+from fileserver.services.hdf5 import Hdf5Servicer
 from fileserver.services.plane import PlaneServicer
-from fileserver.v1 import domain_pb2_grpc, file_pb2_grpc, part_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
+from fileserver.v1 import (
+    domain_pb2_grpc,
+    file_pb2_grpc,
+    hdf5_pb2_grpc,
+    part_pb2_grpc,
+    plane_pb2_grpc,
+    transfer_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from fileserver.transfer.jobs import Jobs as Transfers
@@ -132,6 +140,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
         Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, plane)),
         Service("DomainService", partial(domain_pb2_grpc.add_DomainServiceServicer_to_server, DomainServicer(targets))),
+        Service("Hdf5Service", partial(hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server, Hdf5Servicer(planes))),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]

@@ -14,7 +14,7 @@ from typing import Final
 
 from fileserver.catalogue.writes import Write, Writes, WriteStep
 from fileserver.codec import WriteRequest
-from fileserver.transfer.together import first_of
+from fileserver.together import first_of
 from planes import checksum
 from planes.errors import Corrupt, Error, OutOfRange, Unsupported
 from planes.plane import MIB, Limits, Plane, StepReceipt, Upload

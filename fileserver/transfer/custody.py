@@ -15,11 +15,11 @@ from fileserver.catalogue.names import normalise
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec, TargetChanged
+from fileserver.together import side_by_side
 from fileserver.transfer import garbage, ledger, survey
 from fileserver.transfer.rebuild import Rebuild, Rebuilt
 from fileserver.transfer.renamed import PATIENCE, rewrite
 from fileserver.transfer.spec import Format, Location, format_to_json
-from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import MIB, Extent, Info

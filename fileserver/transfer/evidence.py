@@ -14,6 +14,7 @@ from typing import Final
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
+from fileserver.together import side_by_side
 from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import odd_quotes
@@ -22,7 +23,6 @@ from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.paging import Rows
 from fileserver.transfer.plan import steps_of
 from fileserver.transfer.record import PartRow, Plan, StoredStep
-from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import Corrupt
 from planes.plane import KIB, MIB, Plane

@@ -16,6 +16,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
+from fileserver.together import first_of, side_by_side, to_its_end
 from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
@@ -24,7 +25,6 @@ from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
 from fileserver.transfer.spec import format_from_json
-from fileserver.transfer.together import first_of, side_by_side, to_its_end
 from planes import checksum
 from planes.errors import Refused, Unsupported
 from planes.pack import Step

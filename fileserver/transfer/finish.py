@@ -14,6 +14,7 @@ from fileserver.catalogue.names import MANIFEST, folder
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled
+from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger
 from fileserver.transfer.evidence import Known, PartProof, Proof, prove
 from fileserver.transfer.execute import upload_id
@@ -22,7 +23,6 @@ from fileserver.transfer.manifest_file import write_manifest
 from fileserver.transfer.paging import Rows
 from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from fileserver.transfer.sweep import drop_below
-from fileserver.transfer.together import side_by_side, to_its_end
 from planes.errors import Error, Missing, NotFound
 from planes.plane import Plane
 

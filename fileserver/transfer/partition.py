@@ -26,8 +26,8 @@ from fileserver.formats.grammar import WalkScan
 from fileserver.formats.level import tokens
 from fileserver.formats.search import Search, Span
 from fileserver.formats.tally import Tally
+from fileserver.together import side_by_side
 from fileserver.transfer.manifest import Source
-from fileserver.transfer.together import side_by_side
 
 Read = Callable[[int, int, int], Awaitable[bytes | memoryview]]
 """Bytes [start, end) of the source with this index."""

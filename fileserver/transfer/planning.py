@@ -19,13 +19,13 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv, shown
+from fileserver.together import side_by_side
 from fileserver.transfer import plan, routes, survey
 from fileserver.transfer.addresses import address
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
 from fileserver.transfer.sync_plan import target_of
-from fileserver.transfer.together import side_by_side
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info, Ticket
 

@@ -13,10 +13,10 @@ from fileserver.catalogue.files import FilePart
 from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
+from fileserver.together import side_by_side
 from fileserver.transfer import ledger, survey
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.manifest_file import LARGEST, ManifestFile, ManifestPart
-from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import Error, NotFound
 from planes.plane import Extent, Info

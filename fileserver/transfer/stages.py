@@ -19,6 +19,7 @@ from fileserver.catalogue import tables
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
+from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
@@ -32,7 +33,6 @@ from fileserver.transfer.plan import Segments, at_once, steps_of
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.record import PartRow, Plan, Record, Segment, plain
 from fileserver.transfer.spec import spec_from_json
-from fileserver.transfer.together import side_by_side, to_its_end
 
 AT_ONCE: Final = 16
 

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from fileserver.catalogue.files import FilePart
 from fileserver.configured import LOCAL, Configured, where
 from fileserver.errors import InvalidSpec
+from fileserver.together import side_by_side
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Location
-from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import Changed, NotFound
 from planes.plane import Info, Plane

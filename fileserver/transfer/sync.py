@@ -20,6 +20,7 @@ from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled, to_record
+from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, sync_guard, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live, Paused
@@ -30,7 +31,6 @@ from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
 from fileserver.transfer.sync_record import Recorded
 from fileserver.transfer.sync_rows import Ended, Item, Tally
-from fileserver.transfer.together import side_by_side, to_its_end
 from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
 from planes.plane import Plane
 

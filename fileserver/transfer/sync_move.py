@@ -14,6 +14,7 @@ from time import time
 from typing import Final
 
 from fileserver.configured import Configured, where
+from fileserver.together import side_by_side
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import Described, inherited
 from fileserver.transfer.live import Live
@@ -22,7 +23,6 @@ from fileserver.transfer.plan import at_once, steps_of
 from fileserver.transfer.spec import Sync
 from fileserver.transfer.sync_plan import folder
 from fileserver.transfer.sync_rows import Item
-from fileserver.transfer.together import side_by_side
 from planes import checksum
 from planes.errors import Changed, Corrupt, Error, NotFound, Refused, Unsupported
 from planes.pack import Step

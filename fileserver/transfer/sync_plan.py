@@ -11,13 +11,13 @@ from fileserver.catalogue.files import PAGE
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec
+from fileserver.together import side_by_side
 from fileserver.transfer import sync_guard, sync_rows
 from fileserver.transfer.addresses import address, in_generation, overlap
 from fileserver.transfer.filters import wanted
 from fileserver.transfer.spec import Location, Sync
 from fileserver.transfer.survey import key_of
 from fileserver.transfer.sync_rows import Listed, Totals
-from fileserver.transfer.together import side_by_side
 from planes.errors import NotFound, Refused
 from planes.plane import MIB, Extent
 

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
+from fileserver.together import to_its_end
 from fileserver.transfer import ledger, sync_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import plain
 from fileserver.transfer.sync_rows import Ended, Item
-from fileserver.transfer.together import to_its_end
 
 _FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
 

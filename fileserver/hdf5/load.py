@@ -1,0 +1,250 @@
+"""One HDF5 file into the bucket of an HSDS server: chunks first, then what describes them; unseen until published.
+
+An object that HSDS cannot hold, or that cannot be read, stays behind with a reason, and the rest goes on. References
+and links to it lead nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import h5py
+import numpy as np
+
+from fileserver.hdf5 import describe, grid, ids, read, transcode
+from fileserver.hdf5.beside import STAND_IN, assembled, external_bytes
+from fileserver.hdf5.elements import Pointing
+from fileserver.hdf5.model import ChunkTable, Facts, Node, Outline, Trouble
+from fileserver.hdf5.outline import BROKEN, outline
+from fileserver.hdf5.routes import Means, Plan, Route, plan
+from fileserver.hdf5.source import Source
+from fileserver.hdf5.storage import Bucket, Piece, Written
+from fileserver.hdf5.typing_rules import NotHeld
+from fileserver.together import side_by_side
+from planes.plane import MIB, Plane
+
+_BATCH: Final = 64  # objects that one trip to the file's thread describes
+_DECODED: Final = 8 * MIB  # bytes of chunks that one trip decodes
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A dataset and how it travels."""
+
+    node: Node
+    facts: Facts
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All objects of a file, how each dataset travels, and what stays behind."""
+
+    outline: Outline
+    datasets: tuple[Planned, ...]
+    troubles: tuple[Trouble, ...]
+    refused: frozenset[int]
+    """Addresses of objects that stay behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is in the bucket now: publish `root` to make it seen."""
+
+    root: str
+    created: float
+    survey: Survey
+    troubles: tuple[Trouble, ...]
+    written: Written
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything arrived, if some of it mapped."""
+        return all(each.what == "mapped" for each in self.troubles)
+
+
+async def survey(source: Source, means: Means) -> Survey:
+    """Look at all objects of a file, and write nothing."""
+    return await source.run(partial(_survey, means=means))
+
+
+async def load(source: Source, bucket: Plane, name: str, created: float) -> Loaded:
+    """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
+
+    With the same `name` and `created` it goes on where an earlier attempt was stopped.
+
+    Raises:
+        Changed: the source is not the version that was opened any more.
+    """
+    found = await survey(source, Means())
+    root = ids.root_id(name)
+    to = Bucket(bucket, root, name)
+    await to.resume()
+    names = {
+        node.address: root if node is found.outline.root else ids.object_id(root, node.kind, str(node.address))
+        for node in found.outline.nodes.values()
+        if node.address not in found.refused
+    }
+    job = _Load(source, to, describe.Frame(root, created, names), found, list(found.troubles))
+    await job.run()
+    await source.unchanged()
+    return Loaded(root, created, found, tuple(job.troubles), to.written)
+
+
+def _survey(file: h5py.File, means: Means) -> Survey:
+    seen = outline(file)
+    datasets, troubles, refused = [], list(seen.troubles), set()
+    for node in seen.nodes.values():
+        try:
+            if node.kind == "d":
+                facts = read.facts(transcode.dataset(file, node.raw))
+                datasets.append(Planned(node, facts, plan(facts, means)))
+            elif node.kind == "t":
+                read.datatype(file, node, read.pointing(file, {}), [])
+        except NotHeld as error:
+            troubles.append(Trouble(node.path, "refused", str(error)))
+            refused.add(node.address)
+        except BROKEN as error:
+            troubles.append(Trouble(node.path, "failed", f"it cannot be read: {error}"))
+            refused.add(node.address)
+    return Survey(seen, tuple(datasets), tuple(troubles), frozenset(refused))
+
+
+@dataclass(slots=True)
+class _Load:
+    source: Source
+    bucket: Bucket
+    frame: describe.Frame
+    survey: Survey
+    troubles: list[Trouble]
+    lost: set[int] = field(default_factory=set)
+
+    async def run(self) -> None:
+        for planned in self.survey.datasets:
+            try:
+                await self._data(planned)
+            except NotHeld as error:
+                self._lose(planned.node, "refused", str(error))
+            except BROKEN as error:
+                self._lose(planned.node, "failed", f"its data cannot be read: {error}")
+        there = {address: name for address, name in self.frame.ids.items() if address not in self.lost}
+        self.frame = replace(self.frame, ids=there)
+        await self._describe()
+
+    def _lose(self, node: Node, what: str, reason: str) -> None:
+        self.troubles.append(Trouble(node.path, "refused" if what == "refused" else "failed", reason))
+        self.lost.add(node.address)
+
+    async def _data(self, planned: Planned) -> None:
+        key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
+        facts, how = planned.facts, planned.plan
+        match how.route:
+            case Route.SLAB:
+                offset, item = facts.offset or 0, facts.item or 1
+                slabs = (
+                    grid.slabs(facts.dims or (), how.chunk, item)
+                    if facts.dims
+                    else iter([grid.Slab((), 0, item, item)])
+                )
+                if facts.segments:
+                    await side_by_side(slabs, lambda slab: self._external(facts, key(slab.place), slab), 2)
+                    return
+                pieces = (Piece(key(s.place), offset + s.start, offset + s.end, s.full) for s in slabs)
+                await self.bucket.place(self.source, pieces)
+            case Route.PLACE:
+                await self._place(planned)
+            case Route.TRANSCODE if facts.sources:
+                await self._virtual(planned)
+            case Route.TRANSCODE | Route.MERGE:
+                await self._transcode(planned, grid.places(facts.dims or (), how.chunk))
+            case _:
+                pass
+
+    async def _external(self, facts: Facts, key: str, slab: grid.Slab) -> None:
+        data = await external_bytes(self.source, facts.segments, slab.start, slab.end)
+        await self.bucket.put(key, data.ljust(slab.full, b"\0"))
+
+    async def _virtual(self, planned: Planned) -> None:
+        made = await assembled(self.source, planned.node.raw)
+        try:
+            await self._transcode(planned, grid.places(planned.facts.dims or (), planned.plan.chunk), made)
+        finally:
+            await self.source.run(lambda _: made.close())
+
+    async def _place(self, planned: Planned) -> None:
+        facts, how = planned.facts, planned.plan
+        table = await self.source.run(partial(read.chunk_table, node=planned.node, chunk=how.chunk))
+        raw = np.flatnonzero(table.rows["mask"] == 0)
+        key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
+        order = raw[np.argsort(table.rows["offset"][raw], kind="stable")]
+        await self.bucket.place(self.source, _pieces(table, order, how.trailer, key, self.source.info.size))
+        skipped = np.flatnonzero(table.rows["mask"] != 0)
+        again = [tuple(int(n) for n in table.places[i]) for i in skipped]
+        if facts.fill_unheld:
+            there = {tuple(each) for each in table.places.tolist()}
+            again.extend(place for place in grid.places(facts.dims or (), how.chunk) if place not in there)
+            self.troubles.append(Trouble(planned.node.path, "mapped", _FILL))
+        await self._transcode(planned, iter(again))
+
+    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims], made: h5py.File | None = None) -> None:
+        facts, how = planned.facts, planned.plan
+        size = max(1, math.prod(how.chunk) * (facts.item or 64))
+        key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
+        todo = (place for place in places if not self.bucket.has(key(place)))
+        while batch := list(islice(todo, max(1, _DECODED // size))):
+            decoded = await self.source.run(
+                partial(_decode, planned=planned, places=batch, names=self.frame.ids, made=made)
+            )
+            pairs = zip(batch, decoded, strict=True)
+            await side_by_side(pairs, lambda pair: self.bucket.put(key(pair[0]), pair[1]), 4)
+
+    async def _describe(self) -> None:
+        """Datasets and types first, then groups; the root, which is the first node, is the last object."""
+        nodes = [n for n in self.survey.outline.nodes.values() if n.address in self.frame.ids]
+        plans = {planned.node.address: planned.plan for planned in self.survey.datasets}
+        root = self.survey.outline.root
+        left = iter(sorted(nodes, key=lambda node: (node.kind == "g", node is root)))
+        while batch := list(islice(left, _BATCH)):
+            bodies = await self.source.run(partial(self._bodies, nodes=batch, plans=plans))
+            await side_by_side(bodies, lambda body: self.bucket.put(*body), 4)
+
+    def _bodies(self, file: h5py.File, nodes: Sequence[Node], plans: Mapping[int, Plan]) -> list[tuple[str, bytes]]:
+        to = read.pointing(file, self.frame.ids)
+        key = partial(ids.key, root=self.frame.root)
+        return [(key(self.frame.ids[node.address]), self._body(file, node, to, plans)) for node in nodes]
+
+    def _body(self, file: h5py.File, node: Node, to: Pointing, plans: Mapping[int, Plan]) -> bytes:
+        frame, troubles = self.frame, self.troubles
+        if node.kind == "g":
+            return describe.group_json(frame, read.group(file, self.survey.outline, node, to, troubles))
+        if node.kind == "t":
+            return describe.datatype_json(frame, read.datatype(file, node, to, troubles))
+        return describe.dataset_json(frame, read.dataset(file, node, to, troubles), plans[node.address])
+
+
+_FILL: Final = "HSDS holds no fill value of this type: chunks that were never written are written out"
+
+
+def _pieces(
+    table: ChunkTable, order: np.ndarray[tuple[int], np.dtype[np.intp]], trailer: int, key: partial[str], size: int
+) -> Iterator[Piece]:
+    for i in order:
+        start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
+        if start + held > size:
+            msg = f"a chunk at byte {start} reaches past the end of the file: its index of chunks is damaged"
+            raise OSError(msg)
+        yield Piece(key(table.places[i].tolist()), start, start + held - trailer)
+
+
+def _decode(
+    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: Mapping[int, str], made: h5py.File | None
+) -> list[bytes]:
+    """Chunks of a dataset; of a virtual one from the stand-in that was `made` for it."""
+    place = transcode.dataset(made, STAND_IN) if made else transcode.dataset(file, planned.node.raw)
+    to = read.pointing(file, names)
+    return [transcode.chunk_bytes(place, planned.facts, planned.plan, at, to) for at in places]

@@ -1,0 +1,192 @@
+"""An HDF5 file on any plane, pinned to one version, opened by the HDF5 library in a thread.
+
+Small files are read whole, by one request; of large ones the library gets blocks, which are kept in a bounded cache.
+The library itself never opens another file: what external storage, virtual datasets and external links name may lie
+outside of the plane (see `fileserver.hdf5.read`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import h5py
+from typing_extensions import Buffer
+
+from fileserver.errors import FormatMismatch
+from fileserver.hdf5 import superblock
+from planes.errors import Changed
+from planes.plane import KIB, MIB, Extent, Info, Plane
+from planes.threads import Threads
+
+T = TypeVar("T")
+
+WHOLE: Final = 4 * MIB
+"""Files up to this size are read at once."""
+_BLOCK: Final = 512 * KIB
+_KEPT: Final = 64  # blocks, 32 MiB
+
+
+class PlaneFile(io.RawIOBase):
+    """Bytes of one object version as a seekable file, for threads that are not the event loop's."""
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read = read
+        self._size = size
+        self._at = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
+
+    def readinto(self, into: Buffer, /) -> int:
+        """Fill a buffer as far as the file goes; reads larger than a block pass the cache by."""
+        view = memoryview(into).cast("B")
+        count = max(0, min(len(view), self._size - self._at))
+        if count > _BLOCK:
+            view[:count] = self._read(self._at, self._at + count)
+        else:
+            self._gather(view[:count])
+        self._at += count
+        return count
+
+    def _gather(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            number, inside = divmod(self._at + done, _BLOCK)
+            piece = self._block(number)[inside : inside + len(view) - done]
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+
+    def _block(self, number: int) -> bytes:
+        if number in self._blocks:
+            self._blocks.move_to_end(number)
+            return self._blocks[number]
+        start = number * _BLOCK
+        block = self._read(start, min(start + _BLOCK, self._size))
+        self._blocks[number] = block
+        if len(self._blocks) > _KEPT:
+            self._blocks.popitem(last=False)
+        return block
+
+
+class Source:
+    """An open HDF5 file; `run` works on it in its thread, `read` gets raw bytes beside it."""
+
+    def __init__(self, plane: Plane, info: Info, threads: Threads, whole: bytes | None) -> None:
+        self.plane = plane
+        self.info = info
+        self._threads = threads
+        self._whole = whole
+        self._file: h5py.File | None = None
+
+    async def run(self, work: Callable[[h5py.File], T]) -> T:
+        """What `work` makes of the file, in the file's own thread."""
+        file = self._file
+        if file is None:
+            msg = "the source is closed"
+            raise RuntimeError(msg)
+        return await self._threads.run(lambda _: work(file))
+
+    async def read(self, start: int, end: int) -> memoryview:
+        """Raw bytes [start, end) of the pinned version."""
+        if self._whole is not None:
+            return memoryview(self._whole)[start:end]
+        into = memoryview(bytearray(end - start))
+        await self.plane.read(Extent(self.info.key, self.info.version, start, end), into)
+        return into
+
+    async def unchanged(self) -> None:
+        """Make sure that it is still the version that was opened.
+
+        Raises:
+            Changed: it is not.
+        """
+        now = await self.plane.stat(self.info.key)
+        if now.version != self.info.version:
+            msg = f"{self.plane.name}:{self.info.key} changed while it was read"
+            raise Changed(msg, plane=self.plane.name, key=self.info.key)
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def wait(work: Coroutine[None, None, T]) -> T:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+        name = f"{self.plane.name}:{self.info.key}"
+        stream: io.RawIOBase | None = None
+        if self._whole is None:
+            stream = PlaneFile(lambda start, end: bytes(wait(self.read(start, end))), self.info.size)
+        await self._check(name)
+        whole = self._whole
+        self._file = await self._threads.run(lambda _: _opened(name, whole, stream))
+
+    async def _check(self, name: str) -> None:
+        size = self.info.size
+        head = b""
+        for place in superblock.places(size):
+            block = bytes(await self.read(place, min(place + superblock.LENGTH, size)))
+            head = head or block
+            if block.startswith(superblock.SIGNATURE):
+                superblock.check(name, block, place, size)
+                return
+        raise superblock.refuse(name, head, size)
+
+    async def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            await self._threads.run(lambda _: file.close())
+        self._threads.close()
+
+
+@asynccontextmanager
+async def opened(plane: Plane, key: str) -> AsyncIterator[Source]:
+    """An HDF5 file of a plane, for reading.
+
+    Raises:
+        NotFound: there is no such object.
+        Changed: it was replaced in between.
+        FormatMismatch: it is not HDF5, cut short, damaged, or open for writing.
+    """
+    info = await plane.stat(key)
+    whole = None
+    if info.size <= WHOLE:
+        into = bytearray(info.size)
+        await plane.read(Extent(key, info.version, 0, info.size), memoryview(into))
+        whole = bytes(into)
+    source = Source(plane, info, Threads("hdf5", 1), whole)
+    try:
+        await source._open()  # noqa: SLF001 -- its own factory
+        yield source
+    finally:
+        await source._close()  # noqa: SLF001 -- its own factory
+
+
+def _opened(name: str, whole: bytes | None, stream: io.RawIOBase | None) -> h5py.File:
+    try:
+        if whole is not None:
+            return h5py.File(h5py.h5f.open_file_image(whole))
+        return h5py.File(stream, "r")
+    except (OSError, RuntimeError, ValueError) as error:
+        msg = f"{name} cannot be opened as HDF5: it is damaged ({error})"
+        raise FormatMismatch(msg, key=name) from error

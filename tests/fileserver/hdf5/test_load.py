@@ -1,0 +1,215 @@
+"""What a load leaves in the bucket: after a crash, of damaged files, and by whose hands."""
+
+import io
+import json
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+
+from fileserver.hdf5 import ids, load, storage
+from fileserver.hdf5.source import opened
+from planes.errors import Unavailable
+from planes.memory import MemoryPlane, MemorySettings
+from planes.plane import Extent
+
+CREATED = 1.8e9
+
+
+class Dying(MemoryPlane):
+    """A bucket whose writer dies at the n-th object."""
+
+    left = 1 << 30
+
+    async def put(self, key, data, **options):
+        if not self.left:
+            msg = "the writer has died"
+            raise Unavailable(msg)
+        self.left -= 1
+        return await super().put(key, data, **options)
+
+
+@pytest.fixture
+async def plane():
+    made = MemoryPlane("data", MemorySettings())
+    yield made
+    await made.aclose()
+
+
+def hdf5(fill):
+    held = io.BytesIO()
+    with h5py.File(held, "w") as file:
+        fill(file)
+    return held.getvalue()
+
+
+def everything(file):
+    file.create_dataset("placed", data=np.arange(60.0), chunks=(20,))
+    file.create_dataset("decoded", data=np.arange(60), chunks=(20,), compression="lzf")
+    file.create_dataset("slab", data=np.arange(10))
+    file.create_group("group")["type"] = np.dtype("i4")
+    file.attrs["to"] = file["placed"].ref
+
+
+async def run(plane, bucket, name="a load", key="x.h5"):
+    async with opened(plane, key) as file:
+        return await load.load(file, bucket, name, CREATED)
+
+
+async def content(bucket):
+    found = {}
+    async for info in bucket.list(""):
+        data = bytearray(info.size)
+        await bucket.read(Extent(info.key, info.version, 0, info.size), memoryview(data))
+        found[info.key] = bytes(data)
+    return found
+
+
+async def test_a_load_that_died_anywhere_goes_on_and_ends_the_same(plane):
+    await plane.put("x.h5", hdf5(everything), upload_id="u")
+    whole = MemoryPlane("bucket", MemorySettings())
+    done = await run(plane, whole)
+    expected = await content(whole)
+    assert len(expected) == done.written.objects == 13
+    for died in range(done.written.objects):
+        bucket = Dying("bucket", MemorySettings())
+        bucket.left = died
+        with pytest.raises(Unavailable):
+            await run(plane, bucket)
+        before = await content(bucket)
+        assert before.items() <= expected.items()
+        bucket.left = 1 << 30
+        again = await run(plane, bucket)
+        assert await content(bucket) == expected
+        chunks = sum(not key.endswith(".json") for key in before)
+        assert again.written.objects == done.written.objects - chunks
+
+
+async def test_nothing_is_outside_of_the_folder_of_its_root_and_no_domain_is_made(plane):
+    await plane.put("x.h5", hdf5(everything), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    first, second = await run(plane, bucket), await run(plane, bucket, name="another")
+    keys = list(await content(bucket))
+    assert first.root != second.root
+    assert all(key.startswith((ids.folder(first.root), ids.folder(second.root))) for key in keys)
+    assert not any(key.endswith(".domain.json") for key in keys)
+    root = json.loads((await content(bucket))[ids.key(first.root, first.root)])
+    assert root["attributes"]["to"]["value"] == root["links"]["placed"]["id"]
+
+
+async def test_the_store_copies_chunks_by_itself_where_it_can(plane):
+    values = np.random.default_rng(3).random((64, 1024))
+    await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=values, chunks=(8, 1024))), upload_id="u")
+    done = await run(plane, plane)
+    assert done.written.copied == values.nbytes
+    assert done.written.carried < 2000
+    chunks = [data for key, data in (await content(plane)).items() if key.startswith("db/") and "json" not in key]
+    assert b"".join(chunks) == values.tobytes()
+
+
+async def test_a_short_last_slab_is_filled_up(plane, monkeypatch):
+    monkeypatch.setattr("fileserver.hdf5.grid.ONE", 100)
+    monkeypatch.setattr("fileserver.hdf5.grid.slabs_of", lambda *_: (4,))
+    await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=np.arange(30))), upload_id="u")
+    done = await run(plane, plane)
+    chunks = {k.rpartition("/")[2]: d for k, d in (await content(plane)).items() if "json" not in k and k != "x.h5"}
+    assert len(chunks["7"]) == 32
+    assert np.frombuffer(chunks["7"], "i8").tolist() == [28, 29, 0, 0]
+    assert done.written.copied == 7 * 32
+
+
+async def test_raw_chunks_that_lie_together_are_read_together(plane, monkeypatch):
+    groups = []
+    carry = storage.Bucket._carry
+
+    async def counted(self, source, group):
+        groups.append(len(group))
+        await carry(self, source, group)
+
+    monkeypatch.setattr(storage.Bucket, "_carry", counted)
+    await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=np.arange(1000.0), chunks=(100,))), upload_id="u")
+    await run(plane, MemoryPlane("bucket", MemorySettings()))
+    assert sum(groups) == 10
+    assert len(groups) < 4
+
+
+def of_chunk(data, name):
+    with h5py.File(io.BytesIO(data)) as file:
+        return file[name].id.get_chunk_info(0)
+
+
+async def test_one_damaged_dataset_is_left_out_with_its_reason_and_the_rest_arrives(plane):
+    data = bytearray(hdf5(everything))
+    info = of_chunk(data, "decoded")
+    data[info.byte_offset : info.byte_offset + info.size] = b"\xff" * info.size
+    await plane.put("x.h5", bytes(data), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    done = await run(plane, bucket)
+    assert [(t.path, t.what) for t in done.troubles] == [("/decoded", "failed")]
+    assert not done.whole
+    root = json.loads((await content(bucket))[ids.key(done.root, done.root)])
+    assert sorted(root["links"]) == ["group", "placed", "slab"]
+
+
+async def test_a_chunk_table_that_leads_out_of_the_file(plane):
+    data = hdf5(lambda f: f.create_dataset("d", data=np.arange(4), chunks=(4,)))
+    offset = of_chunk(data, "d").byte_offset.to_bytes(8, "little")
+    assert data.count(offset) == 1
+    await plane.put("x.h5", data.replace(offset, (1 << 40).to_bytes(8, "little")), upload_id="u")
+    done = await run(plane, MemoryPlane("bucket", MemorySettings()))
+    assert [(t.path, t.what) for t in done.troubles] == [("/d", "failed")]
+    assert "index of chunks" in done.troubles[0].reason
+
+
+NAMED = {
+    "missing": ("gone.raw", "not there"),
+    "above": ("../gone.raw", "outside of the plane"),
+    "absolute": ("/etc/hostname", "outside of the plane"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+async def test_external_files_are_looked_for_on_the_plane_alone(plane, case):
+    name, words = NAMED[case]
+    data = hdf5(lambda f: f.create_dataset("d", (4,), "i4", external=[(name, 0, 16)]))
+    await plane.put("x.h5", data, upload_id="u")
+    done = await run(plane, MemoryPlane("bucket", MemorySettings()))
+    assert [(t.path, t.what) for t in done.troubles] == [("/d", "refused")]
+    assert words in done.troubles[0].reason
+
+
+@pytest.mark.parametrize("case", NAMED)
+async def test_sources_of_virtual_datasets_are_looked_for_on_the_plane_alone(plane, case):
+    name, words = NAMED[case]
+
+    def fill(file):
+        layout = h5py.VirtualLayout((4,), "i4")
+        layout[:] = h5py.VirtualSource(name, "d", (4,))
+        file.create_virtual_dataset("v", layout)
+
+    await plane.put("x.h5", hdf5(fill), upload_id="u")
+    done = await run(plane, MemoryPlane("bucket", MemorySettings()))
+    assert [(t.path, t.what) for t in done.troubles] == [("/v", "refused")]
+    assert words in done.troubles[0].reason
+
+
+async def test_an_element_that_is_too_long_for_hsds(plane):
+    texts = ["short", "x" * 1_000_001]
+    await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=texts)), upload_id="u")
+    done = await run(plane, MemoryPlane("bucket", MemorySettings()))
+    assert [(t.path, t.what) for t in done.troubles] == [("/d", "refused")]
+    assert "1000001 bytes" in done.troubles[0].reason
+
+
+async def test_decoded_chunks_are_compressed_as_hsds_is_told(plane):
+    values = np.arange(40, dtype="i4").reshape(5, 8)
+    await plane.put(
+        "x.h5", hdf5(lambda f: f.create_dataset("d", data=values, chunks=(5, 8), compression="lzf")), upload_id="u"
+    )
+    bucket = MemoryPlane("bucket", MemorySettings())
+    await run(plane, bucket)
+    found = await content(bucket)
+    chunk = next(data for key, data in found.items() if key.endswith("/0_0"))
+    shuffled = np.frombuffer(zlib.decompress(chunk), "u1").reshape(4, 40)
+    assert shuffled.T.copy().view("i4").reshape(5, 8).tolist() == values.tolist()
