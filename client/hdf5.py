@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from client.api import Client, items_of
+from client.api import Client
+from client.calls import pages
 from client.shapes import JSON
 from client.specs import location
 from client.words import Location
@@ -22,7 +23,7 @@ class Hdf5Files:
     """
 
     def __init__(self, client: Client, source: Location) -> None:
-        self._call = client.caller
+        self._call = client.call
         self._source = location(source)
 
     def objects(self) -> Iterator[hdf5_pb2.Hdf5Object | hdf5_pb2.Hdf5Finding]:
@@ -32,7 +33,7 @@ class Hdf5Files:
             request = hdf5_pb2.InspectFileRequest(source=self._source, page_size=1000, page_token=token)
             return self._call(lambda c: Hdf5ServiceStub(c).InspectFile, request, timeout=None)
 
-        return items_of(page, lambda answer: [*answer.objects, *answer.findings])
+        return pages(page, lambda answer: [*answer.objects, *answer.findings])
 
     def chunks(self, path: str) -> Iterator[hdf5_pb2.Hdf5Chunk]:
         """Where the chunks of a dataset lie."""
@@ -41,7 +42,7 @@ class Hdf5Files:
             request = hdf5_pb2.ListChunksRequest(source=self._source, path=path, page_size=10_000, page_token=token)
             return self._call(lambda c: Hdf5ServiceStub(c).ListChunks, request, timeout=None)
 
-        return items_of(page, lambda answer: answer.chunks)
+        return pages(page, lambda answer: answer.chunks)
 
 
 def shape(found: hdf5_pb2.Hdf5Object | hdf5_pb2.Hdf5Finding) -> dict[str, JSON]:
