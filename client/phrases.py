@@ -77,7 +77,7 @@ def state(value: wire.Transfer.State.ValueType) -> str:
 
 
 def verb(transfer: wire.Transfer) -> str:
-    """`spray`, `despray`, `copy` or `sync`; empty for a verb of a newer server."""
+    """`spray`, `despray`, `copy`, `replicate` or `sync`; empty for a verb of a newer server."""
     return transfer.spec.WhichOneof("verb") or ""
 
 
@@ -91,6 +91,8 @@ def target(transfer: wire.Transfer) -> str:
             return spec.copy.new_file
         case "despray":
             return location(spec.despray.target)
+        case "replicate":
+            return spec.replicate.file
         case "sync":
             return location(spec.sync.target)
         case _:

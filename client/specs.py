@@ -95,6 +95,12 @@ def copy(
     return wire.TransferSpec(copy=asked, overwrite=overwrite, verify_read=verify_read)
 
 
+def replicate(file: str, plane: str, *, overwrite: bool = False, verify_read: bool = False) -> wire.TransferSpec:
+    """Another copy of the same parts on another plane."""
+    asked = wire.Replicate(file=file, plane=plane)
+    return wire.TransferSpec(replicate=asked, overwrite=overwrite, verify_read=verify_read)
+
+
 def sync(
     source: Location,
     target: Location,

@@ -1,4 +1,4 @@
-"""What was asked, after validation: typed specs of the four verbs. Plain data; looks at no plane."""
+"""What was asked, after validation: typed specs of the five verbs. Plain data; looks at no plane."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "Fixed",
     "Format",
     "Location",
+    "Replicate",
     "Spec",
     "Spray",
     "Sync",
@@ -71,6 +72,14 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicate:
+    """Another copy of the same parts of a logical file, on another plane."""
+
+    file: str
+    plane: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
     """What is missing or different of the objects below one folder, copied below another; keys may be empty."""
 
@@ -84,7 +93,7 @@ class Sync:
     checksum: bool = False
 
 
-Verb = Spray | Despray | Copy | Sync
+Verb = Spray | Despray | Copy | Replicate | Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,8 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
         places = {name: Location(**verb[name]) for name in ("source", "target", "names") if verb[name]}
         globs = {name: tuple(verb[name]) for name in ("include", "exclude")}
         made = Sync(**{**verb, **places, **globs})
+    elif data["kind"] == "replicate":
+        made = Replicate(**verb)
     else:
         made = Copy(**verb)
     return Spec(made, data["overwrite"], data["verify_read"])

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Transfer(_message.Message):
-    """A transfer is one spray, despray, copy or sync: a resource that outlives the call that created it, the connection that
+    """A transfer is one spray, despray, copy, replicate or sync: a resource that outlives the call that created it, the connection that
     watches it, and the process that runs it.
     """
 
@@ -491,6 +491,7 @@ class TransferSpec(_message.Message):
     DESPRAY_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
     SYNC_FIELD_NUMBER: _builtins.int
+    REPLICATE_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     VERIFY_READ_FIELD_NUMBER: _builtins.int
     overwrite: _builtins.bool
@@ -513,6 +514,10 @@ class TransferSpec(_message.Message):
     def sync(self) -> Global___Sync:
         """What is missing or different of the objects below one folder, copied below another; no catalogue."""
 
+    @_builtins.property
+    def replicate(self) -> Global___Replicate:
+        """Another copy of the same parts of a logical file."""
+
     def __init__(
         self,
         *,
@@ -520,14 +525,15 @@ class TransferSpec(_message.Message):
         despray: Global___Despray | None = ...,
         copy: Global___Copy | None = ...,
         sync: Global___Sync | None = ...,
+        replicate: Global___Replicate | None = ...,
         overwrite: _builtins.bool = ...,
         verify_read: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync"]  # noqa: Y015
+    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync", "replicate"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_verb) -> _WhichOneofReturnType_verb | None: ...
 
@@ -671,6 +677,35 @@ class Copy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Copy: _TypeAlias = Copy  # noqa: Y015
+
+@_typing.final
+class Replicate(_message.Message):
+    """Another copy of the same parts of a logical file, on another plane; the file has it beside those that it has already.
+    A plane that holds a whole copy is refused (TARGET_EXISTS) unless overwrite is set; one with missing or other bytes is
+    replaced by a new one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    PLANE_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """Name of the logical file."""
+    plane: _builtins.str
+    """Plane of the copy."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        plane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "plane", b"plane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replicate: _TypeAlias = Replicate  # noqa: Y015
 
 @_typing.final
 class Sync(_message.Message):
