@@ -144,12 +144,15 @@ def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
     other = sorted({p.number for p in found.parts if p.verdict == "different"})
     facts = {"file": name, "missing": _numbers(missing), "different": _numbers(other)}
     bad = {p.plane for p in found.parts if p.verdict in {"missing", "different", "touched"}}
-    if {p.plane for p in found.parts} - bad:
-        [*planes] = sorted(bad)
-        facts["planes"] = ", ".join(planes)
+    away = {p.plane: p.detail for p in found.parts if p.verdict == "away"}
+    if away and not bad:
+        msg = f"copies of {name} could not be looked at: {'; '.join(away.values())}"
+        return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, msg, {**facts, "planes": ", ".join(away)})
+    if {p.plane for p in found.parts} - bad - set(away):
+        facts["planes"] = ", ".join(sorted(bad))
         msg = (
             f"a copy of {name} is not what was written ({facts['planes']}), another one is:"
-            f" 'cropduster replicate {name} --plane {planes[0]}' makes it again"
+            f" 'cropduster replicate {name} --plane {min(bad)}' makes it again"
         )
         if missing and not other:
             return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)

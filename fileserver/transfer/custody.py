@@ -153,10 +153,15 @@ class Custody:
     # --- verify -------------------------------------------------------------------------------------------------
 
     async def verify(self, name: str, *, read: bool) -> list[Verdict]:
-        """Compare every part of every copy with the catalogue, by stored values, or (read) by reading every byte."""
+        """Compare every part of every copy with the catalogue, by stored values, or (read) by reading every byte.
+
+        Raises:
+            Error: the plane of the only copy does not answer; of several copies the others are looked at.
+        """
         file = await self.catalogue.get(name)
-        parts = [part for copy in await self.catalogue.all_copies(file.generation) for part in copy]
-        return await verdicts(self._planes, parts, read=read)
+        copies = await self.catalogue.all_copies(file.generation)
+        parts = [part for copy in copies for part in copy]
+        return await verdicts(self._planes, parts, read=read, patient=len(copies) > 1)
 
     async def rebuild(self, plane: str, *, validate_only: bool) -> Rebuilt:
         """Enter every whole file again whose manifest lies on a plane and whose name is free."""

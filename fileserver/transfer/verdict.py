@@ -11,7 +11,7 @@ from fileserver.configured import where
 from fileserver.transfer.survey import Planes
 from fileserver.transfer.together import side_by_side
 from planes import checksum
-from planes.errors import NotFound
+from planes.errors import Error, NotFound
 from planes.plane import MIB, Extent, Info, Plane
 
 _SLICE: Final = 8 * MIB
@@ -20,7 +20,7 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found for one part: "read", "stored", "size", "touched", "missing" or "different"."""
+    """What was found for one part: "read", "stored", "size", "touched", "missing", "different" or "away"."""
 
     number: int
     plane: str
@@ -35,13 +35,26 @@ class Verdict:
         return self.verdict in {"read", "stored", "size"}
 
 
-async def verdicts(planes: Planes, parts: Sequence[FilePart], *, read: bool) -> list[Verdict]:
-    """Compare parts with the catalogue, by stored values, or (read) by reading every byte; in the order given."""
+async def verdicts(planes: Planes, parts: Sequence[FilePart], *, read: bool, patient: bool = False) -> list[Verdict]:
+    """Compare parts with the catalogue, by stored values, or (read) by reading every byte; in the order given.
+
+    Raises:
+        Error: a plane does not answer; if `patient`, its parts are "away" instead, and the others are compared.
+    """
     found: dict[int, Verdict] = {}
+    away: dict[str, str] = {}
 
     async def one(each: tuple[int, FilePart]) -> None:
         index, part = each
-        found[index] = await _verdict(planes.plane(part.plane), part, read=read)
+        try:
+            if part.plane not in away:
+                found[index] = await _verdict(planes.plane(part.plane), part, read=read)
+                return
+        except Error as error:
+            if not patient:
+                raise
+            away[part.plane] = error.message
+        found[index] = Verdict(part.number, part.plane, part.key, "away", away[part.plane])
 
     await side_by_side(enumerate(parts), one, _AT_ONCE)
     return [found[index] for index in range(len(parts))]

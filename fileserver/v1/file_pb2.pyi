@@ -575,7 +575,7 @@ class PartVerdict(_message.Message):
     """Key of the part."""
     verdict: _builtins.str
     """"read", "stored", "size" (the plane keeps no checksum), "touched" (the same without checksum, but changed since), "missing",
-    "different".
+    "different", "away" (its plane does not answer; another copy was looked at).
     """
     detail: _builtins.str
     """A sentence, when not well."""
