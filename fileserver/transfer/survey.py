@@ -162,13 +162,7 @@ async def pin_parts(planes: Planes, copies: Sequence[Sequence[FilePart]]) -> lis
 
 def composed(sources: Sequence[Source]) -> int | None:
     """CRC64NVME of all sources in order, or None if one of them has none."""
-    total = 0
-    for source in sources:
-        value = source.checksums.get("crc64nvme")
-        if value is None and source.size:
-            return None
-        total = checksum.combine(total, value or 0, source.size)
-    return total
+    return checksum.combine_all((source.checksums.get("crc64nvme"), source.size) for source in sources)
 
 
 def common_kind(sources: Sequence[Source]) -> str:
