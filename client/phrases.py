@@ -120,7 +120,8 @@ def routes(outcome: wire.Outcome) -> list[str]:
     for taken in outcome.routes:
         runs = [f"{run.first}" if run.first == run.last else f"{run.first}-{run.last}" for run in taken.parts]
         named = ", ".join(runs[:_RUNS]) + (", …" if len(runs) > _RUNS else "")
-        which = f"{'part' if taken.part_count == 1 else 'parts'} {named}" if runs else count(taken.part_count, "part")
+        noun = "object" if outcome.HasField("sync") else "part"
+        which = f"{'part' if taken.part_count == 1 else 'parts'} {named}" if runs else count(taken.part_count, noun)
         lines.append(f"{which} {taken.route} ({taken.why})")
     return lines
 

@@ -199,6 +199,11 @@ sync_items = Table(
     Column("result", String(8), nullable=False, server_default=""),
     Column("compared", Boolean, nullable=False, server_default="0"),
     Column("error", JSON(none_as_null=True)),
+    Column("route", String(24), nullable=False, server_default=""),
+    Column("because", Text, nullable=False, server_default=""),
     Index("sync_items_by_result", "transfer", "action", "result"),
 )
-"""What a sync has to do, an object a row; an empty `result` is not done yet. `token` is an open upload."""
+"""What a sync has to do, an object a row; an empty `result` is not done yet.
+
+`token` is an open upload, whose stored steps are in `steps`; `route` and `because` are of what was copied.
+"""

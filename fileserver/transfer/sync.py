@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Spec, Sync, spec_from_json
-from fileserver.transfer.stages import size_text
+from fileserver.transfer.stages import boot, size_text
 from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
 from fileserver.transfer.sync_record import Recorded
@@ -124,8 +124,23 @@ class SyncStages:
         live.announce()
 
     async def open(self, transfer: str, live: Live) -> None:
-        """Nothing to begin: uploads of large objects begin with their bytes."""
+        """Nothing to begin: uploads of large objects begin with their bytes.
+
+        What a directory had before the machine went down may be recorded as stored, and not be on the disk.
+        """
         await self._state(transfer, "RUNNING", live)
+        plan = (await self.record(transfer)).plan
+        assert plan is not None
+        if plan.boot == boot():
+            return
+        lost = plan.boot and not self._planes.plane(plan.plane).capabilities.shared
+
+        def work(c: sa.Connection) -> None:
+            if lost:
+                ledger.forget_steps(c, transfer)
+            ledger.update(c, transfer, now(), plan=replace(plan, boot=boot()).to_json())
+
+        await self._store.write(work)
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Copy what has not ended of a segment."""
@@ -153,14 +168,16 @@ class SyncStages:
     async def _one(self, mover: Mover, work: Recorded, item: Item) -> None:
         work.check()
         try:
-            result, compared = await mover.move(item, work.token)
+            moved = await mover.move(item, work)
         except Error as error:
             if isinstance(error, _OUTAGES):
                 raise
             work.live.parts_done += 1
             work.ended.append(Ended(item.number, "failed", error=to_record(error), token=mover.left(item)))
         else:
-            work.ended.append(Ended(item.number, result, compared, token=mover.left(item)))
+            left = mover.left(item)
+            facts = (moved.result, moved.compared, None, left, moved.route, moved.because)
+            work.ended.append(Ended(item.number, *facts))
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
         """Never asked for: an object whose route is refused takes the other at once."""
@@ -215,9 +232,13 @@ class SyncStages:
         plan, moment = record.plan, now()
         tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
         failed = await self._store.read(lambda c: sync_rows.failures(c, transfer, SHOWN))
+        taken = await self._store.read(lambda c: sync_rows.routes_taken(c, transfer))
         left = await self._abort(record)
         notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
-        outcome = _outcome(plan, tally, failed, live) | {"seconds": max(moment - record.created, 0.001)}
+        outcome = _outcome(plan, tally, failed, live) | {
+            "seconds": max(moment - record.created, 0.001),
+            "routes": [asdict(each) for each in taken],
+        }
         state = "PARTLY_SUCCEEDED" if tally.failed else "SUCCEEDED"
         done = record.progress.forward(live.progress)
         # What was under way when a server died is counted twice.
