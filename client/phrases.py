@@ -151,5 +151,7 @@ def _synced(outcome: wire.Outcome) -> str:
 
 def planned_sync(totals: wire.SyncTotals) -> str:
     """How much a sync would do: `3 objects to copy (12.3 MB), 1 to delete, 20 equal`."""
-    copies = f"{count(totals.copy, 'object')} to copy ({size(totals.copy_bytes)})"
-    return f"{copies}, {totals.delete:,} to delete, {totals.equal:,} equal"
+    sure, rest = totals.copy - totals.compare, totals.copy_bytes - totals.compare_bytes
+    copies = f"{count(sure, 'object')} to copy ({size(rest)})"
+    compares = f", {totals.compare:,} to be compared ({size(totals.compare_bytes)})" if totals.compare else ""
+    return f"{copies}{compares}, {totals.delete:,} to delete, {totals.equal:,} equal"

@@ -91,7 +91,7 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "exclude": list[JSON](sync.exclude),
                 "files_from": location(sync.names) if sync.HasField("names") else None,
                 "delete": sync.delete,
-                "max_delete": sync.max_delete,
+                "max_delete": 0 if sync.refuse_delete else sync.max_delete or None,
                 "checksum": sync.checksum,
             }
         case _:
@@ -149,6 +149,8 @@ def sync_totals(message: wire.SyncTotals) -> dict[str, JSON]:
         "copy_bytes": message.copy_bytes,
         "delete": message.delete,
         "equal": message.equal,
+        "compare": message.compare,
+        "compare_bytes": message.compare_bytes,
     }
 
 

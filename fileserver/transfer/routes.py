@@ -149,6 +149,8 @@ def _streamed(part: Part, plan: Plan, sources: set[str]) -> str:
             found[why] = None
         elif extent.of <= least:
             found[f"ranges are copied out of objects over {_size(least)} only"] = None
+        elif plan.limits.min_step <= 1:
+            found[f"more pieces than the {plan.limits.max_steps} steps of one object, so small ones are joined"] = None
         else:
             found[f"pieces too small for a copy of their own (below {_size(plan.limits.min_step)})"] = None
         if extent.whole and (refused := plan.whole.get(extent.plane)):

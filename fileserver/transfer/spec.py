@@ -9,6 +9,7 @@ from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
 
 __all__ = [
+    "MOST_DELETED",
     "Copy",
     "Csv",
     "Despray",
@@ -25,6 +26,10 @@ __all__ = [
     "spec_from_json",
     "spec_to_json",
 ]
+
+
+MOST_DELETED: Final = 1000
+"""Deletions of a sync that nobody had to allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class Sync:
     exclude: tuple[str, ...] = ()
     names: Location | None = None
     delete: bool = False
-    max_delete: int = 0
+    max_delete: int = MOST_DELETED
     checksum: bool = False
 
 

@@ -73,12 +73,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much there is to do; objects, and bytes to copy."""
+    """How much there is to do; objects, and bytes to copy. `compare`: those of them that may turn out to be equal."""
 
     copy: int
     copy_bytes: int
     delete: int
     equal: int
+    compare: int = 0
+    compare_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,9 @@ def _totals(c: sa.Connection, transfer: str, listed: int) -> Totals:
     query = sa.select(i.action, sa.func.count(), sa.func.sum(i.size)).where(i.transfer == transfer, i.result == "")
     found = {row[0]: (row[1], int(row[2])) for row in c.execute(query.group_by(i.action))}
     copy, size = found.get("copy", (0, 0))
-    return Totals(copy, size, found.get("delete", (0, 0))[0], listed - copy)
+    doubtful = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(i.size), 0))
+    compared = c.execute(doubtful.where(i.transfer == transfer, i.result == "", i.why == "checksum")).one()
+    return Totals(copy, size, found.get("delete", (0, 0))[0], listed - copy, compared[0], int(compared[1]))
 
 
 def page(c: sa.Connection, transfer: str, first: int, last: int | None = None, *, pending: bool = True) -> list[Item]:

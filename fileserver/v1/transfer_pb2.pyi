@@ -724,12 +724,15 @@ class Sync(_message.Message):
     DELETE_FIELD_NUMBER: _builtins.int
     MAX_DELETE_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    REFUSE_DELETE_FIELD_NUMBER: _builtins.int
     delete: _builtins.bool
     """Delete what the target has and the source has not, at the end and only if all was copied."""
     max_delete: _builtins.int
     """Refuse, before anything is done, to delete more objects than that; 0 is 1000."""
     checksum: _builtins.bool
     """Compare the contents of objects of equal size, whatever their times say."""
+    refuse_delete: _builtins.bool
+    """Refuse, before anything is done, to delete any object, whatever max_delete says."""
     @_builtins.property
     def source(self) -> Global___Location:
         """Folder of the objects to copy; an empty key is the whole plane."""
@@ -763,10 +766,11 @@ class Sync(_message.Message):
         delete: _builtins.bool = ...,
         max_delete: _builtins.int = ...,
         checksum: _builtins.bool = ...,
+        refuse_delete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "source", b"source", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "delete", b"delete", "exclude", b"exclude", "include", b"include", "max_delete", b"max_delete", "names", b"names", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "delete", b"delete", "exclude", b"exclude", "include", b"include", "max_delete", b"max_delete", "names", b"names", "refuse_delete", b"refuse_delete", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -971,6 +975,8 @@ class SyncTotals(_message.Message):
     COPY_BYTES_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
     EQUAL_FIELD_NUMBER: _builtins.int
+    COMPARE_FIELD_NUMBER: _builtins.int
+    COMPARE_BYTES_FIELD_NUMBER: _builtins.int
     copy: _builtins.int
     """Objects that are missing or different, or of which only a look at their checksums can tell."""
     copy_bytes: _builtins.int
@@ -979,6 +985,10 @@ class SyncTotals(_message.Message):
     """Objects that would be deleted."""
     equal: _builtins.int
     """Objects that are the same."""
+    compare: _builtins.int
+    """Of the objects to copy those whose contents are compared first, and that are left alone if they are the same."""
+    compare_bytes: _builtins.int
+    """Bytes of those."""
     def __init__(
         self,
         *,
@@ -986,10 +996,12 @@ class SyncTotals(_message.Message):
         copy_bytes: _builtins.int = ...,
         delete: _builtins.int = ...,
         equal: _builtins.int = ...,
+        compare: _builtins.int = ...,
+        compare_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "compare_bytes", b"compare_bytes", "copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1010,7 +1022,7 @@ class PlannedObject(_message.Message):
     size: _builtins.int
     """Bytes."""
     action: _builtins.str
-    """"copy" or "delete"."""
+    """"copy", "delete", or "compare": copied if its contents differ."""
     why: _builtins.str
     """"missing", "size", "newer", "checksum" (to be looked at), or "extra"."""
     def __init__(

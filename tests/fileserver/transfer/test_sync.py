@@ -56,7 +56,7 @@ class World:
         return set(self.place.objects)
 
     async def begin(self, *, verify: bool = False, **more) -> int:
-        verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 0, False)
+        verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 1000, False)
         spec = spec_to_json(Spec(replace(verb, **more), verify_read=verify))
         record = Record("t1", spec, "QUEUED", "", 1, time.time(), time.time())
         await self.store.write(lambda c: ledger.create(c, record, "r1", "object:up/"))
@@ -104,7 +104,7 @@ async def test_nothing_is_deleted_below_a_generation_folder(world):
     target = Location("target", "up/~g1/")
     with pytest.raises(InvalidSpec, match="logical file"):
         await check_names(
-            Spec(Sync(Location("source", "in"), target, (), (), None, True, 0, False)), world.planes, world.store
+            Spec(Sync(Location("source", "in"), target, (), (), None, True, 1000, False)), world.planes, world.store
         )
 
 
@@ -165,7 +165,7 @@ async def test_an_object_that_was_replaced_since_the_listing_is_not_deleted(worl
 
 
 def sync_of(one, other, **more):
-    return Spec(replace(Sync(Location(*one), Location(*other), (), (), None, False, 0, False), **more))
+    return Spec(replace(Sync(Location(*one), Location(*other), (), (), None, False, 1000, False), **more))
 
 
 async def test_the_same_place_under_two_names_is_refused(world, tmp_path):
@@ -272,7 +272,7 @@ async def test_a_plane_that_is_not_configured_any_more_keeps_no_other_from_being
 
 async def test_a_dry_run_that_begins_while_strays_are_forgotten_keeps_its_rows(world, monkeypatch):
     await world.put("source", "in/new")
-    verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 0, False)
+    verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 1000, False)
     pages, write = world.stages.preview(Spec(verb)), world.store.write
 
     async def late(work, **more):
@@ -439,3 +439,10 @@ async def test_what_a_directory_lost_with_its_machine_is_written_again(world, mo
     await world.end()
     assert world.place.objects["up/new"].data == GREAT
     assert stored(world) == 2 + 4
+
+
+async def test_no_deletion_at_all_may_be_asked_for(world):
+    await world.put("target", "up/extra")
+    with pytest.raises(Refused, match="more than the 0 that --max-delete allows"):
+        await world.run(delete=True, max_delete=0)
+    assert world.keys() == {"up/extra"}
