@@ -22,6 +22,7 @@ from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled, to_record
 from fileserver.transfer import ledger, sync_guard, sync_rows
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.course import Course
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Spec, Sync, spec_from_json
@@ -44,21 +45,17 @@ SHOWN: Final = 100
 _OUTAGES: Final = (Throttled, Unavailable, Missing, Full)  # they say nothing about one object
 
 
-class SyncStages:
+class SyncStages(Course):
     """What has to be done for a sync, on this file server."""
 
     def __init__(self, planes: Configured, store: Store, buffers: Buffers) -> None:
+        super().__init__(store)
         self._planes = planes
-        self._store = store
         self._buffers = buffers
         self._planner = SyncPlanner(planes, store)
         self._previews: set[str] = set()
         self._closed: dict[str, str] = {}
         """By transfer, why its target copies nothing by itself."""
-
-    async def record(self, transfer: str) -> Record:
-        """The transfer as it stands."""
-        return await self._store.read(lambda c: ledger.get(c, transfer))
 
     async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
         """What a sync would do, a page of objects at a time, the first of which may be empty; writes no object."""
@@ -256,25 +253,6 @@ class SyncStages:
         await self._store.write(work, durable=True)
         self._closed.pop(transfer, None)
 
-    async def stop(self, transfer: str, kind: str, live: Live) -> None:
-        """Stand still ("pause"), or abort open uploads and end ("cancel", "fail"); whole objects stay."""
-        record = await self.record(transfer)
-        if record.ended is not None:
-            return
-        progress = plain(record.progress.forward(live.progress))
-        if kind == "pause":
-            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
-            if kind != "cancel":
-                return
-        self._closed.pop(transfer, None)
-        left = await self._abort(record)
-        notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
-        await self._end(record, kind, notes, clean=not left, progress=progress)
-
-    async def give_up(self, transfer: str, kind: str, note: str) -> None:
-        """End a sync whose clean-up failed; what it left is tried again later."""
-        await self._end(await self.record(transfer), kind, [note], clean=False)
-
     async def clean_again(self) -> None:
         """Try again to abort what ended syncs have left, and forget plans that nobody waits for."""
         # Who lives is asked in the transaction: whoever begins while it waits for the database has rows in it already.
@@ -284,6 +262,13 @@ class SyncStages:
                 await self._store.write(lambda c, t=transfer: sync_rows.clear(c, t))  # type: ignore[misc]
 
     # --- pieces of the above ------------------------------------------------------------------------------------
+
+    async def _removed(self, record: Record) -> list[str]:
+        self._closed.pop(record.id, None)
+        return await self._abort(record)
+
+    def _forget(self, c: sa.Connection, transfer: str) -> None:
+        sync_rows.clear(c, transfer)
 
     async def _abort(self, record: Record) -> list[str]:
         """Abort all uploads that are known; returns a sentence for what could not be."""
@@ -300,16 +285,6 @@ class SyncStages:
             after = items[-1].number
         return left
 
-    async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:
-        state = "CANCELLED" if kind == "cancel" else "FAILED"
-
-        def work(c: sa.Connection) -> None:
-            if clean:
-                sync_rows.clear(c, record.id)
-            ledger.end(c, record.id, now(), state, warnings=[*record.warnings, *notes], **values)
-
-        await self._store.write(work, durable=True)
-
     async def _stop_if_hopeless(self, transfer: str) -> None:
         tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
         if tally.failed > MOST_FAILED:
@@ -324,10 +299,6 @@ class SyncStages:
                 ledger.update(c, transfer, now(), warnings=[*known, note])
 
         await self._store.write(work)
-
-    async def _state(self, transfer: str, state: str, live: Live) -> None:
-        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
-        live.announce()
 
 
 async def _is_still(plane: Plane, key: str, version: str) -> bool:

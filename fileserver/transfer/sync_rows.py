@@ -114,7 +114,7 @@ def enter(c: sa.Connection, transfer: str, side: str, listed: Iterable[Listed]) 
 
 def clear(c: sa.Connection, transfer: str) -> None:
     """Forget all of a sync."""
-    for table in (t.sync_objects, t.sync_items):
+    for table in (t.sync_objects, t.sync_items, t.steps):
         c.execute(table.delete().where(table.c.transfer == transfer))
 
 
