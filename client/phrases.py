@@ -77,7 +77,7 @@ def state(value: wire.Transfer.State.ValueType) -> str:
 
 
 def verb(transfer: wire.Transfer) -> str:
-    """`spray`, `despray`, `copy` or `sync`; empty for a verb of a newer server."""
+    """`spray`, `despray`, `copy`, `replicate` or `sync`; empty for a verb of a newer server."""
     return transfer.spec.WhichOneof("verb") or ""
 
 
@@ -91,6 +91,8 @@ def target(transfer: wire.Transfer) -> str:
             return spec.copy.new_file
         case "despray":
             return location(spec.despray.target)
+        case "replicate":
+            return spec.replicate.file
         case "sync":
             return location(spec.sync.target)
         case _:
@@ -118,7 +120,8 @@ def routes(outcome: wire.Outcome) -> list[str]:
     for taken in outcome.routes:
         runs = [f"{run.first}" if run.first == run.last else f"{run.first}-{run.last}" for run in taken.parts]
         named = ", ".join(runs[:_RUNS]) + (", …" if len(runs) > _RUNS else "")
-        which = f"{'part' if taken.part_count == 1 else 'parts'} {named}" if runs else count(taken.part_count, "part")
+        noun = "object" if outcome.HasField("sync") else "part"
+        which = f"{'part' if taken.part_count == 1 else 'parts'} {named}" if runs else count(taken.part_count, noun)
         lines.append(f"{which} {taken.route} ({taken.why})")
     return lines
 
@@ -148,5 +151,7 @@ def _synced(outcome: wire.Outcome) -> str:
 
 def planned_sync(totals: wire.SyncTotals) -> str:
     """How much a sync would do: `3 objects to copy (12.3 MB), 1 to delete, 20 equal`."""
-    copies = f"{count(totals.copy, 'object')} to copy ({size(totals.copy_bytes)})"
-    return f"{copies}, {totals.delete:,} to delete, {totals.equal:,} equal"
+    sure, rest = totals.copy - totals.compare, totals.copy_bytes - totals.compare_bytes
+    copies = f"{count(sure, 'object')} to copy ({size(rest)})"
+    compares = f", {totals.compare:,} to be compared ({size(totals.compare_bytes)})" if totals.compare else ""
+    return f"{copies}{compares}, {totals.delete:,} to delete, {totals.equal:,} equal"

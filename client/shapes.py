@@ -80,6 +80,8 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "parts": copy.parts,
                 "part_size": copy.part_size,
             }
+        case "replicate":
+            asked = {"file": message.replicate.file, "plane": message.replicate.plane}
         case "sync":
             sync = message.sync
             asked = {
@@ -89,7 +91,7 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "exclude": list[JSON](sync.exclude),
                 "files_from": location(sync.names) if sync.HasField("names") else None,
                 "delete": sync.delete,
-                "max_delete": sync.max_delete,
+                "max_delete": 0 if sync.refuse_delete else sync.max_delete or None,
                 "checksum": sync.checksum,
             }
         case _:
@@ -147,6 +149,8 @@ def sync_totals(message: wire.SyncTotals) -> dict[str, JSON]:
         "copy_bytes": message.copy_bytes,
         "delete": message.delete,
         "equal": message.equal,
+        "compare": message.compare,
+        "compare_bytes": message.compare_bytes,
     }
 
 
@@ -248,7 +252,19 @@ def file(message: file_pb2.LogicalFile, *, parts: bool = True) -> dict[str, JSON
     if parts:
         shape["parts"] = [part(p) for p in message.parts]
         shape["sources"] = [source(s) for s in message.sources]
+        shape["replicas"] = [replica(r) for r in message.replicas]
     return shape
+
+
+def replica(message: file_pb2.Replica) -> dict[str, JSON]:
+    """A further copy of a file."""
+    return {
+        "plane": message.plane,
+        "evidence": message.evidence,
+        "transfer": message.transfer,
+        "create_time": _time(message.create_time),
+        "parts": [part(p) for p in message.parts],
+    }
 
 
 def part(message: file_pb2.Part) -> dict[str, JSON]:
@@ -281,7 +297,10 @@ def verdicts(name: str, message: file_pb2.VerifyFileResponse) -> dict[str, JSON]
         "name": name,
         "ok": message.ok,
         "bytes_read": message.bytes_read,
-        "parts": [{"number": p.number, "key": p.key, "verdict": p.verdict, "detail": p.detail} for p in message.parts],
+        "parts": [
+            {"number": p.number, "plane": p.plane, "key": p.key, "verdict": p.verdict, "detail": p.detail}
+            for p in message.parts
+        ],
     }
 
 

@@ -95,6 +95,12 @@ def copy(
     return wire.TransferSpec(copy=asked, overwrite=overwrite, verify_read=verify_read)
 
 
+def replicate(file: str, plane: str, *, overwrite: bool = False, verify_read: bool = False) -> wire.TransferSpec:
+    """Another copy of the same parts on another plane."""
+    asked = wire.Replicate(file=file, plane=plane)
+    return wire.TransferSpec(replicate=asked, overwrite=overwrite, verify_read=verify_read)
+
+
 def sync(
     source: Location,
     target: Location,
@@ -103,7 +109,7 @@ def sync(
     exclude: Sequence[str] = (),
     names: Location | None = None,
     delete: bool = False,
-    max_delete: int = 0,
+    max_delete: int | None = None,
     checksum: bool = False,
     verify_read: bool = False,
 ) -> wire.TransferSpec:
@@ -115,7 +121,8 @@ def sync(
         exclude=exclude,
         names=location(names) if names else None,
         delete=delete,
-        max_delete=max_delete,
+        max_delete=max_delete or 0,
+        refuse_delete=max_delete == 0,
         checksum=checksum,
     )
     return wire.TransferSpec(sync=asked, verify_read=verify_read)

@@ -229,10 +229,9 @@ class AzureUpload:
         total = sum(step.size for step in ordered)
         if total != size:
             raise self._error(Corrupt, f"its steps are {total} bytes together instead of {size}")
-        known = [(step.crc64nvme, step.size) for step in ordered if step.crc64nvme is not None]
-        if len(known) < len(ordered):
+        composed = checksum.combine_all((step.crc64nvme, step.size) for step in ordered)
+        if composed is None:
             return crc64nvme
-        composed = checksum.combine_all(known)
         if crc64nvme is not None and composed != crc64nvme:
             words = f"{checksum.to_hex(composed)} instead of {checksum.to_hex(crc64nvme)}"
             raise self._error(Corrupt, f"its steps have CRC64NVME {words} together")

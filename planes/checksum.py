@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, overload
 
 from awscrt import checksums
 from typing_extensions import Buffer
@@ -50,10 +50,21 @@ def combine(first: int, second: int, second_length: int, kind: str = "crc64nvme"
     return _COMBINE[kind](first, second, second_length)
 
 
-def combine_all(parts: Iterable[tuple[int, int]], kind: str = "crc64nvme") -> int:
-    """The checksum of a concatenation from (checksum, length) of its pieces in order."""
+@overload
+def combine_all(parts: Iterable[tuple[int, int]], kind: str = "crc64nvme") -> int: ...
+@overload
+def combine_all(parts: Iterable[tuple[int | None, int]], kind: str = "crc64nvme") -> int | None: ...
+def combine_all(parts: Iterable[tuple[int | None, int]], kind: str = "crc64nvme") -> int | None:
+    """The checksum of a concatenation from (checksum, length) of its pieces in order.
+
+    None if the checksum of a piece is not known; pieces without bytes need none.
+    """
     total = 0
     for value, length in parts:
+        if not length:
+            continue
+        if value is None:
+            return None
         total = combine(total, value, length, kind)
     return total
 

@@ -115,7 +115,7 @@ def must_fit(key: str, steps: Sequence[StepReceipt], size: int, crc64nvme: int |
     if found != size:
         msg = f"the steps of {key} have {found} bytes instead of {size}"
         raise Corrupt(msg, key=key, found=str(found), expected=str(size))
-    known = [(s.crc64nvme, s.size) for s in sorted(steps, key=lambda s: s.number) if s.crc64nvme is not None]
-    if crc64nvme is not None and len(known) == len(steps) and combine_all(known) != crc64nvme:
-        msg = f"the steps of {key} have checksum {combine_all(known):016x} instead of {crc64nvme:016x}"
-        raise Corrupt(msg, key=key, found=f"{combine_all(known):016x}", expected=f"{crc64nvme:016x}")
+    composed = combine_all((s.crc64nvme, s.size) for s in sorted(steps, key=lambda s: s.number))
+    if crc64nvme is not None and composed is not None and composed != crc64nvme:
+        msg = f"the steps of {key} have checksum {composed:016x} instead of {crc64nvme:016x}"
+        raise Corrupt(msg, key=key, found=f"{composed:016x}", expected=f"{crc64nvme:016x}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -68,16 +68,6 @@ def source_of(ticket: Ticket) -> dict[str, Any]:
     source = {names[name]: value for name, value in ticket.location.items()}
     pinned = {"CopySourceIfMatch": f'"{etag_of(ticket.version)}"'} if ticket.version else {}
     return {"CopySource": source, **pinned}
-
-
-def _composed(values: Iterable[tuple[int | None, int]], kind: str) -> int | None:
-    """The checksum of a whole from (checksum, length) of its steps in order; None if one of them is not known."""
-    known: list[tuple[int, int]] = []
-    for value, length in values:
-        if value is None:
-            return None
-        known.append((value, length))
-    return checksum.combine_all(known, kind)
 
 
 class S3Upload:
@@ -238,7 +228,7 @@ class S3Upload:
         total = sum(step.size for step in ordered)
         if total != size:
             raise self._error(Corrupt, f"its steps are {total} bytes together instead of {size}")
-        composed = _composed(((step.crc64nvme, step.size) for step in ordered), "crc64nvme")
+        composed = checksum.combine_all((step.crc64nvme, step.size) for step in ordered)
         if composed is not None and crc64nvme is not None and composed != crc64nvme:
             words = f"{checksum.to_hex(composed)} instead of {checksum.to_hex(crc64nvme)}"
             raise self._error(Corrupt, f"its steps have CRC64NVME {words} together")
@@ -246,7 +236,7 @@ class S3Upload:
             return None
         if self._kind == "crc64nvme":
             return crc64nvme if composed is None else composed
-        other = _composed(((step.other, step.size) for step in ordered), self._kind)
+        other = checksum.combine_all(((step.other, step.size) for step in ordered), self._kind)
         if other is None:
             words = f"a step's receipt lacks the {self._algorithm.name} that this upload is proved by: write that again"
             raise self._error(Corrupt, words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -92,9 +93,10 @@ def _show(session: Session, file: LogicalFile) -> None:
     if file.HasField("expire_time"):
         facts.append(("expires", file.expire_time.ToJsonString()))
     facts += [("source", f"{source.plane}:{source.key}") for source in file.sources]
+    facts += [("copy", f"{r.plane}, {r.evidence}, by {r.transfer}") for r in file.replicas]
     screen.facts(facts)
     screen.line("")
-    _show_parts(session, file.parts)
+    _show_parts(session, chain(file.parts, *(replica.parts for replica in file.replicas)))
 
 
 def _show_parts(session: Session, parts: Iterable[Part]) -> None:
@@ -125,21 +127,36 @@ def verify(
     if session.show.as_json:
         session.show.object(shapes.verdicts(name, found))
     else:
-        rows = ((str(p.number), p.verdict, p.key, p.detail) for p in found.parts)
-        session.show.table((">part", "verdict", "key", ""), rows)
+        rows = ((str(p.number), p.verdict, f"{p.plane}:{p.key}", p.detail) for p in found.parts)
+        session.show.table((">part", "verdict", "object", ""), rows)
     if not found.ok:
         raise _unlike(name, found)
     if not session.show.as_json:
-        count = phrases.count(len(found.parts), "part")
+        copies = len({p.plane for p in found.parts}) if len(found.parts) > max(p.number for p in found.parts) else 1
+        count = phrases.count(len(found.parts), "part") + (f" in {copies} copies" if copies > 1 else "")
         session.show.line(f"{count} as catalogued; {phrases.size(found.bytes_read)} read")
     return None
 
 
 def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
     """The error of a file whose parts are not what they should be; parts that are gone are another matter."""
-    missing = [p.number for p in found.parts if p.verdict == "missing"]
-    other = [p.number for p in found.parts if p.verdict == "different"]
+    missing = sorted({p.number for p in found.parts if p.verdict == "missing"})
+    other = sorted({p.number for p in found.parts if p.verdict == "different"})
     facts = {"file": name, "missing": _numbers(missing), "different": _numbers(other)}
+    bad = {p.plane for p in found.parts if p.verdict in {"missing", "different", "touched"}}
+    away = {p.plane: p.detail for p in found.parts if p.verdict == "away"}
+    if away and not bad:
+        msg = f"copies of {name} could not be looked at: {'; '.join(away.values())}"
+        return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, msg, {**facts, "planes": ", ".join(away)})
+    if {p.plane for p in found.parts} - bad - set(away):
+        facts["planes"] = ", ".join(sorted(bad))
+        msg = (
+            f"a copy of {name} is not what was written ({facts['planes']}), another one is:"
+            f" 'cropduster replicate {name} --plane {min(bad)}' makes it again"
+        )
+        if missing and not other:
+            return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)
+        return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, facts)
     if missing and not other:
         msg = f"parts of {name} are missing: {_numbers(missing)}; despray or copy would fail, so spray the source again"
         return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)

@@ -1,4 +1,4 @@
-"""spray, despray and copy: words in, one transfer out, watched until it has ended."""
+"""spray, despray, copy and replicate: words in, one transfer out, watched until it has ended."""
 
 from __future__ import annotations
 
@@ -49,11 +49,24 @@ them, or the shell expands them).
 """
 
 
+_REPLICATE = """Examples:
+
+\b
+  cropduster replicate demo::flights --plane cloud
+  cropduster replicate demo::flights --plane cloud --dry-run
+
+The copy has the same parts, and belongs to the same logical file: 'files show' lists it, 'files verify' looks at it,
+reading falls back on it, and 'files delete' deletes it with the file. The same command makes a copy anew of which
+something is missing or damaged.
+"""
+
+
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     command(app, "spray", epilog=_EXAMPLES)(spray)
     command(app, "despray")(despray)
     command(app, "copy")(copy)
+    command(app, "replicate", epilog=_REPLICATE)(replicate)
 
 
 def spray(
@@ -217,6 +230,31 @@ def copy(
     spec = specs.copy(
         name, new_name, plane=plane or "", parts=number, part_size=size, overwrite=overwrite, verify_read=read
     )
+    return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
+
+
+def replicate(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The logical file to replicate.", show_default=False)],
+    plane: Annotated[str, typer.Option(metavar="PLANE", help="Write the copy to this plane.", show_default=False)],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make the copy anew even if PLANE holds a whole one.")
+    ] = False,
+    dry_run: options.DryRun = False,
+    no_wait: options.NoWait = False,
+    verify: options.Verify = None,
+) -> Exit | None:
+    """Make another copy of the parts of a logical file on another plane."""
+    problems = Problems()
+    check_names(problems, name=name)
+    if plane == LOCAL:
+        problems.say("--plane", "a copy lies on a plane of the configuration; 'despray' writes files of this machine")
+    read = read_verify(verify, problems)
+    problems.check()
+
+    from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
+
+    spec = specs.replicate(name, plane, overwrite=overwrite, verify_read=read)
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -146,11 +146,22 @@ def check(session: Session, name: _NAME) -> None:
         raise check_failure(name, answer)
 
 
+_REFUSED: Final = (Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION)
+_REASONS: Final = {
+    "PLANE_MISSING": (Reason.PLANE_MISSING, Code.FAILED_PRECONDITION),
+    "PLANE_UNAVAILABLE": (Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE),
+    "PLANE_THROTTLED": (Reason.PLANE_THROTTLED, Code.RESOURCE_EXHAUSTED),
+}
+"""What a plane that can't be checked is, by the first reason that it gave; anything else is a refusal."""
+
+
 def check_failure(name: str, answer: CheckPlaneResponse) -> ServerError:
     """The error of a plane that does not do what it must."""
-    failed = "; ".join(f"{r.check}: {r.detail or 'no'}" for r in answer.results if not r.ok)
-    msg = f"the plane '{name}' does not work as it must; {failed}"
-    return ServerError(Reason.PLANE_REFUSED, Code.FAILED_PRECONDITION, msg, {"plane": name})
+    failed = [result for result in answer.results if not result.ok]
+    told = "; ".join(f"{r.check}: {r.detail or 'no'}" for r in failed)
+    msg = f"the plane '{name}' does not work as it must; {told}"
+    reason = next((r.reason for r in failed if r.reason), "")
+    return ServerError(*_REASONS.get(reason, _REFUSED), msg, {"plane": name})
 
 
 def objects(

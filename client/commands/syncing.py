@@ -79,7 +79,7 @@ def sync(
             problems.say(field, "- is no folder")
     if files_from is not None:
         check_places("--files-from", [files_from], problems, "write the list to a file")
-    most = problems.parse("--max-delete", _parse_most, max_delete, 0)
+    most = problems.parse("--max-delete", _parse_most, max_delete, None)
     if max_delete is not None and not delete:
         problems.say("--max-delete", "it has no meaning without --delete")
     read = read_verify(verify, problems)
@@ -106,8 +106,8 @@ def sync(
 
 
 def _parse_most(text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
-        msg = f"'{text}' is not a whole number from 1 on"
+    if not re.fullmatch(r"0|[1-9][0-9]{0,17}", text):
+        msg = f"'{text}' is not a whole number; 0 refuses any deletion"
         raise WordError(msg)
     return int(text)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
+from fileserver.catalogue import waste
 from fileserver.catalogue.names import MANIFEST, normalise
 from fileserver.catalogue.store import Store
 from fileserver.errors import FileNotFound
@@ -49,12 +50,13 @@ class LogicalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Garbage:
-    """An object that nobody needs any more; with a `version` it is a stranger's, and that version alone is meant."""
+class Copy:
+    """One copy of the parts of a generation; the first one has the id of the generation itself."""
 
-    plane: str
-    key: str
-    version: str = ""
+    id: str
+    generation: str
+    evidence: str
+    created: float
 
 
 def get(c: sa.Connection, name: str) -> LogicalFile:
@@ -69,7 +71,8 @@ def get(c: sa.Connection, name: str) -> LogicalFile:
 def owner(c: sa.Connection, plane: str, key: str) -> str | None:
     """The name of the file that owns an object, or None: an object of no file, or one that is only registered."""
     p = t.file_parts.c
-    owning = sa.select(t.files.c.name).join(t.file_parts, t.files.c.generation == p.generation)
+    copied = sa.select(t.files.c.name).join(t.copies, t.copies.c.generation == t.files.c.generation)
+    owning = copied.join(t.file_parts, t.copies.c.id == p.generation)
     return c.execute(owning.where(p.plane == plane, p.key == key, p.owned)).scalar()
 
 
@@ -88,20 +91,43 @@ def listing(c: sa.Connection, mask: str, after: str, limit: int) -> list[Logical
     return [_file(row) for row in c.execute(query.order_by(t.files.c.name).limit(limit))]
 
 
-def parts(c: sa.Connection, generation: str, after: int = 0, limit: int = PAGE) -> list[FilePart]:
-    """One page of a file's parts in order; limit -1 is all."""
+def copies(c: sa.Connection, generation: str) -> list[Copy]:
+    """The copies of a generation, the oldest first."""
+    x = t.copies.c
+    query = sa.select(t.copies).where(x.generation == generation).order_by(x.created, x.id)
+    return [Copy(r.id, r.generation, r.evidence, r.created) for r in c.execute(query)]
+
+
+def by_copy(c: sa.Connection, copy: str) -> tuple[LogicalFile, Copy] | None:
+    """The file of which this is a copy, if it is in the catalogue."""
+    x = t.copies.c
+    row = c.execute(sa.select(x.generation).where(x.id == copy)).first()
+    file = None if row is None else by_generation(c, row.generation)
+    return None if file is None else (file, next(each for each in copies(c, file.generation) if each.id == copy))
+
+
+def planes_of(c: sa.Connection, copy: str) -> list[str]:
+    """The planes that the parts of a copy lie on: one, but for files that were registered."""
     p = t.file_parts.c
-    query = sa.select(t.file_parts).where(p.generation == generation, p.number > after).order_by(p.number).limit(limit)
+    return sorted(c.execute(sa.select(p.plane).where(p.generation == copy).distinct()).scalars())
+
+
+def parts(c: sa.Connection, copy: str, after: int = 0, limit: int = PAGE) -> list[FilePart]:
+    """One page of the parts of a copy in order; limit -1 is all."""
+    p = t.file_parts.c
+    query = sa.select(t.file_parts).where(p.generation == copy, p.number > after).order_by(p.number).limit(limit)
     return [
         FilePart(r.number, r.plane, r.key, r.size, r.version, _checksums(r.checksums), r.owned)
         for r in c.execute(query)
     ]
 
 
-def publish(c: sa.Connection, file: LogicalFile, *, overwrite: bool, retire_at: float) -> None:
+def publish(
+    c: sa.Connection, file: LogicalFile, *, overwrite: bool, retire_at: float, copy: Copy | None = None
+) -> None:
     """Make a file visible whose parts are already entered; what had the name before is retired.
 
-    May run twice for one generation.
+    May run twice for one generation. Its parts are entered under the id of `copy`, or else of the generation.
 
     Raises:
         AlreadyExists: another generation has the name and `overwrite` is not set.
@@ -129,6 +155,33 @@ def publish(c: sa.Connection, file: LogicalFile, *, overwrite: bool, retire_at: 
             expires=file.expires,
         )
     )
+    _add_copy(c, copy or Copy(file.generation, file.generation, file.evidence, file.created))
+
+
+def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
+    """Make another copy of a file visible whose parts are already entered; others on its plane are retired.
+
+    May run twice for one copy.
+
+    Raises:
+        Changed: there is no file of that generation any more.
+    """
+    file = by_generation(c, copy.generation)
+    if file is None:
+        raise gone(copy.generation)
+    known = copies(c, copy.generation)
+    if copy.id in {each.id for each in known}:
+        return
+    here = planes_of(c, copy.id)
+    for other in known:
+        if planes_of(c, other.id) == here:
+            _retire_copy(c, other.id, retire_at)
+    _add_copy(c, copy)
+
+
+def _add_copy(c: sa.Connection, copy: Copy) -> None:
+    row = {"id": copy.id, "generation": copy.generation, "evidence": copy.evidence, "created": copy.created}
+    c.execute(t.copies.insert().prefix_with("OR REPLACE"), row)
 
 
 def enter_parts(c: sa.Connection, generation: str, rows: Iterable[FilePart]) -> None:
@@ -164,22 +217,31 @@ def rename(c: sa.Connection, name: str, new_name: str) -> LogicalFile:
     return get(c, new)
 
 
-def note_stale_manifest(c: sa.Connection, file: LogicalFile, not_before: float) -> None:
-    """The manifest of a renamed file has to be written again; until a moment the caller is at it."""
-    row = {"generation": file.generation, "name": file.name, "not_before": not_before}
-    c.execute(t.stale_manifests.insert().prefix_with("OR REPLACE"), row)
+def note_stale_manifests(c: sa.Connection, file: LogicalFile, not_before: float) -> list[str]:
+    """The manifests of a renamed file have to be written again; until a moment the caller is at it.
+
+    Returns the copies that have one: what we did not write has none.
+    """
+    p = t.file_parts.c
+    found = []
+    for copy in copies(c, file.generation):
+        if c.execute(sa.select(p.number).where(p.generation == copy.id, p.owned).limit(1)).first() is not None:
+            row = {"generation": copy.id, "name": file.name, "not_before": not_before}
+            c.execute(t.stale_manifests.insert().prefix_with("OR REPLACE"), row)
+            found.append(copy.id)
+    return found
 
 
 def stale_manifests(c: sa.Connection, moment: float) -> list[str]:
-    """A page of generations whose manifest says an old name, and at which nobody is."""
+    """A page of copies whose manifest says an old name, and at which nobody is."""
     s = t.stale_manifests.c
     return list(c.execute(sa.select(s.generation).where(s.not_before <= moment).limit(PAGE)).scalars())
 
 
-def forget_stale_manifest(c: sa.Connection, generation: str, name: str | None) -> None:
+def forget_stale_manifest(c: sa.Connection, copy: str, name: str | None) -> None:
     """A manifest says this name now (None: there is no such file any more); one renamed since stays noted."""
     s = t.stale_manifests.c
-    query = t.stale_manifests.delete().where(s.generation == generation)
+    query = t.stale_manifests.delete().where(s.generation == copy)
     c.execute(query if name is None else query.where(s.name == name))
 
 
@@ -192,89 +254,23 @@ def drop(c: sa.Connection, name: str, retire_at: float) -> LogicalFile:
 
 
 def retire(c: sa.Connection, generation: str, not_before: float) -> None:
-    """Move the owned objects of a generation, parts and manifest, to the garbage.
+    """Move the owned objects of all copies of a generation, parts and manifests, to the garbage.
 
     The rows of its parts stay for those who read it now, until `forget_parts`.
     """
+    for copy in [each.id for each in copies(c, generation)] or [generation]:
+        _retire_copy(c, copy, not_before)
+
+
+def _retire_copy(c: sa.Connection, copy: str, not_before: float) -> None:
+    c.execute(t.copies.delete().where(t.copies.c.id == copy))
     p = t.file_parts.c
-    mine = sa.and_(p.generation == generation, p.owned)
-    _discard(c, sa.select(p.plane, p.key, sa.literal(not_before)).where(mine))
+    mine = sa.and_(p.generation == copy, p.owned)
+    waste.discard_all(c, sa.select(p.plane, p.key, sa.literal(not_before)).where(mine))
     first = c.execute(sa.select(p.plane, p.key).where(mine).order_by(p.number).limit(1)).first()
     if first is not None:
         home = first.key.rpartition("/")[0]  # not made from the name: a rename leaves objects where they are
-        discard(c, first.plane, [f"{home}/{MANIFEST}"], not_before)
-
-
-def discard(c: sa.Connection, plane: str, keys: Sequence[str], not_before: float) -> None:
-    """Enter objects of ours that nobody needs from a moment on; one that is entered already gets the new moment."""
-    rows = [{"plane": plane, "key": key, "not_before": not_before} for key in keys]
-    if rows:
-        c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
-
-
-def doom(c: sa.Connection, objects: Sequence[Garbage], not_before: float) -> None:
-    """Enter objects of strangers that the user asked to destroy, each with the version that was meant."""
-    rows = [{"plane": g.plane, "key": g.key, "version": g.version, "not_before": not_before} for g in objects]
-    if rows:
-        c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
-
-
-def _discard(c: sa.Connection, rows: sa.Select[Any]) -> None:
-    c.execute(t.garbage.insert().prefix_with("OR REPLACE").from_select(["plane", "key", "not_before"], rows))
-
-
-def due(c: sa.Connection, now: float, planes: Sequence[str], after: tuple[str, str] = ("", "")) -> list[Garbage]:
-    """A page of garbage on `planes` that may be deleted, in order of plane and key, beginning after `after`.
-
-    Its time has come, and no running transfer reads it.
-    """
-    g, s = t.garbage.c, t.sources.c
-    running = (
-        sa.select(s.transfer)
-        .join(t.transfers, t.transfers.c.id == s.transfer)
-        .where(s.plane == g.plane, s.key == g.key, t.transfers.c.ended.is_(None))
-    )
-    query = sa.select(g.plane, g.key, g.version).where(
-        g.plane.in_(planes), sa.tuple_(g.plane, g.key) > sa.tuple_(*map(sa.literal, after)), g.not_before <= now
-    )
-    query = query.where(~running.exists()).order_by(g.plane, g.key).limit(PAGE)
-    return [Garbage(row.plane, row.key, row.version) for row in c.execute(query)]
-
-
-def is_garbage(c: sa.Connection, plane: str, key: str) -> bool:
-    """Whether an object is about to be deleted."""
-    g = t.garbage.c
-    return c.execute(sa.select(g.key).where(g.plane == plane, g.key == key)).first() is not None
-
-
-def discarded(c: sa.Connection, plane: str, home: str) -> bool:
-    """Whether an object of a folder (its key without a trailing slash) is garbage."""
-    g = t.garbage.c
-    inside = sa.select(g.key).where(g.plane == plane, g.key > f"{home}/", g.key < f"{home}0")  # 0 comes after /
-    return c.execute(inside.limit(1)).first() is not None
-
-
-def forget_garbage(c: sa.Connection, objects: Sequence[Garbage]) -> None:
-    """Objects that are deleted now."""
-    g = t.garbage.c
-    if objects:
-        query = t.garbage.delete().where(g.plane == sa.bindparam("_plane"), g.key == sa.bindparam("_key"))
-        c.execute(query, [{"_plane": one.plane, "_key": one.key} for one in objects])
-
-
-def dead(c: sa.Connection) -> list[str]:
-    """Generations that nobody can read any more: no file, no running transfer and no garbage of theirs is left."""
-    p, g = t.file_parts.c, t.garbage.c
-    needed = sa.select(t.files.c.generation).union(sa.select(t.transfers.c.id).where(t.transfers.c.ended.is_(None)))
-    gone = c.execute(sa.select(p.generation).distinct().where(p.generation.not_in(needed))).scalars().all()
-    left = sa.select(g.key).join(t.file_parts, sa.and_(p.plane == g.plane, p.key == g.key))
-    return [one for one in gone if c.execute(left.where(p.generation == one).limit(1)).first() is None]
-
-
-def forget_parts(c: sa.Connection, generations: Sequence[str]) -> None:
-    """Forget the parts of generations that are dead."""
-    for generation in generations:
-        c.execute(t.file_parts.delete().where(t.file_parts.c.generation == generation))
+        waste.discard(c, first.plane, [f"{home}/{MANIFEST}"], not_before)
 
 
 def by_generation(c: sa.Connection, generation: str) -> LogicalFile | None:
@@ -293,26 +289,47 @@ class Catalogue:
         """The file of a name; raises FileNotFound."""
         return await self.store.read(lambda c: get(c, name))
 
-    async def parts(self, generation: str, after: int = 0) -> list[FilePart]:
-        """One page of a file's parts in order."""
-        return await self.store.read(lambda c: parts(c, generation, after))
+    async def copies(self, generation: str) -> list[Copy]:
+        """The copies of a generation, the oldest first; raises Changed if there is none any more."""
+        return await self.store.read(lambda c: _copies(c, generation))
 
-    async def all_parts(self, generation: str) -> list[FilePart]:
-        """All parts of a file in order; raises Changed if they are not all there any more."""
-        return await self.store.read(lambda c: _all_parts(c, generation))
+    async def parts(self, copy: str, after: int = 0) -> list[FilePart]:
+        """One page of the parts of a copy in order."""
+        return await self.store.read(lambda c: parts(c, copy, after))
+
+    async def all_parts(self, copy: str) -> list[FilePart]:
+        """All parts of a copy in order; raises Changed if they are not all there any more."""
+        return await self.store.read(lambda c: _all_parts(c, copy))
+
+    async def all_copies(self, generation: str) -> list[list[FilePart]]:
+        """All parts of each copy, as of one moment; raises Changed if they are not all there any more."""
+        return await self.store.read(lambda c: [_all_parts(c, copy.id) for copy in _copies(c, generation)])
 
 
-def replaced(name: str) -> Changed:
+def gone(name: str) -> Changed:
+    """The error of a transfer that makes another copy of what is not there any more."""
+    msg = f"{name} was deleted or replaced while another copy of it was made; look at it, and try again"
+    return Changed(msg, file=name)
+
+
+def replaced(name: str = "the file") -> Changed:
     """The error of a reader whose file went away under its hands."""
     msg = f"{name} was replaced while it was read; try again"
     return Changed(msg, file=name)
 
 
-def _all_parts(c: sa.Connection, generation: str) -> list[FilePart]:
-    found = parts(c, generation, limit=-1)  # one statement sees one moment
-    file = c.execute(sa.select(t.files.c.name, t.files.c.part_count).where(t.files.c.generation == generation)).first()
-    if not found or (file is not None and file.part_count != len(found)):
-        raise replaced("the file" if file is None else file.name)
+def _copies(c: sa.Connection, generation: str) -> list[Copy]:
+    found = copies(c, generation)
+    if not found:
+        raise replaced()
+    return found
+
+
+def _all_parts(c: sa.Connection, copy: str) -> list[FilePart]:
+    found = parts(c, copy, limit=-1)  # one statement sees one moment
+    known = by_copy(c, copy)
+    if not found or (known is not None and known[0].part_count != len(found)):
+        raise replaced() if known is None else replaced(known[0].name)
     return found
 
 

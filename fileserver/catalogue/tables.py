@@ -24,7 +24,21 @@ files = Table(
     Column("created", Float, nullable=False),
     Column("expires", Float),
 )
-"""Logical files; `generation` names their parts and sources, so that a rename moves one row."""
+"""Logical files; `generation` names what they hold and their sources, so that a rename moves one row."""
+
+copies = Table(
+    "copies",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("generation", String(64), nullable=False),
+    Column("evidence", String(16), nullable=False),
+    Column("created", Float, nullable=False),
+    Index("copies_by_generation", "generation", "created"),
+)
+"""Every copy of a generation: the same parts once more, which `file_parts` has under the copy's id.
+
+The one that a generation began with has its id; others that of the transfer that made them.
+"""
 
 file_parts = Table(
     "file_parts",
@@ -38,6 +52,7 @@ file_parts = Table(
     Column("checksums", JSON, nullable=False),
     Column("owned", Boolean, nullable=False),
 )
+"""The objects of copies; `generation` is the id of a copy."""
 
 sources = Table(
     "sources",
@@ -184,6 +199,11 @@ sync_items = Table(
     Column("result", String(8), nullable=False, server_default=""),
     Column("compared", Boolean, nullable=False, server_default="0"),
     Column("error", JSON(none_as_null=True)),
+    Column("route", String(24), nullable=False, server_default=""),
+    Column("because", Text, nullable=False, server_default=""),
     Index("sync_items_by_result", "transfer", "action", "result"),
 )
-"""What a sync has to do, an object a row; an empty `result` is not done yet. `token` is an open upload."""
+"""What a sync has to do, an object a row; an empty `result` is not done yet.
+
+`token` is an open upload, whose stored steps are in `steps`; `route` and `because` are of what was copied.
+"""

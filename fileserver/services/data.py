@@ -21,6 +21,7 @@ from fileserver.catalogue.writes import Write, Writes
 from fileserver.configured import LOCAL
 from fileserver.errors import InvalidSpec, ServerBusy
 from fileserver.services import reading, writing
+from fileserver.transfer.survey import Planes
 from fileserver.v1 import data_pb2
 from planes import checksum
 from planes.errors import Error
@@ -47,7 +48,7 @@ class DataServicer:
         streams: reads and writes at once.
     """
 
-    def __init__(self, planes: reading.Planes, files: reading.Files, writes: Writes, streams: int = STREAMS) -> None:
+    def __init__(self, planes: Planes, files: reading.Files, writes: Writes, streams: int = STREAMS) -> None:
         self._planes = planes
         self._files = files
         self._writes = writes

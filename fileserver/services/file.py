@@ -10,7 +10,7 @@ from typing import Any, Final
 from fileserver.catalogue import files
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
-from fileserver.services.shapes import file_message, format_of, location_of, part_message
+from fileserver.services.shapes import file_message, format_of, location_of, part_message, replica_message
 from fileserver.services.transfer import fitting, page_size
 from fileserver.transfer import ledger
 from fileserver.transfer.custody import Custody
@@ -52,18 +52,25 @@ class FileServicer(FileServiceServicer):
         catalogue = self._custody.catalogue
         file = await catalogue.get(request.name)
         after = _after(request.page_token, file)
+        first, *others = await catalogue.copies(file.generation)
         if request.page_size > 0 or after:
-            parts = (await catalogue.parts(file.generation, after))[: page_size(request.page_size)]
+            size = page_size(request.page_size)
+            parts = (await catalogue.parts(first.id, after))[:size]
             if not parts:
                 raise files.replaced(file.name)
+            replicas = [(copy, (await catalogue.parts(copy.id, after))[:size]) for copy in others]
         else:
-            parts = await catalogue.all_parts(file.generation)
+            parts = await catalogue.all_parts(first.id)
+            replicas = [(copy, await catalogue.all_parts(copy.id)) for copy in others]
         sources = [] if after else await catalogue.store.read(lambda c: ledger.sources(c, file.transfer))
         more = f"{file.generation} {parts[-1].number}" if parts[-1].number < file.part_count else ""
 
         def shown() -> pb.GetFileResponse:
             uris = {p.number: self._uri(p) for p in parts} if request.uris else {}
-            return pb.GetFileResponse(file=file_message(file, parts, sources, uris), next_page_token=more)
+            shape = file_message(file, parts, sources, uris)
+            uri = self._uri if request.uris else lambda _: ""
+            shape.replicas.extend(replica_message(copy, its, uri) for copy, its in replicas)
+            return pb.GetFileResponse(file=shape, next_page_token=more)
 
         return fitting(await asyncio.to_thread(shown), f"the file {file.name} with all its parts", "page_size")
 
@@ -103,7 +110,10 @@ class FileServicer(FileServiceServicer):
         """Checks that the parts are what the catalogue says."""
         verdicts = await self._custody.verify(request.name, read=request.read)
         return pb.VerifyFileResponse(
-            parts=[pb.PartVerdict(number=v.number, key=v.key, verdict=v.verdict, detail=v.detail) for v in verdicts],
+            parts=[
+                pb.PartVerdict(number=v.number, key=v.key, verdict=v.verdict, detail=v.detail, plane=v.plane)
+                for v in verdicts
+            ],
             ok=all(v.ok for v in verdicts),
             bytes_read=sum(v.bytes_read for v in verdicts),
         )

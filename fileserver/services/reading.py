@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from fileserver.catalogue.files import FilePart, LogicalFile, replaced
+from fileserver.catalogue.files import Copy, FilePart, LogicalFile, replaced
 from fileserver.configured import where
-from fileserver.transfer.survey import still
+from fileserver.transfer.survey import Planes, choose, still
 from planes import checksum
-from planes.errors import Changed, Corrupt, OutOfRange
+from planes.errors import Changed, Corrupt, Error, OutOfRange
 from planes.plane import MIB, Extent, Plane
 
 SLICE: Final = 8 * MIB
 """Bytes of one read of a plane; a stream holds two of them."""
-
-
-class Planes(Protocol):
-    """The configured planes, as `fileserver.configured.Configured` has them."""
-
-    def plane(self, name: str) -> Plane:
-        """The plane of a name; raises PlaneNotFound."""
-        ...
 
 
 class Files(Protocol):
@@ -33,8 +26,12 @@ class Files(Protocol):
         """The file of a name; raises FileNotFound."""
         ...
 
-    async def parts(self, generation: str, after: int = 0) -> list[FilePart]:
-        """One page of a file's parts in order, beginning after number `after`."""
+    async def copies(self, generation: str) -> list[Copy]:
+        """The copies of a generation, the oldest first."""
+        ...
+
+    async def parts(self, copy: str, after: int = 0) -> list[FilePart]:
+        """One page of the parts of a copy in order, beginning after number `after`."""
         ...
 
 
@@ -67,11 +64,15 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A pinned extent and the plane that holds it; `proof` if it is a whole part whose checksum is known."""
+    """A pinned extent and the plane that holds it; `proof` if it is a whole part whose checksum is known.
+
+    `spares` are other copies of the part, to be read where this one cannot be.
+    """
 
     plane: Plane
     extent: Extent
     proof: Proof | None = None
+    spares: Sequence[tuple[Plane, FilePart]] = ()
 
 
 async def object_runs(plane: Plane, key: str, version: str, offset: int, length: int) -> AsyncIterator[Run]:
@@ -93,25 +94,39 @@ async def object_runs(plane: Plane, key: str, version: str, offset: int, length:
 async def file_runs(files: Files, planes: Planes, name: str, offset: int, length: int) -> AsyncIterator[Run]:
     """The same of a logical file, whose parts follow each other; parts are looked up a page at a time.
 
+    A part that is gone, or was written again, or whose plane does not answer, is read from another copy of it.
+
     Raises:
         Changed: a part is not what the catalogue says, or the file was replaced and its parts are gone.
     """
     file = await files.get(name)
     start, end = _range(file.name, file.size, offset, length)
-    position, number = 0, 0
+    copies = await files.copies(file.generation)
+    position, number, away = 0, 0, set[str]()
     while position < end and start < end:
-        page = await files.parts(file.generation, number)
-        for part in page:
-            first, last = max(start, position) - position, min(end, position + part.size) - position
+        pages = [page for copy in copies if (page := await files.parts(copy.id, number))]
+        for same in zip(*pages, strict=False):
+            size = same[0].size
+            first, last = max(start, position) - position, min(end, position + size) - position
             if first < last:
-                plane = planes.plane(part.plane)
-                kind = next(iter(part.checksums), "") if last - first == part.size else ""
+                part, info = await choose(planes, same, away)
+                kind = next(iter(part.checksums), "") if last - first == size else ""
                 proof = Proof(part, kind) if kind else None
-                yield Run(plane, Extent(part.key, (await still(plane, part)).version, first, last), proof)
-            position += part.size
-        if not page:
+                extent = Extent(part.key, info.version, first, last)
+                yield Run(planes.plane(part.plane), extent, proof, _spares(planes, same, part))
+            position += size
+        if not pages:
             raise replaced(file.name)
-        number = page[-1].number
+        number = min(page[-1].number for page in pages)
+
+
+def _spares(planes: Planes, same: Sequence[FilePart], part: FilePart) -> list[tuple[Plane, FilePart]]:
+    found = []
+    for other in same:
+        if other is not part:
+            with suppress(Error):  # a plane that is not configured any more
+                found.append((planes.plane(other.plane), other))
+    return found
 
 
 async def slices(runs: AsyncIterator[Run]) -> AsyncGenerator[memoryview, None]:
@@ -123,11 +138,11 @@ async def slices(runs: AsyncIterator[Run]) -> AsyncGenerator[memoryview, None]:
         Corrupt: a whole part is not what the catalogue says; its last slice is not handed out.
     """
     buffers = (bytearray(SLICE), bytearray(SLICE))
-    ahead: tuple[asyncio.Task[memoryview], Proof | None] | None = None
+    ahead: tuple[asyncio.Task[memoryview], Run] | None = None
     turn = 0
     try:
         async for run in _cut(runs):
-            coming = asyncio.create_task(_fill(run, memoryview(buffers[turn]))), run.proof
+            coming = asyncio.create_task(_fill(run, memoryview(buffers[turn]))), run
             ready, ahead, turn = ahead, coming, 1 - turn
             if ready:
                 try:
@@ -141,11 +156,27 @@ async def slices(runs: AsyncIterator[Run]) -> AsyncGenerator[memoryview, None]:
             await _end(ahead[0])
 
 
-async def _proved(task: asyncio.Task[memoryview], proof: Proof | None) -> memoryview:
+async def _proved(task: asyncio.Task[memoryview], run: Run) -> memoryview:
     data = await task
-    if proof:
-        proof.add(data)
+    if run.proof:
+        try:
+            run.proof.add(data)
+        except Corrupt:
+            if not await _instead(run, run.proof, data):
+                raise
     return data
+
+
+async def _instead(run: Run, proof: Proof, data: memoryview) -> bool:
+    """Whether another copy gives the right bytes, where no byte of the part was handed out before."""
+    if data.nbytes != proof.part.size:
+        return False
+    for spare in run.spares:
+        with suppress(Error):
+            await _read_spare(spare, run.extent, data)
+            if checksum.compute(data, kind=proof.kind) == proof.part.checksums[proof.kind]:
+                return True
+    return False
 
 
 async def _end(task: asyncio.Task[memoryview]) -> None:
@@ -158,15 +189,29 @@ async def _end(task: asyncio.Task[memoryview]) -> None:
 
 async def _fill(run: Run, buffer: memoryview) -> memoryview:
     view = buffer[: run.extent.size]
-    await run.plane.read(run.extent, view)
+    try:
+        await run.plane.read(run.extent, view)
+    except Error:
+        for spare in run.spares:
+            with suppress(Error):
+                await _read_spare(spare, run.extent, view)
+                return view
+        raise
     return view
+
+
+async def _read_spare(spare: tuple[Plane, FilePart], extent: Extent, into: memoryview) -> None:
+    """The same bytes out of another copy."""
+    plane, part = spare
+    info = await still(plane, part)
+    await plane.read(Extent(part.key, info.version, extent.start, extent.end), into)
 
 
 async def _cut(runs: AsyncIterator[Run]) -> AsyncIterator[Run]:
     async for run in runs:
         e = run.extent
         for start in range(e.start, e.end, SLICE):
-            yield Run(run.plane, Extent(e.key, e.version, start, min(start + SLICE, e.end)), run.proof)
+            yield replace(run, extent=Extent(e.key, e.version, start, min(start + SLICE, e.end)))
 
 
 def _range(name: str, size: int, offset: int, length: int) -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fileserver.auth import allow
+from fileserver.catalogue.files import Copy as FileCopy
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
 from fileserver.configured import LOCAL
@@ -26,6 +27,7 @@ from fileserver.transfer.spec import (
     Despray,
     Format,
     Location,
+    Replicate,
     Spec,
     Spray,
     Sync,
@@ -68,10 +70,12 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
         verb = Despray(_name(message.despray.file, "spec.despray.file", wrong), target)
     elif kind == "copy":
         verb = _copy(message.copy, wrong)
+    elif kind == "replicate":
+        verb = _replicate(message.replicate, wrong)
     elif kind == "sync":
         verb = sync_of(message.sync, wrong)
     else:
-        msg = "the spec names no verb: spray, despray, copy or sync"
+        msg = "the spec names no verb: spray, despray, copy, replicate or sync"
         raise InvalidSpec(msg, {"spec": msg})
     if wrong:
         raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
@@ -100,6 +104,15 @@ def _copy(message: transfer_pb2.Copy, wrong: dict[str, str]) -> Copy:
     _counts(message.parts, message.part_size, where, wrong)
     old, new = _name(message.file, f"{where}.file", wrong), _name(message.new_file, f"{where}.new_file", wrong)
     return Copy(old, new, message.plane, message.parts, message.part_size)
+
+
+def _replicate(message: transfer_pb2.Replicate, wrong: dict[str, str]) -> Replicate:
+    where = "spec.replicate"
+    if not message.plane:
+        wrong[f"{where}.plane"] = "name the plane of the new copy"
+    elif message.plane == LOCAL:
+        wrong[f"{where}.plane"] = "a copy lies on a plane of the configuration; despray writes files of this machine"
+    return Replicate(_name(message.file, f"{where}.file", wrong), message.plane)
 
 
 def _counts(parts: int, part_size: int, where: str, wrong: dict[str, str]) -> None:
@@ -194,6 +207,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
     elif isinstance(verb, Despray):
         target = transfer_pb2.Location(plane=verb.target.plane, key=verb.target.key)
         message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target))
+    elif isinstance(verb, Replicate):
+        message.replicate.CopyFrom(transfer_pb2.Replicate(file=verb.file, plane=verb.plane))
     elif isinstance(verb, Sync):
         message.sync.CopyFrom(sync_message(verb))
     else:
@@ -304,6 +319,17 @@ def file_message(
         transfer=f"transfers/{file.transfer}" if file.transfer else "",
         create_time=moment(file.created),
         expire_time=moment(file.expires),
+    )
+
+
+def replica_message(copy: FileCopy, parts: Sequence[FilePart], uri: Callable[[FilePart], str]) -> file_pb2.Replica:
+    """A further copy of a file for the wire, with these of its parts."""
+    return file_pb2.Replica(
+        plane=parts[0].plane if parts else "",
+        evidence=copy.evidence,
+        transfer=f"transfers/{copy.id}",
+        create_time=moment(copy.created),
+        parts=[part_message(p, uri(p)) for p in parts],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fileserver.auth import allow
 from fileserver.transfer.filters import problem
-from fileserver.transfer.spec import Location, Sync
+from fileserver.transfer.spec import MOST_DELETED, Location, Sync
 from fileserver.transfer.sync_plan import Compared
 from fileserver.transfer.sync_rows import Item
 from fileserver.v1 import transfer_pb2 as pb
@@ -18,9 +18,9 @@ def sync_of(message: pb.Sync, wrong: dict[str, str]) -> Sync:
     for field in ("include", "exclude"):
         for index, glob in enumerate(getattr(message, field)):
             if said := problem(glob):
-                wrong[f"{here}.{field}[{index}]"] = said
+                wrong[f"{here}.{field}[{index}]"] = f"--{field}: {said}"
     if message.max_delete < 0:
-        wrong[f"{here}.max_delete"] = f"{message.max_delete} objects cannot be deleted; allow 1 or more"
+        wrong[f"{here}.max_delete"] = f"--max-delete: {message.max_delete} objects cannot be deleted; 0 allows none"
     names = _location(message.names, f"{here}.names", wrong) if message.HasField("names") else None
     if names is not None and not names.key:
         wrong[f"{here}.names"] = "the list of names needs a key"
@@ -31,7 +31,7 @@ def sync_of(message: pb.Sync, wrong: dict[str, str]) -> Sync:
         tuple(message.exclude),
         names,
         message.delete,
-        message.max_delete,
+        0 if message.refuse_delete else message.max_delete or MOST_DELETED,
         message.checksum,
     )
 
@@ -55,6 +55,7 @@ def sync_message(sync: Sync) -> pb.Sync:
         names=names,
         delete=sync.delete,
         max_delete=sync.max_delete,
+        refuse_delete=sync.max_delete == 0,
         checksum=sync.checksum,
     )
 
@@ -62,12 +63,24 @@ def sync_message(sync: Sync) -> pb.Sync:
 def totals_message(compared: Compared) -> pb.SyncTotals:
     """How much a sync would do."""
     totals = compared.totals
-    return pb.SyncTotals(copy=totals.copy, copy_bytes=totals.copy_bytes, delete=totals.delete, equal=totals.equal)
+    return pb.SyncTotals(
+        copy=totals.copy,
+        copy_bytes=totals.copy_bytes,
+        delete=totals.delete,
+        equal=totals.equal,
+        compare=totals.compare,
+        compare_bytes=totals.compare_bytes,
+    )
+
+
+def _action(item: Item) -> str:
+    """What is to be done as far as it is known: contents decide about what is only looked at."""
+    return "compare" if item.why == "checksum" else item.action
 
 
 def page_message(compared: Compared, items: Sequence[Item], *, first: bool) -> pb.PlanSyncResponse:
     """Some of what a sync would touch; totals and warnings are in the first page."""
-    objects = (pb.PlannedObject(key=i.key, size=i.size, action=i.action, why=i.why) for i in items)
+    objects = (pb.PlannedObject(key=i.key, size=i.size, action=_action(i), why=i.why) for i in items)
     message = pb.PlanSyncResponse(objects=objects)
     if first:
         message.totals.CopyFrom(totals_message(compared))

@@ -6,13 +6,13 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
-from fileserver.catalogue import files
-from fileserver.catalogue.files import Catalogue, FilePart, Garbage, LogicalFile, now
+from fileserver.catalogue import files, waste
+from fileserver.catalogue.files import Catalogue, FilePart, LogicalFile, now
 from fileserver.catalogue.names import normalise
 from fileserver.catalogue.store import Store
+from fileserver.catalogue.waste import Garbage
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec, TargetChanged
 from fileserver.together import side_by_side
@@ -20,29 +20,13 @@ from fileserver.transfer import garbage, ledger, survey
 from fileserver.transfer.rebuild import Rebuild, Rebuilt
 from fileserver.transfer.renamed import PATIENCE, rewrite
 from fileserver.transfer.spec import Format, Location, format_to_json
-from planes import checksum
+from fileserver.transfer.verdict import Verdict, verdicts
 from planes.errors import AlreadyExists, NotFound
-from planes.plane import MIB, Extent, Info
+from planes.plane import MIB
 
 _SLICE: Final = 8 * MIB
 _AT_ONCE: Final = 8
 _SOON: Final = 5.0  # seconds that a rename waits for the manifest: its plane may be down
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found for one part: "read", "stored", "size", "missing" or "different"."""
-
-    number: int
-    key: str
-    verdict: str
-    detail: str = ""
-    bytes_read: int = 0
-
-    @property
-    def ok(self) -> bool:
-        """The part is what the catalogue says."""
-        return self.verdict in {"read", "stored", "size"}
 
 
 class Custody:
@@ -79,7 +63,7 @@ class Custody:
 
         def work(c: Any) -> None:
             for part in parts:
-                if files.is_garbage(c, part.plane, part.key):
+                if waste.is_garbage(c, part.plane, part.key):
                     msg = f"{where(part.plane, part.key)} was deleted with its file, and is about to go"
                     raise NotFound(msg, plane=part.plane, key=part.key)
                 owner = files.owner(c, part.plane, part.key)
@@ -95,28 +79,27 @@ class Custody:
     async def rename(self, name: str, new_name: str) -> LogicalFile:
         """Give a file another name; raises FileNotFound, AlreadyExists, TargetBusy.
 
-        Its manifest is written anew behind that. If it cannot be written now, `Upkeep` tries until it can.
+        The manifests of its copies are written anew behind that. If one cannot be written now, `Upkeep` tries until it
+        can.
         """
 
-        def work(c: Any) -> LogicalFile:
+        def work(c: Any) -> tuple[LogicalFile, list[str]]:
             ledger.refuse_busy(c, f"file:{normalise(name)}")
             ledger.refuse_busy(c, f"file:{normalise(new_name)}")
             file = files.rename(c, name, new_name)
-            if file.transfer:  # what we wrote has a manifest
-                files.note_stale_manifest(c, file, now() + PATIENCE)
-            return file
+            return file, files.note_stale_manifests(c, file, now() + PATIENCE)
 
-        file = await self._store.write(work, durable=True)
-        if file.transfer:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SOON):
-                    await rewrite(self._store, self._planes, file.generation)
+        file, copies = await self._store.write(work, durable=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SOON):
+                for copy in copies:
+                    await rewrite(self._store, self._planes, copy)
         return file
 
     async def delete(
         self, name: str, *, with_parts: bool, validate_only: bool
     ) -> tuple[list[FilePart], list[FilePart]]:
-        """Drop a file; returns the parts that go and those that stay because they are not ours.
+        """Drop a file with all its copies; returns the parts that go and those that stay because they are not ours.
 
         Owned parts are retired: their bytes go after the time of grace. With `with_parts` the others go now, in the
         version that is there now; whatever dies in between, they are garbage from the same moment on.
@@ -128,7 +111,7 @@ class Custody:
                 (then it will be tried again).
         """
         file = await self.catalogue.get(name)
-        parts = await self.catalogue.all_parts(file.generation)
+        parts = [part for copy in await self.catalogue.all_copies(file.generation) for part in copy]
         gone = [p for p in parts if p.owned or with_parts]
         kept = [p for p in parts if not (p.owned or with_parts)]
         if validate_only:
@@ -141,7 +124,7 @@ class Custody:
                 msg = f"{file.name} was replaced while it was to be deleted; look at it, and try again"
                 raise TargetChanged(msg, file=file.name)
             files.drop(c, name, now() + self._retire_after)
-            files.doom(c, doomed, now())
+            waste.doom(c, doomed, now())
 
         await self._store.write(work, durable=True)
         left = await garbage.destroy(self._store, self._planes, doomed)
@@ -170,54 +153,16 @@ class Custody:
     # --- verify -------------------------------------------------------------------------------------------------
 
     async def verify(self, name: str, *, read: bool) -> list[Verdict]:
-        """Compare every part with the catalogue, by stored values, or (read) by reading every byte."""
+        """Compare every part of every copy with the catalogue, by stored values, or (read) by reading every byte.
+
+        Raises:
+            Error: the plane of the only copy does not answer; of several copies the others are looked at.
+        """
         file = await self.catalogue.get(name)
-        parts = await self.catalogue.all_parts(file.generation)
-        found: dict[int, Verdict] = {}
-
-        async def one(part: FilePart) -> None:
-            found[part.number] = await self._verify(part, read=read)
-
-        await side_by_side(parts, one, _AT_ONCE)
-        return [found[part.number] for part in parts]
-
-    async def _verify(self, part: FilePart, *, read: bool) -> Verdict:
-        try:
-            info = await self._planes.plane(part.plane).stat(part.key)
-        except NotFound:
-            return Verdict(part.number, part.key, "missing", f"{where(part.plane, part.key)} is not there")
-        if info.size != part.size:
-            return Verdict(
-                part.number, part.key, "different", f"{info.size} bytes are there, {part.size} are catalogued"
-            )
-        kind = next(iter(part.checksums), "")
-        if read:
-            return await self._verify_by_reading(part, info, kind or "crc64nvme")
-        for known, value in part.checksums.items():
-            if known in info.checksums:
-                return Verdict(part.number, part.key, *_compared(known, info.checksums[known], value, "stored"))
-        if part.version and info.version != part.version:
-            detail = "it was touched since it was written; --read tells whether its bytes are the same"
-            return Verdict(part.number, part.key, "touched", detail)
-        return Verdict(part.number, part.key, "size", "the plane stores no checksum; --read compares the bytes")
-
-    async def _verify_by_reading(self, part: FilePart, info: Info, kind: str) -> Verdict:
-        plane, value, buffer = self._planes.plane(part.plane), 0, bytearray(min(_SLICE, max(part.size, 1)))
-        for start in range(0, part.size, len(buffer)):
-            view = memoryview(buffer)[: min(len(buffer), part.size - start)]
-            await plane.read(Extent(part.key, info.version, start, start + len(view)), view)
-            value = checksum.compute(view, value, kind)
-        known = part.checksums.get(kind)
-        if known is None:
-            return Verdict(part.number, part.key, "read", "the catalogue has no checksum to compare", part.size)
-        return Verdict(part.number, part.key, *_compared(kind, value, known, "read"), bytes_read=part.size)
+        copies = await self.catalogue.all_copies(file.generation)
+        parts = [part for copy in copies for part in copy]
+        return await verdicts(self._planes, parts, read=read, patient=len(copies) > 1)
 
     async def rebuild(self, plane: str, *, validate_only: bool) -> Rebuilt:
         """Enter every whole file again whose manifest lies on a plane and whose name is free."""
         return await Rebuild(self._store, self._planes, plane).run(validate_only=validate_only)
-
-
-def _compared(kind: str, found: int, known: int, word: str) -> tuple[str, str]:
-    if found == known:
-        return word, ""
-    return "different", f"{kind} is {checksum.to_hex(found, kind)}, catalogued is {checksum.to_hex(known, kind)}"

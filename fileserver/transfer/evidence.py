@@ -71,11 +71,10 @@ def prove(plan: Plan, row: PartRow, stored: Sequence[StoredStep], known: Known) 
         raise Corrupt(msg, part=str(part.number))
     if all(s.quotes is not None for s in stored) and sum(s.quotes or 0 for s in stored) % 2:
         raise odd_quotes(part)
-    crc: int | None = 0
-    other: int | None = 0 if plan.kind != "crc64nvme" else None
-    for s in stored:
-        crc = _join(crc, (s.receipt.crc64nvme, s.receipt.size))
-        other = _join(other, (s.receipt.other, s.receipt.size), plan.kind)
+    crc = checksum.combine_all((s.receipt.crc64nvme, s.receipt.size) for s in stored)
+    other: int | None = None
+    if plan.kind != "crc64nvme":
+        other = checksum.combine_all(((s.receipt.other, s.receipt.size) for s in stored), plan.kind)
     mine = crc if plan.kind == "crc64nvme" else other
     (value, _), whole = _expected(row, known, plan.kind)
     if whole and mine is not None and value is not None:
@@ -168,9 +167,9 @@ class _Sums:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._written: int | None = 0
-        self._expected: int | None = 0
-        self.crc: int | None = 0
+        self._written: _Sum = (0, 0)
+        self._expected: _Sum = (0, 0)
+        self._crc: _Sum = (0, 0)
         self.all_compared = True
         self.tally = routes.Tally(plan)
 
@@ -186,7 +185,7 @@ class _Sums:
             value, whole = _expected(row, known, kind)
             mine = (row.value(kind), row.part.size)
             self._expected, self._written = _join(self._expected, value, kind), _join(self._written, mine, kind)
-            self.crc = _join(self.crc, (row.crc64nvme, row.part.size))
+            self._crc = _join(self._crc, (row.crc64nvme, row.part.size))
             if whole and mine[0] is not None and value[0] is not None:
                 what = f"part {row.part.number} ({where(self._plan.plane, row.part.key)})"
                 _same(mine[0], value[0], what, kind)
@@ -195,20 +194,27 @@ class _Sums:
                 self.all_compared = False
         return marks
 
+    @property
+    def crc(self) -> int | None:
+        """CRC64NVME of all parts so far, None if that of one is unknown."""
+        return self._crc[0]
+
     def whole_is_compared(self) -> bool:
         """Whether all sources together have a value, which is then what was written; raises Corrupt if it is not."""
-        if self._written is None or self._expected is None:
+        written, expected = self._written[0], self._expected[0]
+        if written is None or expected is None:
             return False
-        _same(self._written, self._expected, "the whole", self._plan.kind)
+        _same(written, expected, "the whole", self._plan.kind)
         return True
 
 
-def _join(total: int | None, piece: tuple[int | None, int], kind: str = "crc64nvme") -> int | None:
-    """The checksum of what is known so far and a piece; None once something is unknown."""
-    value, size = piece
-    if size == 0:
-        return total
-    return None if total is None or value is None else checksum.combine(total, value, size, kind)
+_Sum = tuple[int | None, int]
+"""The checksum of some bytes, None if unknown, and how many they are."""
+
+
+def _join(total: _Sum, piece: _Sum, kind: str = "crc64nvme") -> _Sum:
+    """The checksum of what is known so far and a piece after it."""
+    return checksum.combine_all((total, piece), kind), total[1] + piece[1]
 
 
 def _same(one: int, other: int, what: str, kind: str = "crc64nvme") -> None:
@@ -218,10 +224,9 @@ def _same(one: int, other: int, what: str, kind: str = "crc64nvme") -> None:
         raise Corrupt(msg, written=mine, source=its)
 
 
-def _expected(row: PartRow, known: Known, kind: str) -> tuple[tuple[int | None, int], bool]:
+def _expected(row: PartRow, known: Known, kind: str) -> tuple[_Sum, bool]:
     """((checksum, size) of what the sources' values prove by the end of a part, whether that is the part's own)."""
-    total: int | None = 0
-    size = 0
+    total: _Sum = (0, 0)
     whole = True
     for piece in row.part.pieces:
         if isinstance(piece, Literal):
@@ -232,5 +237,5 @@ def _expected(row: PartRow, known: Known, kind: str) -> tuple[tuple[int | None, 
                 continue
             value = known[piece.plane, piece.key].checksums.get(kind)
         length = piece.size if isinstance(piece, Literal) else piece.of
-        total, size = _join(total, (value, length), kind), size + length
-    return (total, size), whole
+        total = _join(total, (value, length), kind)
+    return total, whole

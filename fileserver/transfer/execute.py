@@ -200,6 +200,8 @@ class _Filling:
                     metadata=said.metadata,
                 )
                 receipt = self._with_other(receipt, buffer)
+        if not self.target.capabilities.shared:  # a directory keeps no checksum: the version tells of a later write
+            receipt = replace(receipt, etag=(await self.target.stat(key)).version)
         self._count(step, receipt, native=way == "copy")
         self._live.parts_done += 1
         self._ended.append((number, receipt))
@@ -314,7 +316,8 @@ class _Filling:
     def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
         ledger.add_steps(c, self.transfer, stored)
         # Outside of our folders a clean-up has to know the object again.
-        done = [Done(n, r.crc64nvme, r.other, r.compared, "" if self.plan.file else r.etag) for n, r in ended]
+        named = not (self.plan.file and self.target.capabilities.shared)
+        done = [Done(n, r.crc64nvme, r.other, r.compared, r.etag if named else "") for n, r in ended]
         ledger.parts_done(c, self.transfer, done)
         # With the receipts, so that after a crash the counters are those of what is stored.
         ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))

@@ -54,7 +54,9 @@ def _translated(token: str) -> str:
 def problem(glob: str) -> str:
     """What is wrong with a glob; empty if nothing is."""
     if not glob.strip("/"):
-        return "it is empty"
+        return f"'{glob}' matches nothing: name something, like '*.csv' or 'old/**'"
+    if "[" in _TOKEN.findall(glob):
+        return f"'{glob}' has a [ that no ] ends; [[] is that character itself"
     try:
         re.compile(pattern(glob))
     except re.error as error:

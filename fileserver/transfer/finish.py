@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fileserver.catalogue import files
-from fileserver.catalogue.files import FilePart, LogicalFile, now
+from fileserver.catalogue.files import Copy, FilePart, LogicalFile, now
 from fileserver.catalogue.names import MANIFEST, folder
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
@@ -92,30 +92,37 @@ class Finisher:
         """Make the logical file visible, whole, and end the transfer, in one transaction; may run twice."""
         plan = record.plan
         assert plan is not None
-        file = LogicalFile(
-            plan.file,
-            record.id,
-            plan.size,
-            plan.format,
-            proof.evidence,
-            proof.crc64nvme,
-            plan.parts,
-            record.id,
-            moment,
-        )
+        copy = Copy(record.id, plan.copy_of or record.id, proof.evidence, moment)
+        file = await self._file(record, proof, moment)
         if plan.file:
             await self._enter(record.id, plan)
-            await write_manifest(self._store, self._planes.plane(plan.plane), file, folder(plan.file, record.id))
+            home = folder(plan.file, record.id)
+            await write_manifest(self._store, self._planes.plane(plan.plane), file, home, copy)
 
         def work(c: sa.Connection) -> None:
             wish = ledger.get(c, record.id).wish
             if wish:  # asked while the last byte was proved: nothing is visible yet
                 raise Cancelled(f"the transfer {record.id} was cancelled") if wish == "cancel" else Paused
-            if plan.file:
+            if plan.copy_of:
+                files.publish_copy(c, copy, retire_at)
+                _note_renamed(c, file)
+            elif plan.file:
                 files.publish(c, file, overwrite=plan.overwrite, retire_at=retire_at)
             ledger.end(c, record.id, moment, "SUCCEEDED", outcome=outcome)
 
         await self._store.write(work, durable=True)
+
+    async def _file(self, record: Record, proof: Proof, moment: float) -> LogicalFile:
+        """The file that a transfer makes, or the one of which it makes another copy."""
+        plan = record.plan
+        assert plan is not None
+        if plan.copy_of:
+            file = await self._store.read(lambda c: files.by_generation(c, plan.copy_of))
+            if file is None:
+                raise files.gone(plan.file)
+            return file
+        facts = (plan.size, plan.format, proof.evidence, proof.crc64nvme, plan.parts)
+        return LogicalFile(plan.file, record.id, *facts, record.id, moment)
 
     async def _enter(self, transfer: str, plan: Plan) -> None:
         async for page in self._rows.parts(transfer):
@@ -178,6 +185,13 @@ async def _made(plane: Plane, row: PartRow) -> bool:
         return (await plane.stat(row.part.key)).version == row.version
     except NotFound:
         return False
+
+
+def _note_renamed(c: sa.Connection, written: LogicalFile) -> None:
+    """If a file was renamed since a manifest was written for it, that has to be written again."""
+    file = files.by_generation(c, written.generation)
+    if file is not None and file.name != written.name:
+        files.note_stale_manifests(c, file, 0.0)
 
 
 def _proved(

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
-from fileserver.catalogue import files
-from fileserver.catalogue.files import Garbage
+from fileserver.catalogue import waste
 from fileserver.catalogue.store import Store
+from fileserver.catalogue.waste import Garbage
 from fileserver.configured import Configured
 from planes.errors import Error, NotFound
 
@@ -29,9 +29,9 @@ async def collect(store: Store, planes: Configured, now: float) -> int:
     configured any more is left alone.
     """
     counts = await asyncio.gather(*(_Plane(store, planes, name).collect(now) for name in planes.names))
-    dead = await store.read(files.dead)
+    dead = await store.read(waste.dead)
     if dead:
-        await store.write(lambda c: files.forget_parts(c, files.dead(c)))
+        await store.write(lambda c: waste.forget_parts(c, waste.dead(c)))
     return sum(counts)
 
 
@@ -55,7 +55,7 @@ class _Plane:
     async def collect(self, now: float) -> int:
         count, after = 0, (self._name, "")
         while len(self.failures) < _FAILURES:
-            page = await self._store.read(lambda c, after=after: files.due(c, now, [self._name], after))  # type: ignore[misc]
+            page = await self._store.read(lambda c, after=after: waste.due(c, now, [self._name], after))  # type: ignore[misc]
             if not page:
                 break
             count += await self.delete(page)
@@ -67,7 +67,7 @@ class _Plane:
         gate = asyncio.Semaphore(AT_ONCE)
         tried = await asyncio.gather(*(self._delete(one, gate) for one in page))
         gone = [one for one, is_gone in zip(page, tried, strict=True) if is_gone]
-        await self._store.write(lambda c: files.forget_garbage(c, gone))
+        await self._store.write(lambda c: waste.forget_garbage(c, gone))
         return len(gone)
 
     async def _delete(self, one: Garbage, gate: asyncio.Semaphore) -> bool:

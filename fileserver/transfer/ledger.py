@@ -249,9 +249,14 @@ def clear_segments(c: sa.Connection, transfer: str) -> None:
     c.execute(t.parts.update().where(t.parts.c.transfer == transfer).values(**blank))
 
 
+def forget_steps(c: sa.Connection, transfer: str) -> None:
+    """Forget which steps are stored."""
+    c.execute(t.steps.delete().where(t.steps.c.transfer == transfer))
+
+
 def forget_receipts(c: sa.Connection, transfer: str) -> None:
     """Forget what is stored of parts that are not committed: every segment has to be filled again."""
-    c.execute(t.steps.delete().where(t.steps.c.transfer == transfer))
+    forget_steps(c, transfer)
     c.execute(t.segments.update().where(t.segments.c.transfer == transfer).values(done=False))
 
 

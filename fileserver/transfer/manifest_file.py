@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fileserver.catalogue import files
-from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.files import Copy, FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, folder, normalise
 from fileserver.catalogue.store import Store
 from fileserver.errors import InvalidSpec
@@ -33,15 +33,17 @@ LARGEST: Final = 128 << 20
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-async def write_manifest(store: Store, plane: Plane, file: LogicalFile, home: str) -> None:
+async def write_manifest(store: Store, plane: Plane, file: LogicalFile, home: str, copy: Copy | None = None) -> None:
     """Write the manifest of a file whose parts and sources are in the catalogue into its folder; may run twice.
 
-    One put if it is small, else an upload; no more than a step of it is held.
+    One put if it is small, else an upload; no more than a step of it is held. `copy` is the one that lies there, if not
+    that which the file began with.
     """
-    key, attempt = f"{home}/{MANIFEST}", upload_id(file.generation, 0)
+    copy = copy or Copy(file.generation, file.generation, file.evidence, file.created)
+    key, attempt = f"{home}/{MANIFEST}", upload_id(copy.id, 0)
     step = max(plane.limits.min_step, min(plane.limits.put_size, plane.limits.single_put))
     held = bytearray()
-    text = _text(store, file, home)
+    text = _text(store, file, home, copy)
     async for piece in text:
         held += piece
         if len(held) > step:
@@ -64,22 +66,24 @@ async def write_manifest(store: Store, plane: Plane, file: LogicalFile, home: st
         await upload.commit(steps, size, crc)
 
 
-async def _text(store: Store, file: LogicalFile, home: str) -> AsyncIterator[bytes]:
+async def _text(store: Store, file: LogicalFile, home: str, copy: Copy) -> AsyncIterator[bytes]:
     """The manifest, one line a part and a source."""
     facts: dict[str, Any] = {
         "cropduster": 1,
         "name": file.name,
         "folder": home,
-        "generation": file.generation,
+        "generation": copy.id,
+        "copy_of": copy.generation,
+        "copied": copy.created,
         "created": file.created,
         "size": file.size,
         "format": file.format,
-        "evidence": file.evidence,
+        "evidence": copy.evidence,
         "crc64nvme": None if file.crc64nvme is None else checksum.to_hex(file.crc64nvme),
     }
     yield json.dumps(facts, indent=1)[:-2].encode()
     before, after = ',\n "parts": [\n  ', 0
-    while parts := await store.read(lambda c, a=after: files.parts(c, file.generation, a)):  # type: ignore[misc]
+    while parts := await store.read(lambda c, a=after: files.parts(c, copy.id, a)):  # type: ignore[misc]
         yield (before + ",\n  ".join(map(_part_line, parts))).encode()
         before, after = ",\n  ", parts[-1].number
     before, after = '\n ],\n "sources": [\n  ', 0
@@ -140,7 +144,11 @@ class ManifestFile(_Strict):
     folder: str = ""
     """Empty in those that were written before files were renamed: then it is made from the name."""
     generation: Annotated[str, Field(pattern="^[0-9a-zA-Z]{1,64}$")]
+    """The id of the copy that lies there."""
+    copy_of: Annotated[str, Field(pattern="^[0-9a-zA-Z]{0,64}$")] = ""
+    """The generation of which it is a copy; empty in manifests that were written before files could have several."""
     created: float
+    copied: float = 0.0
     size: _Size
     format: dict[str, Any] | None
     evidence: Literal["compared", "pinned", "registered"]
@@ -152,6 +160,11 @@ class ManifestFile(_Strict):
     def home(self) -> str:
         """The key of the folder that it describes, without a trailing slash."""
         return self.folder or folder(self.name, self.generation)
+
+    @property
+    def origin(self) -> str:
+        """The generation of the file, which all its copies share."""
+        return self.copy_of or self.generation
 
     @field_validator("name")
     @classmethod
@@ -205,10 +218,14 @@ class ManifestFile(_Strict):
             raise ValueError(msg)
         return self
 
+    def as_copy(self) -> Copy:
+        """The copy that it describes."""
+        return Copy(self.generation, self.origin, self.evidence, self.copied or self.created)
+
     def file(self) -> LogicalFile:
         """The entry of the catalogue that it describes."""
         crc = None if self.crc64nvme is None else checksum.from_hex(self.crc64nvme)
-        own, facts = self.generation, (self.format, self.evidence, crc, len(self.parts))
+        own, facts = self.origin, (self.format, self.evidence, crc, len(self.parts))
         return LogicalFile(self.name, own, self.size, *facts, own, self.created)
 
 

@@ -24,9 +24,20 @@ from fileserver.transfer import plan, routes, survey
 from fileserver.transfer.addresses import address
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
-from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
+from fileserver.transfer.spec import (
+    Copy,
+    Despray,
+    Format,
+    Replicate,
+    Spec,
+    Spray,
+    Sync,
+    format_from_json,
+    format_to_json,
+)
 from fileserver.transfer.sync_plan import target_of
-from planes.errors import AlreadyExists, NotFound
+from fileserver.transfer.verdict import whole
+from planes.errors import AlreadyExists, Error, NotFound
 from planes.plane import Extent, Info, Ticket
 
 if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
@@ -72,6 +83,8 @@ class Planner:
             return await self._spray(verb, spec, transfer)
         if isinstance(verb, Despray):
             return await self._despray(verb, spec)
+        if isinstance(verb, Replicate):
+            return await self._replicate(verb, spec, transfer)
         assert not isinstance(verb, Sync), "a sync has no manifest"
         return await self._copy(verb, spec, transfer)
 
@@ -93,19 +106,21 @@ class Planner:
 
     async def _despray(self, verb: Despray, spec: Spec) -> Drawing:
         file = await self._catalogue.get(verb.file)
-        sources = await survey.pin_parts(self._planes, await self._catalogue.all_parts(file.generation))
+        copies = self._by_cost(await self._catalogue.all_copies(file.generation), verb.target.plane)
+        sources = await survey.pin_parts(self._planes, copies)
         key = survey.key_of(verb.target)
-        await self._check_object(verb.target.plane, key, sources, overwrite=spec.overwrite)
+        theirs = [Source(p.plane, p.key, p.size, p.version, {}) for parts in copies for p in parts]
+        await self._check_object(verb.target.plane, key, [*sources, *theirs], overwrite=spec.overwrite)
         target = _Target(verb.target.plane, "", lambda _number, _count: key)
         stream = plan.Stream(sources, [b""] * len(sources))
         return await self._drawn(spec, target, stream, lambda: iter([plan.join(sources, key)]), 1)
 
     async def _copy(self, verb: Copy, spec: Spec, transfer: str) -> Drawing:
         file = await self._catalogue.get(verb.file)
-        parts = await self._catalogue.all_parts(file.generation)
-        plane = verb.plane or self._usual_plane(parts)
+        copies = await self._catalogue.all_copies(file.generation)
+        plane = verb.plane or self._usual_plane(copies[0])
         target = self._file_target(verb.new_file, plane, transfer)
-        sources = await survey.pin_parts(self._planes, parts)
+        sources = await survey.pin_parts(self._planes, self._by_cost(copies, plane))
         stream = plan.Stream(sources, [b""] * len(sources))
         form = format_from_json(file.format)
         if not verb.parts and not verb.part_size:
@@ -115,6 +130,25 @@ class Planner:
             raise InvalidSpec(msg, {"spec.copy.parts": msg}, file=file.name)
         count = self._count(stream.size, verb.parts, verb.part_size, plane)
         return await self._split(spec, target, stream, form, count, ())
+
+    async def _replicate(self, verb: Replicate, spec: Spec, transfer: str) -> Drawing:
+        file = await self._catalogue.get(verb.file)
+        target = self._file_target(file.name, verb.plane, transfer)
+        here: list[list[FilePart]] = []
+        others: list[list[FilePart]] = []
+        for parts in await self._catalogue.all_copies(file.generation):
+            (here if {part.plane for part in parts} == {verb.plane} else others).append(parts)
+        if not spec.overwrite:
+            for parts in here:
+                if await whole(self._planes, parts):
+                    msg = f"{verb.plane} holds a whole copy of {file.name}; --overwrite makes it anew"
+                    raise AlreadyExists(msg, file=file.name, plane=verb.plane)
+        # What is to be replaced is the last place to read from: what is wrong with it may show only at the end.
+        sources = await survey.pin_parts(self._planes, [*self._by_cost(others, verb.plane), *here])
+        stream = plan.Stream(sources, [b""] * len(sources))
+        form = format_from_json(file.format)
+        made = await self._dealt(spec, target, stream, len(sources), form, ())
+        return replace(made, plan=replace(made.plan, copy_of=file.generation))
 
     async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
         """Split points of pinned sources."""
@@ -216,6 +250,19 @@ class Planner:
                     means[s.plane] = routes.between(ticket.kind, mine.kind)
         return found, means
 
+    def _by_cost(self, copies: Sequence[Sequence[FilePart]], target: str) -> list[Sequence[FilePart]]:
+        """Copies of a file in the order in which a target should read them: those that it copies by itself first."""
+
+        def travels(parts: Sequence[FilePart]) -> bool:
+            first = parts[0]
+            try:
+                native, _ = self._native(target, [Source(first.plane, first.key, first.size, first.version, {})])
+            except Error:  # a plane that is not configured any more, or cannot be opened
+                return True
+            return bool(native[first.plane])
+
+        return sorted(copies, key=travels)
+
     def _reader(self, sources: Sequence[Source]) -> Read:
         async def read(index: int, start: int, end: int) -> bytes:
             source = sources[index]
@@ -303,6 +350,10 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
         await catalogue.get(verb.file)
         planes.plane(verb.target.plane)
         return f"object:{await address(planes, verb.target.plane, survey.key_of(verb.target))}"
+    if isinstance(verb, Replicate):
+        file = await catalogue.get(verb.file)
+        planes.settings(verb.plane)
+        return f"copy:{file.name} on {verb.plane}"
     if isinstance(verb, Spray):
         for location in verb.sources:
             planes.plane(location.plane)

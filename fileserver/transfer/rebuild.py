@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from fileserver.catalogue import files
+from fileserver.catalogue import files, waste
 from fileserver.catalogue.files import FilePart
 from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
@@ -39,7 +39,20 @@ class _Candidate:
 
     key: str
     size: int
-    created: float
+    created: tuple[float, float]
+    """Of the file, and of this copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the catalogue says of a manifest, or "" each.
+
+    By which name it has it, of which file it is another copy, and why it may not come back.
+    """
+
+    present: str = ""
+    copy_of: str = ""
+    wrong: str = ""
 
 
 class Rebuild:
@@ -54,8 +67,9 @@ class Rebuild:
     async def run(self, *, validate_only: bool) -> Rebuilt:
         """Enter every whole file again whose manifest lies on the plane and whose name is free.
 
-        Of several generations of one name the youngest counts. A generation that is catalogued under any name is
-        present; one that is garbage was deleted on purpose and is skipped.
+        Of several generations of one name the youngest counts. What is another copy of a catalogued file is entered as
+        that. A copy that is catalogued under any name is present; one that is garbage was deleted on purpose and is
+        skipped.
         """
         found: dict[str, _Candidate] = {}
         present: set[str] = set()
@@ -68,13 +82,14 @@ class Rebuild:
             except (ValueError, Error) as error:
                 skipped.append(f"{info.key}: {_reason(error)}")
                 continue
-            name, wrong = await self._store.read(lambda c, m=manifest: self._standing(c, m))  # type: ignore[misc]
-            if wrong:
-                skipped.append(f"{info.key}: {wrong}")
-            elif name:
-                present.add(name)
-            elif manifest.name not in found or found[manifest.name].created < manifest.created:
-                found[manifest.name] = _Candidate(info.key, info.size, manifest.created)
+            standing = await self._store.read(lambda c, m=manifest: self._standing(c, m))  # type: ignore[misc]
+            name = standing.copy_of or manifest.name
+            if standing.wrong:
+                skipped.append(f"{info.key}: {standing.wrong}")
+            elif standing.present:
+                present.add(standing.present)
+            elif name not in found or found[name].created < (manifest.created, manifest.copied):
+                found[name] = _Candidate(info.key, info.size, (manifest.created, manifest.copied))
         restored = []
         for name, candidate in sorted(found.items()):
             try:
@@ -101,14 +116,21 @@ class Rebuild:
             raise ValueError(msg)
         return manifest
 
-    def _standing(self, c: Any, manifest: ManifestFile) -> tuple[str, str]:
-        """The name by which a file is in the catalogue, "" if by none, and why it may not come back, "" if it may."""
-        known = files.by_generation(c, manifest.generation)
+    def _standing(self, c: Any, manifest: ManifestFile) -> _Standing:
+        """What the catalogue says of a manifest."""
+        known = files.by_copy(c, manifest.generation)
         if known is not None:
-            return known.name, ""
-        if files.discarded(c, self._name, manifest.home):
-            return "", "was deleted or replaced on purpose, and its objects are about to go"
-        return manifest.name if files.taken(c, manifest.name) else "", ""
+            return _Standing(present=known[0].name)
+        if waste.discarded(c, self._name, manifest.home):
+            return _Standing(wrong="was deleted or replaced on purpose, and its objects are about to go")
+        file = files.by_generation(c, manifest.origin)
+        if file is None:
+            return _Standing(present=manifest.name if files.taken(c, manifest.name) else "")
+        if (file.size, file.part_count) != (manifest.size, len(manifest.parts)):
+            return _Standing(wrong=f"is not a copy of {file.name}, though it says so")
+        if any(files.planes_of(c, copy.id) == [self._name] for copy in files.copies(c, file.generation)):
+            return _Standing(wrong=f"{file.name} has another copy on this plane")
+        return _Standing(copy_of=file.name)
 
     async def _restore(self, manifest: ManifestFile, *, validate_only: bool) -> str:
         """Enter one file; returns what is wrong with it, "" if nothing is."""
@@ -132,12 +154,15 @@ class Rebuild:
         sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in manifest.sources]
 
         def work(c: Any) -> str:
-            name, wrong = self._standing(c, manifest)
-            if wrong or name:
-                return wrong or f"{name} was made meanwhile"
+            standing = self._standing(c, manifest)
+            if standing.wrong or standing.present:
+                return standing.wrong or f"{standing.present} was made meanwhile"
             files.enter_parts(c, manifest.generation, [parts[p.number] for p in manifest.parts])
-            ledger.save_sources(c, manifest.generation, sources)
-            files.publish(c, manifest.file(), overwrite=False, retire_at=0.0)
+            if standing.copy_of:
+                files.publish_copy(c, manifest.as_copy(), 0.0)
+                return ""
+            ledger.save_sources(c, manifest.origin, sources)
+            files.publish(c, manifest.file(), overwrite=False, retire_at=0.0, copy=manifest.as_copy())
             return ""
 
         return await self._store.write(work, durable=True)

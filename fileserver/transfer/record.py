@@ -62,6 +62,9 @@ class Plan:
     boot: str = ""
     """The run of the machine in which the uploads were begun: what a power cut took was recorded, but not stored."""
 
+    copy_of: str = ""
+    """The generation of which another copy is made; "" where a file or an object of its own is."""
+
     equal: int = 0
     """Objects of a sync that need not be touched."""
 

@@ -8,7 +8,7 @@ anew, so at the end every part has gone the way that the last plan gives.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -149,6 +149,8 @@ def _streamed(part: Part, plan: Plan, sources: set[str]) -> str:
             found[why] = None
         elif extent.of <= least:
             found[f"ranges are copied out of objects over {_size(least)} only"] = None
+        elif plan.limits.min_step <= 1:
+            found[f"more pieces than the {plan.limits.max_steps} steps of one object, so small ones are joined"] = None
         else:
             found[f"pieces too small for a copy of their own (below {_size(plan.limits.min_step)})"] = None
         if extent.whole and (refused := plan.whole.get(extent.plane)):
@@ -200,12 +202,16 @@ class Tally:
     @property
     def taken(self) -> list[Taken]:
         """The routes so far, cheapest first."""
-        order = (*BY_COST, MIXED)
-        found = [
+        return by_cost(
             Taken(*key, self._sizes[key], sum(last - first + 1 for first, last in runs), tuple(runs))
             for key, runs in self._runs.items()
-        ]
-        return sorted(found, key=lambda each: (order.index(each.route), each.why))
+        )
+
+
+def by_cost(taken: Iterable[Taken]) -> list[Taken]:
+    """Routes in order of their cost, cheapest first."""
+    order = (*BY_COST, MIXED)
+    return sorted(taken, key=lambda each: (order.index(each.route), each.why))
 
 
 def phrase(routes: Sequence[Taken]) -> str:

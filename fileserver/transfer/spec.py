@@ -1,4 +1,4 @@
-"""What was asked, after validation: typed specs of the four verbs. Plain data; looks at no plane."""
+"""What was asked, after validation: typed specs of the five verbs. Plain data; looks at no plane."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
 
 __all__ = [
+    "MOST_DELETED",
     "Copy",
     "Csv",
     "Despray",
     "Fixed",
     "Format",
     "Location",
+    "Replicate",
     "Spec",
     "Spray",
     "Sync",
@@ -24,6 +26,10 @@ __all__ = [
     "spec_from_json",
     "spec_to_json",
 ]
+
+
+MOST_DELETED: Final = 1000
+"""Deletions of a sync that nobody had to allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,14 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicate:
+    """Another copy of the same parts of a logical file, on another plane."""
+
+    file: str
+    plane: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
     """What is missing or different of the objects below one folder, copied below another; keys may be empty."""
 
@@ -80,11 +94,11 @@ class Sync:
     exclude: tuple[str, ...] = ()
     names: Location | None = None
     delete: bool = False
-    max_delete: int = 0
+    max_delete: int = MOST_DELETED
     checksum: bool = False
 
 
-Verb = Spray | Despray | Copy | Sync
+Verb = Spray | Despray | Copy | Replicate | Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,8 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
         places = {name: Location(**verb[name]) for name in ("source", "target", "names") if verb[name]}
         globs = {name: tuple(verb[name]) for name in ("include", "exclude")}
         made = Sync(**{**verb, **places, **globs})
+    elif data["kind"] == "replicate":
+        made = Replicate(**verb)
     else:
         made = Copy(**verb)
     return Spec(made, data["overwrite"], data["verify_read"])

@@ -22,6 +22,7 @@ from fileserver.configured import Configured
 from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.course import Course
 from fileserver.transfer.described import described
 from fileserver.transfer.evidence import Evidence, Proof
 from fileserver.transfer.execute import Executor, upload_id
@@ -37,22 +38,18 @@ from fileserver.transfer.spec import spec_from_json
 AT_ONCE: Final = 16
 
 
-class Stages:
+class Stages(Course):
     """What has to be done for a transfer, on this file server."""
 
     def __init__(self, planes: Configured, store: Store, buffers: Buffers, retire_after: float) -> None:
+        super().__init__(store)
         self._planes = planes
-        self._store = store
         self._planner = Planner(planes, store)
         self._executor = Executor(planes, store, buffers)
         self._evidence = Evidence(planes, store, buffers)
         self._finisher = Finisher(planes, store)
         self._rows = Rows(store)
         self._retire_after = retire_after
-
-    async def record(self, transfer: str) -> Record:
-        """The transfer as it stands."""
-        return await self._store.read(lambda c: ledger.get(c, transfer))
 
     async def plan(self, transfer: str, live: Live) -> int:
         """Draw and store the manifest; returns the number of segments."""
@@ -187,31 +184,8 @@ class Stages:
             "file": plan.file,
         }
 
-    async def stop(self, transfer: str, kind: str, live: Live) -> None:
-        """Stand still ("pause"), or remove everything and end ("cancel", "fail").
-
-        What is wished by now counts: a cancel after a pause ends the transfer, a resume lets it go on in a new run.
-        """
-        record = await self.record(transfer)
-        if record.ended is not None:
-            return
-        progress = plain(record.progress.forward(live.progress))
-        if kind == "pause":
-            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
-            if kind != "cancel":
-                return
-        left = await self._finisher.clean(record)
-        notes = [f"not everything could be removed yet, which will be tried again: {left[0].message}"] if left else []
-        await self._end(record, kind, notes, clean=not left, progress=progress)
-
-    async def give_up(self, transfer: str, kind: str, note: str) -> None:
-        """End a transfer whose clean-up failed; what it left is tried again later."""
-        await self._end(await self.record(transfer), kind, [note], clean=False)
-
-    async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:
-        state = "CANCELLED" if kind == "cancel" else "FAILED"
-        values |= {"warnings": [*record.warnings, *notes]}
-        await self._store.write(lambda c: ledger.end(c, record.id, now(), state, clean=clean, **values), durable=True)
+    async def _removed(self, record: Record) -> list[str]:
+        return [error.message for error in await self._finisher.clean(record)]
 
     async def clean_again(self, plane: str = "") -> None:
         """Try again to remove what ended transfers have left, on one plane or ("") on all."""
@@ -220,10 +194,6 @@ class Stages:
                 continue
             if not await self._finisher.clean(record):
                 await self._store.write(lambda c, record=record: ledger.clear_manifest(c, record.id))  # type: ignore[misc]
-
-    async def _state(self, transfer: str, state: str, live: Live) -> None:
-        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
-        live.announce()
 
 
 def _pack_anew(c: sa.Connection, record: Record, plan: Plan) -> None:

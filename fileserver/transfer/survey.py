@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from fileserver.catalogue.files import FilePart
 from fileserver.configured import LOCAL, Configured, where
@@ -13,7 +14,7 @@ from fileserver.together import side_by_side
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Location
 from planes import checksum
-from planes.errors import Changed, NotFound
+from planes.errors import Changed, Error, NotFound
 from planes.plane import Info, Plane
 
 AT_ONCE = 16
@@ -96,32 +97,72 @@ def _changed(part: FilePart, what: str, why: str) -> Changed:
     return Changed(msg, plane=part.plane, key=part.key, part=str(part.number))
 
 
-async def pin_parts(planes: Configured, parts: Sequence[FilePart]) -> list[Source]:
-    """The parts of a logical file as sources, checked against the catalogue; our own checksums come along.
+class Planes(Protocol):
+    """The configured planes, as `fileserver.configured.Configured` has them."""
+
+    def plane(self, name: str) -> Plane:
+        """The plane of a name; raises PlaneNotFound."""
+        ...
+
+
+def untouched(part: FilePart, info: Info) -> bool:
+    """Whether an object that is `still` the part shows no trace of having been written again."""
+    if part.version in {"", info.version}:
+        return True
+    return any(info.checksums.get(kind) == value for kind, value in part.checksums.items())
+
+
+async def choose(planes: Planes, same: Sequence[FilePart], away: set[str]) -> tuple[FilePart, Info]:
+    """Of several copies of one part the first that is there as it was written, and the facts of its object now.
+
+    Where there is none, the first that may be the same bytes. Planes that do not answer are added to `away`, and asked
+    last from then on.
+
+    Raises:
+        Error: none can be read; what was wrong with the first.
+    """
+    doubtful: tuple[FilePart, Info] | None = None
+    failure: Error | None = None
+    for part in sorted(same, key=lambda each: each.plane in away):
+        try:
+            info = await still(planes.plane(part.plane), part)
+        except Error as error:
+            if not isinstance(error, Changed):
+                away.add(part.plane)
+            failure = failure or error
+            continue
+        if len(same) == 1 or untouched(part, info):
+            return part, info
+        doubtful = doubtful or (part, info)
+    if doubtful is not None:
+        return doubtful
+    assert failure is not None
+    raise failure
+
+
+async def pin_parts(planes: Planes, copies: Sequence[Sequence[FilePart]]) -> list[Source]:
+    """The parts of a logical file as sources, each out of the first of its copies where it is as it was written.
+
+    They are checked against the catalogue; our own checksums come along.
 
     Raises:
         Changed: a part is not there any more, or is not the object that the catalogue knows.
     """
     found: dict[int, Source] = {}
+    away: set[str] = set()
 
-    async def one(part: FilePart) -> None:
-        info = await still(planes.plane(part.plane), part)
+    async def one(same: Sequence[FilePart]) -> None:
+        part, info = await choose(planes, same, away)
         values = {**info.checksums, **part.checksums}
         found[part.number] = Source(part.plane, part.key, info.size, info.version, values)
 
-    await side_by_side(parts, one, AT_ONCE)
-    return [found[part.number] for part in parts]
+    await side_by_side(zip(*copies, strict=True), one, AT_ONCE)
+    return [found[part.number] for part in copies[0]]
 
 
 def composed(sources: Sequence[Source]) -> int | None:
     """CRC64NVME of all sources in order, or None if one of them has none."""
-    total = 0
-    for source in sources:
-        value = source.checksums.get("crc64nvme")
-        if value is None and source.size:
-            return None
-        total = checksum.combine(total, value or 0, source.size)
-    return total
+    return checksum.combine_all((source.checksums.get("crc64nvme"), source.size) for source in sources)
 
 
 def common_kind(sources: Sequence[Source]) -> str:

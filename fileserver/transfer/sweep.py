@@ -164,6 +164,7 @@ def _ended(c: sa.Connection, transfers: set[str]) -> dict[str, bool]:
     x, f, s = t.transfers.c, t.files.c, t.stale_manifests.c
     known = {r.id: r.ended is not None for r in c.execute(sa.select(x.id, x.ended).where(x.id.in_(transfers)))}
     made = {r.transfer for r in c.execute(sa.select(f.transfer).where(f.transfer.in_(transfers)))}
+    made |= {r.id for r in c.execute(sa.select(t.copies.c.id).where(t.copies.c.id.in_(transfers)))}
     busy = {r.generation for r in c.execute(sa.select(s.generation).where(s.generation.in_(transfers)))}
     return {each: each not in busy for each in transfers if known.get(each, each in made)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
 
@@ -23,10 +23,11 @@ from fileserver.errors import Cancelled, to_record
 from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, sync_guard, sync_rows
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.course import Course
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Spec, Sync, spec_from_json
-from fileserver.transfer.stages import size_text
+from fileserver.transfer.stages import boot, size_text
 from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
 from fileserver.transfer.sync_record import Recorded
@@ -44,21 +45,17 @@ SHOWN: Final = 100
 _OUTAGES: Final = (Throttled, Unavailable, Missing, Full)  # they say nothing about one object
 
 
-class SyncStages:
+class SyncStages(Course):
     """What has to be done for a sync, on this file server."""
 
     def __init__(self, planes: Configured, store: Store, buffers: Buffers) -> None:
+        super().__init__(store)
         self._planes = planes
-        self._store = store
         self._buffers = buffers
         self._planner = SyncPlanner(planes, store)
         self._previews: set[str] = set()
         self._closed: dict[str, str] = {}
         """By transfer, why its target copies nothing by itself."""
-
-    async def record(self, transfer: str) -> Record:
-        """The transfer as it stands."""
-        return await self._store.read(lambda c: ledger.get(c, transfer))
 
     async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
         """What a sync would do, a page of objects at a time, the first of which may be empty; writes no object."""
@@ -124,8 +121,23 @@ class SyncStages:
         live.announce()
 
     async def open(self, transfer: str, live: Live) -> None:
-        """Nothing to begin: uploads of large objects begin with their bytes."""
+        """Nothing to begin: uploads of large objects begin with their bytes.
+
+        What a directory had before the machine went down may be recorded as stored, and not be on the disk.
+        """
         await self._state(transfer, "RUNNING", live)
+        plan = (await self.record(transfer)).plan
+        assert plan is not None
+        if plan.boot == boot():
+            return
+        lost = plan.boot and not self._planes.plane(plan.plane).capabilities.shared
+
+        def work(c: sa.Connection) -> None:
+            if lost:
+                ledger.forget_steps(c, transfer)
+            ledger.update(c, transfer, now(), plan=replace(plan, boot=boot()).to_json())
+
+        await self._store.write(work)
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Copy what has not ended of a segment."""
@@ -153,14 +165,16 @@ class SyncStages:
     async def _one(self, mover: Mover, work: Recorded, item: Item) -> None:
         work.check()
         try:
-            result, compared = await mover.move(item, work.token)
+            moved = await mover.move(item, work)
         except Error as error:
             if isinstance(error, _OUTAGES):
                 raise
             work.live.parts_done += 1
             work.ended.append(Ended(item.number, "failed", error=to_record(error), token=mover.left(item)))
         else:
-            work.ended.append(Ended(item.number, result, compared, token=mover.left(item)))
+            left = mover.left(item)
+            facts = (moved.result, moved.compared, None, left, moved.route, moved.because)
+            work.ended.append(Ended(item.number, *facts))
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
         """Never asked for: an object whose route is refused takes the other at once."""
@@ -215,9 +229,13 @@ class SyncStages:
         plan, moment = record.plan, now()
         tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
         failed = await self._store.read(lambda c: sync_rows.failures(c, transfer, SHOWN))
+        taken = await self._store.read(lambda c: sync_rows.routes_taken(c, transfer))
         left = await self._abort(record)
         notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
-        outcome = _outcome(plan, tally, failed, live) | {"seconds": max(moment - record.created, 0.001)}
+        outcome = _outcome(plan, tally, failed, live) | {
+            "seconds": max(moment - record.created, 0.001),
+            "routes": [asdict(each) for each in taken],
+        }
         state = "PARTLY_SUCCEEDED" if tally.failed else "SUCCEEDED"
         done = record.progress.forward(live.progress)
         # What was under way when a server died is counted twice.
@@ -235,25 +253,6 @@ class SyncStages:
         await self._store.write(work, durable=True)
         self._closed.pop(transfer, None)
 
-    async def stop(self, transfer: str, kind: str, live: Live) -> None:
-        """Stand still ("pause"), or abort open uploads and end ("cancel", "fail"); whole objects stay."""
-        record = await self.record(transfer)
-        if record.ended is not None:
-            return
-        progress = plain(record.progress.forward(live.progress))
-        if kind == "pause":
-            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
-            if kind != "cancel":
-                return
-        self._closed.pop(transfer, None)
-        left = await self._abort(record)
-        notes = [f"not everything could be removed yet, which will be tried again: {left[0]}"] if left else []
-        await self._end(record, kind, notes, clean=not left, progress=progress)
-
-    async def give_up(self, transfer: str, kind: str, note: str) -> None:
-        """End a sync whose clean-up failed; what it left is tried again later."""
-        await self._end(await self.record(transfer), kind, [note], clean=False)
-
     async def clean_again(self) -> None:
         """Try again to abort what ended syncs have left, and forget plans that nobody waits for."""
         # Who lives is asked in the transaction: whoever begins while it waits for the database has rows in it already.
@@ -263,6 +262,13 @@ class SyncStages:
                 await self._store.write(lambda c, t=transfer: sync_rows.clear(c, t))  # type: ignore[misc]
 
     # --- pieces of the above ------------------------------------------------------------------------------------
+
+    async def _removed(self, record: Record) -> list[str]:
+        self._closed.pop(record.id, None)
+        return await self._abort(record)
+
+    def _forget(self, c: sa.Connection, transfer: str) -> None:
+        sync_rows.clear(c, transfer)
 
     async def _abort(self, record: Record) -> list[str]:
         """Abort all uploads that are known; returns a sentence for what could not be."""
@@ -279,16 +285,6 @@ class SyncStages:
             after = items[-1].number
         return left
 
-    async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:
-        state = "CANCELLED" if kind == "cancel" else "FAILED"
-
-        def work(c: sa.Connection) -> None:
-            if clean:
-                sync_rows.clear(c, record.id)
-            ledger.end(c, record.id, now(), state, warnings=[*record.warnings, *notes], **values)
-
-        await self._store.write(work, durable=True)
-
     async def _stop_if_hopeless(self, transfer: str) -> None:
         tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
         if tally.failed > MOST_FAILED:
@@ -303,10 +299,6 @@ class SyncStages:
                 ledger.update(c, transfer, now(), warnings=[*known, note])
 
         await self._store.write(work)
-
-    async def _state(self, transfer: str, state: str, live: Live) -> None:
-        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
-        live.announce()
 
 
 async def _is_still(plane: Plane, key: str, version: str) -> bool:

@@ -21,9 +21,6 @@ from fileserver.transfer.sync_rows import Listed, Totals
 from planes.errors import NotFound, Refused
 from planes.plane import MIB, Extent
 
-MOST_DELETED: Final = 1000
-"""Deletions that nobody had to allow."""
-
 _LEFT: Final = "they belong to logical files and were left out"
 _LONGEST: Final = 64 * 1024  # bytes of a name
 
@@ -150,7 +147,7 @@ def folder(location: Location) -> str:
 
 def too_many(sync: Sync, totals: Totals) -> Refused | None:
     """The error of a sync that would delete more than was allowed."""
-    most = sync.max_delete or MOST_DELETED
+    most = sync.max_delete
     if totals.delete <= most:
         return None
     target = where(sync.target.plane, folder(sync.target))

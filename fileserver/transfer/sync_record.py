@@ -13,8 +13,9 @@ from fileserver.catalogue.store import Store
 from fileserver.together import to_its_end
 from fileserver.transfer import ledger, sync_rows
 from fileserver.transfer.live import Live
-from fileserver.transfer.record import plain
+from fileserver.transfer.record import StoredStep, plain
 from fileserver.transfer.sync_rows import Ended, Item
+from planes.plane import StepReceipt
 
 _FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
 
@@ -25,6 +26,7 @@ class Recorded:
     def __init__(self, store: Store, transfer: str, live: Live) -> None:
         self.live = live
         self.ended: list[Ended] = []
+        self._steps: list[StoredStep] = []
         self._stop = asyncio.Event()
         self._store = store
         self._transfer = transfer
@@ -45,8 +47,18 @@ class Recorded:
             raise failure
 
     async def token(self, item: Item, token: str) -> None:
-        """Record the upload of an item."""
+        """Record the upload of an item, of which nothing is stored yet."""
         await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
+
+    async def stored(self, item: Item) -> list[StepReceipt]:
+        """What is recorded as stored of an item's upload."""
+        number = item.number
+        steps = await self._store.read(lambda c: ledger.steps(c, self._transfer, number, number))
+        return [each.receipt for each in steps.get(number, ())]
+
+    def keep(self, item: Item, receipt: StepReceipt) -> None:
+        """Record soon that a step of an item's upload is stored."""
+        self._steps.append(StoredStep(item.number, receipt))
 
     async def _record_regularly(self) -> None:
         while not self._stop.is_set():
@@ -60,14 +72,16 @@ class Recorded:
 
     async def _record(self) -> None:
         ended, self.ended = self.ended, []
-        if not ended:
+        steps, self._steps = self._steps, []
+        if not (ended or steps):
             return
         try:
-            await self._store.write(lambda c: self._enter(c, ended))
+            await self._store.write(lambda c: self._enter(c, ended, steps))
         except BaseException:
-            self.ended[:0] = ended
+            self.ended[:0], self._steps[:0] = ended, steps
             raise
 
-    def _enter(self, c: sa.Connection, ended: list[Ended]) -> None:
+    def _enter(self, c: sa.Connection, ended: list[Ended], steps: list[StoredStep]) -> None:
+        ledger.add_steps(c, self._transfer, steps)
         sync_rows.enter_ended(c, self._transfer, ended)
         ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))

@@ -17,10 +17,13 @@ from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.transfer import ledger
 from fileserver.transfer.record import Segment
+from fileserver.transfer.routes import Taken, by_cost
 from planes.plane import GIB
 
 BATCH: Final = 500
 """Objects of a segment, unless there are very many."""
+
+_ENDED: Final = ("result", "compared", "error", "token", "route", "because")
 
 _MISSING: Final = {
     "reason": "OBJECT_NOT_FOUND",
@@ -64,16 +67,20 @@ class Ended:
     compared: bool = False
     error: dict[str, Any] | None = None
     token: str | None = None
+    route: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much there is to do; objects, and bytes to copy."""
+    """How much there is to do; objects, and bytes to copy. `compare`: those of them that may turn out to be equal."""
 
     copy: int
     copy_bytes: int
     delete: int
     equal: int
+    compare: int = 0
+    compare_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ def enter(c: sa.Connection, transfer: str, side: str, listed: Iterable[Listed]) 
 
 def clear(c: sa.Connection, transfer: str) -> None:
     """Forget all of a sync."""
-    for table in (t.sync_objects, t.sync_items):
+    for table in (t.sync_objects, t.sync_items, t.steps):
         c.execute(table.delete().where(table.c.transfer == transfer))
 
 
@@ -188,7 +195,9 @@ def _totals(c: sa.Connection, transfer: str, listed: int) -> Totals:
     query = sa.select(i.action, sa.func.count(), sa.func.sum(i.size)).where(i.transfer == transfer, i.result == "")
     found = {row[0]: (row[1], int(row[2])) for row in c.execute(query.group_by(i.action))}
     copy, size = found.get("copy", (0, 0))
-    return Totals(copy, size, found.get("delete", (0, 0))[0], listed - copy)
+    doubtful = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(i.size), 0))
+    compared = c.execute(doubtful.where(i.transfer == transfer, i.result == "", i.why == "checksum")).one()
+    return Totals(copy, size, found.get("delete", (0, 0))[0], listed - copy, compared[0], int(compared[1]))
 
 
 def page(c: sa.Connection, transfer: str, first: int, last: int | None = None, *, pending: bool = True) -> list[Item]:
@@ -223,7 +232,7 @@ def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None
         return
     i = t.sync_items.c
     query = t.sync_items.update().where(i.transfer == transfer, i.number == sa.bindparam("item"))
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in ("result", "compared", "error", "token")}
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in _ENDED}
     rows = [
         {
             "item": e.number,
@@ -231,15 +240,26 @@ def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None
             "new_compared": e.compared,
             "new_error": e.error,
             "new_token": e.token,
+            "new_route": e.route,
+            "new_because": e.because,
         }
         for e in ended
     ]
     c.execute(query.values(**values), rows)
 
 
-def set_token(c: sa.Connection, transfer: str, number: int, token: str | None) -> None:
-    """Record the upload of an item before a byte moves, or that it is gone."""
+def routes_taken(c: sa.Connection, transfer: str) -> list[Taken]:
+    """Which routes the copied objects took and why, cheapest first; their numbers are not told."""
     i = t.sync_items.c
+    query = sa.select(i.route, i.because, sa.func.sum(i.size), sa.func.count()).where(i.transfer == transfer)
+    rows = c.execute(query.where(i.result == "copied", i.route != "").group_by(i.route, i.because))
+    return by_cost(Taken(row[0], row[1], int(row[2]), row[3], ()) for row in rows)
+
+
+def set_token(c: sa.Connection, transfer: str, number: int, token: str | None) -> None:
+    """Record the upload of an item before a byte moves, or that it is gone; it has no stored steps yet."""
+    i, s = t.sync_items.c, t.steps.c
+    c.execute(t.steps.delete().where(s.transfer == transfer, s.part == number))
     c.execute(t.sync_items.update().where(i.transfer == transfer, i.number == number).values(token=token))
 
 

@@ -37,6 +37,7 @@ class LogicalFile(_message.Message):
     TRANSFER_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """scope::name, normalised."""
     size: _builtins.int
@@ -69,6 +70,10 @@ class LogicalFile(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it may be removed; unset is never."""
 
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]:
+        """Further copies of the same parts; left out of listings."""
+
     def __init__(
         self,
         *,
@@ -83,14 +88,57 @@ class LogicalFile(_message.Message):
         transfer: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        replicas: _abc.Iterable[Global___Replica] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "format", b"format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "create_time", b"create_time", "evidence", b"evidence", "expire_time", b"expire_time", "format", b"format", "name", b"name", "part_count", b"part_count", "parts", b"parts", "size", b"size", "sources", b"sources", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "create_time", b"create_time", "evidence", b"evidence", "expire_time", b"expire_time", "format", b"format", "name", b"name", "part_count", b"part_count", "parts", b"parts", "replicas", b"replicas", "size", b"size", "sources", b"sources", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogicalFile: _TypeAlias = LogicalFile  # noqa: Y015
+
+@_typing.final
+class Replica(_message.Message):
+    """A further copy of all parts of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLANE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    plane: _builtins.str
+    """Plane of the copy."""
+    evidence: _builtins.str
+    """"compared" or "pinned"."""
+    transfer: _builtins.str
+    """The transfer that made it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """The same parts as those of the file that are beside it."""
+
+    def __init__(
+        self,
+        *,
+        plane: _builtins.str = ...,
+        evidence: _builtins.str = ...,
+        transfer: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "evidence", b"evidence", "parts", b"parts", "plane", b"plane", "transfer", b"transfer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replica: _TypeAlias = Replica  # noqa: Y015
 
 @_typing.final
 class Part(_message.Message):
@@ -493,7 +541,7 @@ class VerifyFileResponse(_message.Message):
     """Bytes that were read."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartVerdict]:
-        """What was found for each part."""
+        """What was found for each part of each copy, copy by copy."""
 
     def __init__(
         self,
@@ -520,16 +568,19 @@ class PartVerdict(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    PLANE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """1-based."""
     key: _builtins.str
     """Key of the part."""
     verdict: _builtins.str
     """"read", "stored", "size" (the plane keeps no checksum), "touched" (the same without checksum, but changed since), "missing",
-    "different".
+    "different", "away" (its plane does not answer; another copy was looked at).
     """
     detail: _builtins.str
     """A sentence, when not well."""
+    plane: _builtins.str
+    """Plane of the part: a file may have copies on several."""
     def __init__(
         self,
         *,
@@ -537,10 +588,11 @@ class PartVerdict(_message.Message):
         key: _builtins.str = ...,
         verdict: _builtins.str = ...,
         detail: _builtins.str = ...,
+        plane: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "key", b"key", "number", b"number", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "key", b"key", "number", b"number", "plane", b"plane", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

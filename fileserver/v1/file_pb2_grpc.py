@@ -105,14 +105,14 @@ class FileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFile(self, request, context):
-        """Drops a file from the catalogue and retires the parts that we own.
+        """Drops a file from the catalogue and retires the parts of all its copies that we own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyFile(self, request, context):
-        """Checks that the parts are what the catalogue says.
+        """Checks that the parts of all copies are what the catalogue says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,9 +42,9 @@ class FileServiceStub:
     RenameFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.RenameFileRequest, _file_pb2.RenameFileResponse]
     """Gives a file another name; no byte moves."""
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.DeleteFileRequest, _file_pb2.DeleteFileResponse]
-    """Drops a file from the catalogue and retires the parts that we own."""
+    """Drops a file from the catalogue and retires the parts of all its copies that we own."""
     VerifyFile: _grpc.UnaryUnaryMultiCallable[_file_pb2.VerifyFileRequest, _file_pb2.VerifyFileResponse]
-    """Checks that the parts are what the catalogue says."""
+    """Checks that the parts of all copies are what the catalogue says."""
     RebuildFiles: _grpc.UnaryUnaryMultiCallable[_file_pb2.RebuildFilesRequest, _file_pb2.RebuildFilesResponse]
     """Restores catalogue entries from the manifests that lie beside the parts on a plane."""
 
@@ -62,9 +62,9 @@ class FileServiceAsyncStub(FileServiceStub):
     RenameFile: _aio.UnaryUnaryMultiCallable[_file_pb2.RenameFileRequest, _file_pb2.RenameFileResponse]  # type: ignore[assignment]
     """Gives a file another name; no byte moves."""
     DeleteFile: _aio.UnaryUnaryMultiCallable[_file_pb2.DeleteFileRequest, _file_pb2.DeleteFileResponse]  # type: ignore[assignment]
-    """Drops a file from the catalogue and retires the parts that we own."""
+    """Drops a file from the catalogue and retires the parts of all its copies that we own."""
     VerifyFile: _aio.UnaryUnaryMultiCallable[_file_pb2.VerifyFileRequest, _file_pb2.VerifyFileResponse]  # type: ignore[assignment]
-    """Checks that the parts are what the catalogue says."""
+    """Checks that the parts of all copies are what the catalogue says."""
     RebuildFiles: _aio.UnaryUnaryMultiCallable[_file_pb2.RebuildFilesRequest, _file_pb2.RebuildFilesResponse]  # type: ignore[assignment]
     """Restores catalogue entries from the manifests that lie beside the parts on a plane."""
 
@@ -109,7 +109,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_pb2.DeleteFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.DeleteFileResponse, _abc.Awaitable[_file_pb2.DeleteFileResponse]]:
-        """Drops a file from the catalogue and retires the parts that we own."""
+        """Drops a file from the catalogue and retires the parts of all its copies that we own."""
 
     @_abc_1.abstractmethod
     def VerifyFile(
@@ -117,7 +117,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_pb2.VerifyFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_pb2.VerifyFileResponse, _abc.Awaitable[_file_pb2.VerifyFileResponse]]:
-        """Checks that the parts are what the catalogue says."""
+        """Checks that the parts of all copies are what the catalogue says."""
 
     @_abc_1.abstractmethod
     def RebuildFiles(

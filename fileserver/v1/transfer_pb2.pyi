@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Transfer(_message.Message):
-    """A transfer is one spray, despray, copy or sync: a resource that outlives the call that created it, the connection that
+    """A transfer is one spray, despray, copy, replicate or sync: a resource that outlives the call that created it, the connection that
     watches it, and the process that runs it.
     """
 
@@ -491,6 +491,7 @@ class TransferSpec(_message.Message):
     DESPRAY_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
     SYNC_FIELD_NUMBER: _builtins.int
+    REPLICATE_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     VERIFY_READ_FIELD_NUMBER: _builtins.int
     overwrite: _builtins.bool
@@ -513,6 +514,10 @@ class TransferSpec(_message.Message):
     def sync(self) -> Global___Sync:
         """What is missing or different of the objects below one folder, copied below another; no catalogue."""
 
+    @_builtins.property
+    def replicate(self) -> Global___Replicate:
+        """Another copy of the same parts of a logical file."""
+
     def __init__(
         self,
         *,
@@ -520,14 +525,15 @@ class TransferSpec(_message.Message):
         despray: Global___Despray | None = ...,
         copy: Global___Copy | None = ...,
         sync: Global___Sync | None = ...,
+        replicate: Global___Replicate | None = ...,
         overwrite: _builtins.bool = ...,
         verify_read: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync"]  # noqa: Y015
+    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync", "replicate"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_verb) -> _WhichOneofReturnType_verb | None: ...
 
@@ -673,6 +679,35 @@ class Copy(_message.Message):
 Global___Copy: _TypeAlias = Copy  # noqa: Y015
 
 @_typing.final
+class Replicate(_message.Message):
+    """Another copy of the same parts of a logical file, on another plane; the file has it beside those that it has already.
+    A plane that holds a whole copy is refused (TARGET_EXISTS) unless overwrite is set; one with missing or other bytes is
+    replaced by a new one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    PLANE_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """Name of the logical file."""
+    plane: _builtins.str
+    """Plane of the copy."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        plane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "plane", b"plane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replicate: _TypeAlias = Replicate  # noqa: Y015
+
+@_typing.final
 class Sync(_message.Message):
     """What is missing or different of the objects below one folder, copied below another. Nothing is deleted unless that
     is asked for. An object is the same if sizes are equal and the target's is not older; where the source's is newer and
@@ -689,12 +724,15 @@ class Sync(_message.Message):
     DELETE_FIELD_NUMBER: _builtins.int
     MAX_DELETE_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    REFUSE_DELETE_FIELD_NUMBER: _builtins.int
     delete: _builtins.bool
     """Delete what the target has and the source has not, at the end and only if all was copied."""
     max_delete: _builtins.int
     """Refuse, before anything is done, to delete more objects than that; 0 is 1000."""
     checksum: _builtins.bool
     """Compare the contents of objects of equal size, whatever their times say."""
+    refuse_delete: _builtins.bool
+    """Refuse, before anything is done, to delete any object, whatever max_delete says."""
     @_builtins.property
     def source(self) -> Global___Location:
         """Folder of the objects to copy; an empty key is the whole plane."""
@@ -728,10 +766,11 @@ class Sync(_message.Message):
         delete: _builtins.bool = ...,
         max_delete: _builtins.int = ...,
         checksum: _builtins.bool = ...,
+        refuse_delete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "source", b"source", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "delete", b"delete", "exclude", b"exclude", "include", b"include", "max_delete", b"max_delete", "names", b"names", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "delete", b"delete", "exclude", b"exclude", "include", b"include", "max_delete", b"max_delete", "names", b"names", "refuse_delete", b"refuse_delete", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -936,6 +975,8 @@ class SyncTotals(_message.Message):
     COPY_BYTES_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
     EQUAL_FIELD_NUMBER: _builtins.int
+    COMPARE_FIELD_NUMBER: _builtins.int
+    COMPARE_BYTES_FIELD_NUMBER: _builtins.int
     copy: _builtins.int
     """Objects that are missing or different, or of which only a look at their checksums can tell."""
     copy_bytes: _builtins.int
@@ -944,6 +985,10 @@ class SyncTotals(_message.Message):
     """Objects that would be deleted."""
     equal: _builtins.int
     """Objects that are the same."""
+    compare: _builtins.int
+    """Of the objects to copy those whose contents are compared first, and that are left alone if they are the same."""
+    compare_bytes: _builtins.int
+    """Bytes of those."""
     def __init__(
         self,
         *,
@@ -951,10 +996,12 @@ class SyncTotals(_message.Message):
         copy_bytes: _builtins.int = ...,
         delete: _builtins.int = ...,
         equal: _builtins.int = ...,
+        compare: _builtins.int = ...,
+        compare_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "compare_bytes", b"compare_bytes", "copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -975,7 +1022,7 @@ class PlannedObject(_message.Message):
     size: _builtins.int
     """Bytes."""
     action: _builtins.str
-    """"copy" or "delete"."""
+    """"copy", "delete", or "compare": copied if its contents differ."""
     why: _builtins.str
     """"missing", "size", "newer", "checksum" (to be looked at), or "extra"."""
     def __init__(

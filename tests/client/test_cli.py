@@ -741,6 +741,17 @@ def test_a_plane_that_does_not_work_is_exit_7(run, server):
     assert err == "error: the plane 'cloud' does not work as it must; write: no such bucket\n"
 
 
+@pytest.mark.parametrize(
+    ("reason", "exit_code", "told"),
+    [("PLANE_UNAVAILABLE", 8, "PLANE_UNAVAILABLE"), ("PLANE_MISSING", 7, "PLANE_MISSING"), ("", 7, "PLANE_REFUSED")],
+)
+def test_a_plane_that_cannot_be_checked_says_the_reason_that_other_commands_say(run, server, reason, exit_code, told):
+    result = CheckResult(check="write", ok=False, detail="no", reason=reason)
+    server.on("CheckPlane", CheckPlaneResponse(results=[result]))
+    code, _, err = run("planes", "check", "cloud", "--json")
+    assert (code, json.loads(err)["error"]["reason"]) == (exit_code, told)
+
+
 def test_a_check_tells_what_a_plane_can_do_and_what_it_costs(run, server):
     pinned = PlaneFact(fact="evidence of its own copies", found="pinned", costs="no checksums kept")
     tried = [CheckResult(check="write", ok=True)]

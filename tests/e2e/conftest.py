@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles import seaweedfs
+from tests.doubles import azurite, seaweedfs
 from tests.e2e.preloaded import Forked, address
 
 CLI = Path(sys.executable).with_name("cropduster")
@@ -149,6 +149,13 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.Stor
     """A real S3 store for the whole run."""
     with seaweedfs.running(tmp_path_factory.mktemp("seaweed")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[azurite.Account]:
+    """A real Azure Blob service for the whole run."""
+    with azurite.running(tmp_path_factory.mktemp("azurite")) as running:
+        yield running
 
 
 @dataclass

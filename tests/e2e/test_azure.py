@@ -15,12 +15,6 @@ MIB = 2**20
 CRC = "cropduster_crc64nvme"
 
 
-@pytest.fixture(scope="session")
-def account(tmp_path_factory):
-    with azurite.running(tmp_path_factory.mktemp("azurite")) as running:
-        yield running
-
-
 @dataclass
 class Container:
     """A container of its own for one test, looked at behind Cropduster's back."""

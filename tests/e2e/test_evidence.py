@@ -8,7 +8,7 @@ import pytest
 
 from tests.doubles import proxy
 from tests.doubles.azure_pull import Puller
-from tests.e2e.test_azure import account, container  # noqa: F401 - fixtures
+from tests.e2e.test_azure import container  # noqa: F401 - a fixture
 
 MIB = 2**20
 SMALL = 100_000  # copied whole, where anything is

@@ -56,6 +56,40 @@ def test_a_thousand_parts(machine):
     assert b"".join((machine.data / p["key"]).read_bytes() for p in parts) == (machine.folder / "x.dat").read_bytes()
 
 
+def test_twenty_thousand_small_objects_in_bounded_memory_and_none_is_copied_twice(machine, bucket, seaweed):
+    """Up, kill -9 in the middle, on; what was recorded is not written again, and memory is no matter of the count."""
+    count, size = 20_000, 10 * 1024
+    folder = machine.folder / "plane/in"
+    data = os.urandom(size)
+    for number in range(count):
+        path = folder / f"{number % 100:02}/{number:05}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(number.to_bytes(8, "big") + data[8:])
+    transfer = machine("sync", "data:in", "cloud:up", "--no-wait", "--json").json["id"]
+    while machine("transfers", "show", transfer, "--json").json["progress"]["parts_done"] < count // 3:
+        pass
+    peaks = [peak(machine)]
+    machine.kill()
+    recorded = machine("transfers", "show", transfer, "--json").json["progress"]["parts_done"]
+    written = {item["Key"]: item["LastModified"] for item in objects(bucket)}
+    time.sleep(1.1)  # times of this store count seconds
+    shown = machine("transfers", "watch", transfer, "--json").json
+    peaks.append(peak(machine))
+    assert shown["state"] == "SUCCEEDED"
+    assert shown["outcome"]["objects"]["copied"] == count
+    again = sum(written.get(item["Key"], item["LastModified"]) != item["LastModified"] for item in objects(bucket))
+    assert again <= len(written) - recorded + 600, (again, len(written), recorded)
+    assert len(objects(bucket)) == count
+    assert {item["Size"] for item in objects(bucket)} == {size}
+    assert machine("sync", "data:in", "cloud:up", "--json").json["outcome"]["objects"]["equal"] == count
+    assert max(peaks) <= 300 * 1024, peaks
+
+
+def objects(bucket) -> list[dict]:
+    pages = bucket.store.client().get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
+    return [item for page in pages for item in page.get("Contents", [])]
+
+
 @pytest.mark.parametrize("plane", ["data", "cloud"])
 def test_a_marathon_of_crashes(machine, bucket, seaweed, plane):
     """kill -9 at twenty random moments of one spray after another; the bytes are right every time."""

@@ -10,8 +10,8 @@ import pytest
 
 from tests.doubles import proxy
 from tests.e2e.conftest import config_of
-from tests.e2e.test_azure import account, container  # noqa: F401 - fixtures
 from tests.e2e.test_azure import config_of as azure_config
+from tests.e2e.test_azure import container  # noqa: F401 - a fixture
 
 MIB = 2**20
 SPRAY = ("--format", "fixed:1", "--parts", "1", "--json")

@@ -66,6 +66,26 @@ def test_every_pair_of_planes(machine, bucket, source):
     assert bucket.open_uploads() == []
 
 
+@pytest.mark.xdist_group("azure")
+def test_with_azure(machine, bucket, source, account):
+    name = f"c{os.urandom(6).hex()}"
+    account.create_container(name)
+    machine.environment["CS"] = account.connection_string
+    az = f"  az: {{type: azure, container: {name}, prefix: in/, connection_string: {{env: CS}}}}\n"
+    machine.configure(config_of(machine, bucket.store, bucket.name) + az)
+    routes = {}
+    for start, end in (("data:in", "az:up"), ("az:up", "az:over"), ("az:over", "cloud:up"), ("cloud:up", "az:back")):
+        shown = sync(machine, start, end)
+        assert counts(shown) == (200, 0, 0, 0)
+        taken = shown["outcome"]["routes"]
+        assert sum(each["part_count"] for each in taken) == 200
+        routes[start, end] = {each["route"] for each in taken if each["size"]}
+    assert routes["data:in", "az:up"] == routes["az:over", "cloud:up"] == {"streamed"}
+    assert routes["az:up", "az:over"] == {"copied whole"}
+    assert counts(sync(machine, "az:back", "data:down")) == (200, 0, 0, 0)
+    assert content(machine.folder / "plane/down") == stored(bucket, "in/up/") == source
+
+
 def test_inside_a_store_nothing_travels_and_all_is_compared(machine, bucket, source):
     sync(machine, "data:in", "cloud:a")
     shown = sync(machine, "cloud:a", "cloud:b")
@@ -146,7 +166,10 @@ def test_what_differs_is_copied_and_what_only_looks_so_is_not(machine, bucket):
         ("newer", "newer"),
         ("touched", "newer"),
     }
-    assert planned["totals"] == {"copy": 3, "copy_bytes": 10, "delete": 0, "equal": 2}
+    assert planned["totals"] == {"copy": 3, "copy_bytes": 10, "delete": 0, "equal": 2, "compare": 0, "compare_bytes": 0}
+    looked = sync(machine, "data:in", "cloud:up", "--checksum", "--dry-run")
+    assert {o["key"] for o in looked["objects"] if o["action"] == "compare"} == {"same", "older"}
+    assert (looked["totals"]["copy"], looked["totals"]["compare"]) == (5, 2)
     assert counts(sync(machine, "data:in", "cloud:up")) == (2, 3, 0, 0)
     assert stored(bucket, "in/up/")["older"] == b"cccc"
     assert counts(sync(machine, "data:in", "cloud:up", "--checksum")) == (1, 4, 0, 0)

@@ -8,7 +8,7 @@ import pytest
 from grpc import aio
 
 from fileserver import codec
-from fileserver.catalogue.files import FilePart, LogicalFile
+from fileserver.catalogue.files import Copy, FilePart, LogicalFile
 from fileserver.catalogue.writes import Writes
 from fileserver.errors import FileNotFound, PlaneNotFound
 from fileserver.services.data import DataServicer
@@ -45,6 +45,9 @@ class Files:
         if name not in self.files:
             raise FileNotFound(name, file=name)
         return self.files[name][0]
+
+    async def copies(self, generation):
+        return [Copy(generation, generation, "pinned", 0.0)]
 
     async def parts(self, generation, after=0):
         _, parts = next(f for f in self.files.values() if f[0].generation == generation)

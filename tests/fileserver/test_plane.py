@@ -156,6 +156,14 @@ async def test_a_check_tells_what_was_tried():
     assert all(found)
 
 
+async def test_a_check_of_a_landing_zone_leaves_no_folder_and_takes_none_of_others(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    plane = {"type": "posix", "path": str(tmp_path), "category": "lz"}
+    answer = await servicer(data=plane).CheckPlane(plane_pb2.CheckPlaneRequest(name="data"), None)
+    assert answer.ok
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
 # --- CheckPlane of planes that do not work ----------------------------------------------------------------------------
 
 

@@ -73,3 +73,10 @@ def test_buffers_are_not_copied_into_bytes_first():
 def test_lengths_for_which_the_library_is_wrong_are_refused(length):
     with pytest.raises(ValueError, match="outside"):
         checksum.combine(1, 2, length)
+
+
+def test_what_is_not_known_of_a_piece_is_not_known_of_the_whole():
+    one, two = checksum.compute(b"one"), checksum.compute(b"two")
+    assert checksum.combine_all([(one, 3), (None, 0), (two, 3)]) == checksum.compute(b"onetwo")
+    assert checksum.combine_all([(one, 3), (None, 3)]) is None
+    assert checksum.combine_all([]) == 0

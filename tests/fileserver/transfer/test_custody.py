@@ -213,7 +213,7 @@ async def test_a_part_with_another_checksum_is_not_restored(custody, plane):
 async def test_a_file_that_was_replaced_while_it_is_deleted_stays(custody, plane, monkeypatch):
     await write(plane)
     await rebuild(custody)
-    listed = custody.catalogue.all_parts
+    listed = custody.catalogue.all_copies
 
     async def replaced(generation):
         found = await listed(generation)
@@ -227,7 +227,7 @@ async def test_a_file_that_was_replaced_while_it_is_deleted_stays(custody, plane
         await custody.catalogue.store.write(work)
         return found
 
-    monkeypatch.setattr(custody.catalogue, "all_parts", replaced)
+    monkeypatch.setattr(custody.catalogue, "all_copies", replaced)
     with pytest.raises(TargetChanged, match="a::x"):
         await custody.delete("a::x", with_parts=True, validate_only=False)
     assert (await custody.catalogue.get("a::x")).generation == "g2"
@@ -369,7 +369,7 @@ async def test_a_file_that_is_renamed_again_meanwhile_is_not_forgotten(custody, 
     async def slowly(*args):
         await written(*args)
         monkeypatch.setattr(renamed, "write_manifest", written)
-        await store.write(lambda c: files.note_stale_manifest(c, files.rename(c, "b::y", "c::z"), 0.0))
+        await store.write(lambda c: files.note_stale_manifests(c, files.rename(c, "b::y", "c::z"), 0.0))
 
     monkeypatch.setattr(renamed, "write_manifest", slowly)
     await custody.rename("a::x", "b::y")
@@ -442,7 +442,7 @@ CRC = checksum.compute(BYTES)
 )
 async def test_a_part_that_is_still_the_one_is_pinned_to_what_is_there(plane, info, changes):
     assert (await survey.still(plane, part(info, **changes))).version == info.version
-    (source,) = await survey.pin_parts(Planes(data=plane), [part(info, **changes)])
+    (source,) = await survey.pin_parts(Planes(data=plane), [[part(info, **changes)]])
     assert source.version == info.version
     assert source.checksums == {"crc64nvme": CRC} | changes.get("checksums", {})
 
@@ -463,7 +463,7 @@ async def test_a_part_that_is_another_now_is_refused(plane, info, changes):
         await survey.still(plane, part(info, **changes))
     assert caught.value.facts["part"] == "4"
     with pytest.raises(Changed, match=r"part 4 .*files verify"):
-        await survey.pin_parts(Planes(data=plane), [part(info, **changes)])
+        await survey.pin_parts(Planes(data=plane), [[part(info, **changes)]])
 
 
 async def test_a_part_that_is_gone_is_named(plane, info):

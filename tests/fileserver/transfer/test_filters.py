@@ -73,6 +73,10 @@ def test_examples(glob, key, expected):
 
 
 def test_what_is_no_glob_is_named():
-    assert problem("") == problem("/") == "it is empty"
+    assert problem("") == "'' matches nothing: name something, like '*.csv' or 'old/**'"
+    assert "matches nothing" in problem("/")
+    assert "has a [ that no ] ends" in problem("[")
+    assert "has a [ that no ] ends" in problem("a/[b")
+    assert problem("x[[]") == ""
     assert "not a glob" in problem("[z-a]")
     assert problem("[a-z]*/**") == ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from fileserver.catalogue import files, tables
+from fileserver.catalogue import files, tables, waste
 from fileserver.catalogue.files import Catalogue, FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, part_key
 from fileserver.configured import Configured
@@ -165,7 +165,7 @@ async def test_an_object_that_fails_blocks_no_other_and_is_tried_again(store):
 
 async def test_rows_of_a_plane_that_is_gone_from_the_configuration_fill_no_page(store):
     gone, plane = MemoryPlane("agone"), MemoryPlane("data")
-    await store.write(lambda c: files.discard(c, "agone", [f"k{n}" for n in range(files.PAGE + 1)], 0.0))
+    await store.write(lambda c: waste.discard(c, "agone", [f"k{n}" for n in range(files.PAGE + 1)], 0.0))
     await enter(store, plane)
     await drop(store)
     assert await garbage.collect(store, Planes(data=plane), GRACE) == 4

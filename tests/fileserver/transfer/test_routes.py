@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fileserver.transfer import routes
@@ -22,7 +24,10 @@ S3 = Limits(
 )
 
 
-def plan(means: str = routes.RANGES, native: str = "", whole: str | None = None) -> Plan:
+FEW = replace(S3, min_step=1, max_steps=2, min_copy_source=0)
+
+
+def plan(means: str = routes.RANGES, native: str = "", whole: str | None = None, limits: Limits = S3) -> Plan:
     return Plan(
         plane="to",
         file="a::x",
@@ -30,7 +35,7 @@ def plan(means: str = routes.RANGES, native: str = "", whole: str | None = None)
         split="none",
         size=0,
         parts=1,
-        limits=S3,
+        limits=limits,
         native={"from": native},
         overwrite=False,
         whole={"from": native if whole is None else whole},
@@ -55,6 +60,7 @@ def cut(start: int, end: int, of: int) -> Extent:
         ([cut(0, KIB, 4 * MIB)], plan(), routes.STREAMED, "objects over 5 MiB"),
         ([cut(0, KIB, 10 * MIB), cut(0, KIB, 10 * MIB)], plan(), routes.STREAMED, "below 5 MiB"),
         ([cut(0, KIB, 10 * MIB), cut(0, 20 * MIB, 20 * MIB)], plan(), routes.MIXED, "copied in ranges: .*; streamed: "),
+        ([cut(0, KIB, MIB)] * 3, plan(limits=FEW), routes.MIXED, "more pieces than the 2 steps of one object"),
         ([Literal(b"a")], plan(), routes.STREAMED, "added"),
         ([], plan(), routes.STREAMED, "nothing"),
         ([cut(0, MIB, MIB)], plan(routes.PULLED), routes.PULLED, "to fetches from from by a signed address"),

@@ -12,7 +12,7 @@ from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec, TargetBusy
-from fileserver.transfer import ledger, sync_record, sync_rows
+from fileserver.transfer import ledger, sync, sync_move, sync_record, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
 from fileserver.transfer.planning import check_names
@@ -56,7 +56,7 @@ class World:
         return set(self.place.objects)
 
     async def begin(self, *, verify: bool = False, **more) -> int:
-        verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 0, False)
+        verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 1000, False)
         spec = spec_to_json(Spec(replace(verb, **more), verify_read=verify))
         record = Record("t1", spec, "QUEUED", "", 1, time.time(), time.time())
         await self.store.write(lambda c: ledger.create(c, record, "r1", "object:up/"))
@@ -104,7 +104,7 @@ async def test_nothing_is_deleted_below_a_generation_folder(world):
     target = Location("target", "up/~g1/")
     with pytest.raises(InvalidSpec, match="logical file"):
         await check_names(
-            Spec(Sync(Location("source", "in"), target, (), (), None, True, 0, False)), world.planes, world.store
+            Spec(Sync(Location("source", "in"), target, (), (), None, True, 1000, False)), world.planes, world.store
         )
 
 
@@ -165,7 +165,7 @@ async def test_an_object_that_was_replaced_since_the_listing_is_not_deleted(worl
 
 
 def sync_of(one, other, **more):
-    return Spec(replace(Sync(Location(*one), Location(*other), (), (), None, False, 0, False), **more))
+    return Spec(replace(Sync(Location(*one), Location(*other), (), (), None, False, 1000, False), **more))
 
 
 async def test_the_same_place_under_two_names_is_refused(world, tmp_path):
@@ -272,7 +272,7 @@ async def test_a_plane_that_is_not_configured_any_more_keeps_no_other_from_being
 
 async def test_a_dry_run_that_begins_while_strays_are_forgotten_keeps_its_rows(world, monkeypatch):
     await world.put("source", "in/new")
-    verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 0, False)
+    verb = Sync(Location("source", "in"), Location("target", "up"), (), (), None, False, 1000, False)
     pages, write = world.stages.preview(Spec(verb)), world.store.write
 
     async def late(work, **more):
@@ -348,3 +348,101 @@ async def test_a_receipt_outlives_a_write_that_failed(world, monkeypatch, flush)
     await world.fill()
     assert shown(await world.end())["copied"] == 21
     assert not await world.store.read(lambda c: c.execute(sa.select(tables.sync_items)).all())
+
+
+# --- routes, and large objects that go on -------------------------------------------------------------------------
+
+
+async def test_the_outcome_names_the_routes_and_why(world):
+    await world.put("source", "in/large", LARGE)
+    record = await world.run()
+    [taken] = record.outcome["routes"]
+    facts = (taken["route"], taken["why"], taken["part_count"], taken["size"])
+    assert facts == ("streamed", "target cannot fetch from source by itself", 2, len(LARGE) + 1)
+
+
+async def test_a_route_that_was_refused_is_the_reason_of_the_other(store):
+    world = World(store)
+    twin = FaultyPlane(MemoryPlane("target", store=world.inside["source"]._store))
+    twin.script.faults = [Fault("copy", 0, Raise(Refused("not from there")))]
+    world.planes._open["target"] = twin
+    await world.put("source", "in/new")
+    record = await world.run()
+    assert [(taken["route"], taken["why"]) for taken in record.outcome["routes"]] == [("streamed", "not from there")]
+
+
+GREAT = bytes(range(256)) * (4 << 12)  # four steps
+
+
+def stored(world) -> int:
+    """Steps that the target has taken in."""
+    return world.live.through_us // (1 << 20)
+
+
+async def interrupted(world, monkeypatch, after: int) -> None:
+    """A large object, cut off after so many steps as by a pause or the end of the server."""
+    await world.put("source", "in/new", GREAT)
+    await world.begin()
+    await world.stages.open("t1", world.live)
+    reached, stream = asyncio.Event(), world.source.stream
+
+    async def slowly(extent, take) -> None:
+        if stored(world) >= after:
+            reached.set()
+            await asyncio.Event().wait()
+        await stream(extent, take)
+
+    monkeypatch.setattr(sync_move, "WIDTH", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.source, "stream", slowly)
+        filling = asyncio.create_task(world.fill())
+        await reached.wait()
+        filling.cancel()
+        await asyncio.wait({filling})
+
+
+async def test_a_large_object_goes_on_after_the_steps_that_are_recorded(world, monkeypatch):
+    await interrupted(world, monkeypatch, 2)
+    assert (stored(world), world.keys()) == (2, set())
+    world.stages = SyncStages(world.planes, world.store, Buffers(1 << 24))
+    await world.stages.open("t1", world.live)
+    await world.fill()
+    record = await world.end()
+    assert world.place.objects["up/new"].data == GREAT
+    assert stored(world) == 4
+    assert (shown(record)["copied"], record.outcome["evidence"]) == (1, "compared")
+    assert not await world.store.read(lambda c: c.execute(sa.select(tables.steps)).all())
+
+
+async def test_a_large_object_whose_source_changed_meanwhile_begins_anew(world, monkeypatch):
+    await interrupted(world, monkeypatch, 2)
+    await world.put("source", "in/new", GREAT[::-1])
+    await world.fill()
+    await world.end()
+    assert world.place.objects["up/new"].data == GREAT[::-1]
+    assert not world.place.drafts
+
+
+@pytest.mark.parametrize("kind", ["cancel", "fail"])
+async def test_a_large_object_that_is_given_up_half_way_leaves_nothing(world, monkeypatch, kind):
+    await interrupted(world, monkeypatch, 2)
+    assert world.place.drafts
+    await world.stages.stop("t1", kind, world.live)
+    assert (world.place.drafts, world.keys()) == ({}, set())
+
+
+async def test_what_a_directory_lost_with_its_machine_is_written_again(world, monkeypatch):
+    await interrupted(world, monkeypatch, 2)
+    monkeypatch.setattr(sync, "boot", lambda: "the next run of the machine")
+    await world.stages.open("t1", world.live)
+    await world.fill()
+    await world.end()
+    assert world.place.objects["up/new"].data == GREAT
+    assert stored(world) == 2 + 4
+
+
+async def test_no_deletion_at_all_may_be_asked_for(world):
+    await world.put("target", "up/extra")
+    with pytest.raises(Refused, match="more than the 0 that --max-delete allows"):
+        await world.run(delete=True, max_delete=0)
+    assert world.keys() == {"up/extra"}

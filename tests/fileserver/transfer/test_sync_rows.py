@@ -73,7 +73,9 @@ def test_the_database_finds_what_a_model_finds(engine, source, target, names, ch
         ]
         size = sum(source[key][0] for _, _, key in copies)
         here = source.keys() if names is None else source.keys() & names
-        assert totals == Totals(len(copies), size, len(extra), len(here) - len(copies))
+        looked = [source[key][0] for _, why, key in copies if why == "checksum"]
+        counts = (len(copies), size, len(extra), len(here) - len(copies), len(looked), sum(looked))
+        assert totals == Totals(*counts)
         assert [i.key for i in sync_rows.deletions(c, "t", 0)] == [key for _, _, key in extra]
         c.rollback()
 
