@@ -122,6 +122,8 @@ class Source:
         Raises:
             Changed: it is not.
         """
+        if self._whole is not None:
+            return  # all of it came by one read of that version
         now = await self.plane.stat(self.info.key)
         if now.version != self.info.version:
             msg = f"{self.plane.name}:{self.info.key} changed while it was read"

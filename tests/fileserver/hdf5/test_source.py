@@ -93,15 +93,20 @@ async def test_a_file_that_is_not_there(plane):
             pass
 
 
-@pytest.mark.parametrize("whole", [0, 1 << 20], ids=["in blocks", "whole"])
-async def test_a_file_that_is_replaced_while_it_is_loaded(plane, whole, monkeypatch):
-    monkeypatch.setattr(source, "WHOLE", whole)
-    bucket = MemoryPlane("bucket", MemorySettings())
+async def test_a_file_that_is_replaced_while_it_is_loaded(plane, monkeypatch):
+    monkeypatch.setattr(source, "WHOLE", 0)
     await put(plane, hdf5())
     async with source.opened(plane, "x.h5") as file:
         await put(plane, hdf5(), again=1)
         with pytest.raises(Changed):
-            await load.load(file, bucket, "a load", 0.0)
+            await load.load(file, MemoryPlane("bucket", MemorySettings()), "a load", 0.0)
+
+
+async def test_a_small_file_was_read_by_then(plane):
+    await put(plane, hdf5())
+    async with source.opened(plane, "x.h5") as file:
+        await put(plane, b"something else", again=1)
+        assert (await load.load(file, MemoryPlane("bucket", MemorySettings()), "a load", 0.0)).whole
 
 
 async def test_the_pinned_version_is_what_is_read(plane):
