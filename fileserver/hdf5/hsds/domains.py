@@ -232,7 +232,11 @@ async def rescan(connection: Connection, path: str) -> None:
 
 
 async def data_nodes(connection: Connection, path: str) -> list[str]:
-    """The data nodes that serve just now: others mean that one was started anew, and may have lost what it held."""
+    """Ids of the data nodes that serve just now.
+
+    Other ids mean that one was started anew, and has lost what it had not stored; the same ids do not mean that none
+    was: without a head node they are `dn-001` and so on for ever (seen with 1.0.2). Only reading back tells.
+    """
     answer = await connection.call("GET", "/", domain=path, params={"getdnids": "1"})
     return Reader(answer.asked, answer.json()).texts("dn_ids")
 

@@ -112,6 +112,6 @@ async def test_large_values_travel_in_slices(opened):
     assert await inside.read(item["id"]) == data.tobytes()
 
 
-async def test_the_data_nodes_are_told_apart(connection, opened):
+async def test_the_data_nodes_have_ids(connection, opened):
     path, _, _ = opened
-    assert len(await domains.data_nodes(connection, path)) == 1
+    assert await domains.data_nodes(connection, path) == ["dn-001"]
