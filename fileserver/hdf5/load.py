@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from fileserver.hdf5 import describe, grid, ids, read, transcode
-from fileserver.hdf5.beside import STAND_IN, assembled, external_bytes
+from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
 from fileserver.hdf5.elements import Pointing
 from fileserver.hdf5.model import ChunkTable, Facts, Node, Outline, Trouble
 from fileserver.hdf5.outline import BROKEN, outline
@@ -184,11 +184,8 @@ class _Load:
         await self.bucket.put(key, data.ljust(slab.full, b"\0"))
 
     async def _virtual(self, planned: Planned) -> None:
-        made = await assembled(self.source, planned.node.raw)
-        try:
+        async with assembled(self.source, planned.node.raw) as made:
             await self._transcode(planned, grid.places(planned.facts.dims or (), planned.plan.chunk), made)
-        finally:
-            await self.source.run(lambda _: made.close())
 
     async def _place(self, batch: Sequence[Planned]) -> None:
         """Raw chunks of datasets, then those that have to be decoded all the same."""
@@ -226,7 +223,7 @@ class _Load:
             start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
             yield Piece(key(table.places[i].tolist()), start, start + held - planned.plan.trailer)
 
-    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims], made: h5py.File | None = None) -> None:
+    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims], made: Assembly | None = None) -> None:
         facts, how = planned.facts, planned.plan
         size = max(1, math.prod(how.chunk) * (facts.item or 64))
         key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
@@ -266,9 +263,9 @@ _FILL: Final = "HSDS holds no fill value of this type: chunks that were never wr
 
 
 def _decode(
-    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: Mapping[int, str], made: h5py.File | None
+    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: Mapping[int, str], made: Assembly | None
 ) -> list[bytes]:
     """Chunks of a dataset; of a virtual one from the stand-in that was `made` for it."""
-    place = transcode.dataset(made, STAND_IN) if made else transcode.dataset(file, planned.node.raw)
+    place = transcode.dataset(made.made[0], STAND_IN) if made else transcode.dataset(file, planned.node.raw)
     to = read.pointing(file, names)
     return [transcode.chunk_bytes(place, planned.facts, planned.plan, at, to) for at in places]
