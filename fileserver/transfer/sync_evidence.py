@@ -30,15 +30,21 @@ class Held:
         self._live = live
         self._verify = verify_read
 
-    async def is_source(self, key: str, item: Item, receipt: StepReceipt) -> bool:
+    async def is_source(self, item: Item, receipt: StepReceipt) -> bool:
         """Whether what a provider says of its copy equals what was stored with the source before."""
         if receipt.crc64nvme is None or not self._source.capabilities.checksums:
             return False
-        info = await self._source.stat(key)
-        return info.version.split(" ")[0] == item.version.split(" ")[0] and self.hold_against(info, receipt, key)
+        info = await self._source.stat(self._from + item.key)
+        if info.version.split(" ")[0] != item.version.split(" ")[0]:
+            return False
+        return self.hold_against(info, receipt, self._to + item.key)
 
     def hold_against(self, info: Info, receipt: StepReceipt, key: str) -> bool:
-        """Whether a source's stored checksum could be compared; raises Corrupt if it differs."""
+        """Whether a source's stored checksum could be compared with what was written as `key`.
+
+        Raises:
+            Corrupt: it differs.
+        """
         mine, its = receipt.crc64nvme, info.checksums.get("crc64nvme")
         if mine is not None and its is not None and mine != its:
             raise self._differs(key, checksum.to_hex(mine), checksum.to_hex(its))

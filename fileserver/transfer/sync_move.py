@@ -107,23 +107,25 @@ class Mover:
         elif item.why in {"newer", "checksum"} and await self._held.same(item):
             self._count(item, through=False)
             return Moved("equal", compared=True)
+        wrote = _Wrote()
         try:
-            compared = await self._proved(item, journal)
+            compared = await self._proved(item, journal, wrote)
         except Changed:
             info = await self._source.stat(self._from + item.key)
             item = replace(item, size=info.size, version=info.version)
             await self._abort(item)
-            compared = await self._proved(item, journal)
-        way = routes.way_of(self._part(item), self._now(item))
+            wrote = _Wrote()
+            compared = await self._proved(item, journal, wrote)
+        assert wrote.plan is not None
+        way = routes.way_of(self._part(item), wrote.plan)
         return Moved("copied", compared, way.route, way.why)
 
     def left(self, item: Item) -> str | None:
         """The token of an upload that an item has begun and that could not be aborted; asked once."""
         return self._open.pop(item.number, None)
 
-    async def _proved(self, item: Item, journal: Journal) -> bool:
+    async def _proved(self, item: Item, journal: Journal, wrote: _Wrote) -> bool:
         """Copy an object and look at what came of it; what turns out to be other bytes does not stay."""
-        wrote = _Wrote()
         try:
             compared = await self._copy(item, journal, wrote)
             return await self._held.look(item) if self._verify or not compared else compared
@@ -175,6 +177,7 @@ class Mover:
 
     async def _copy(self, item: Item, journal: Journal, wrote: _Wrote) -> bool:
         key, part, plan = self._from + item.key, self._part(item), self._now(item)
+        wrote.plan = plan
         ticket = None if self.closed else self._ticket(key, item)
         steps = steps_of(part, plan.limits, routes.copies(plan))
         way = at_once(part, steps, plan.limits, routes.copies_whole(plan))
@@ -188,7 +191,7 @@ class Mover:
                     raise
                 self.closed = error.message
                 return await self._copy(item, journal, wrote)
-            return receipt.compared or await self._held.is_source(key, item, receipt)
+            return receipt.compared or await self._held.is_source(item, receipt)
         return await self._through_us(item, part, way, steps, journal, wrote)
 
     def _ticket(self, key: str, item: Item) -> Ticket | None:
@@ -231,7 +234,7 @@ class Mover:
         self._live.checked += receipt.bytes_checked
         if info is not None and self._held.hold_against(info, receipt, part.key):
             return True
-        return receipt.compared or (info is None and await self._held.is_source(self._from + item.key, item, receipt))
+        return receipt.compared or (info is None and await self._held.is_source(item, receipt))
 
     async def _put(self, item: Item, key: str, info: Info | None) -> StepReceipt:
         """Read a small object and put it whole; compared if its version is the MD5 of what was read."""
@@ -373,6 +376,8 @@ class _Wrote:
 
     began: float = field(default_factory=time)
     done: bool = False
+    plan: Plan | None = None
+    """By which routes."""
     etag: str = ""
     upload: Upload | None = None
 

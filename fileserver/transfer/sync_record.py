@@ -28,6 +28,8 @@ class Recorded:
         self.ended: list[Ended] = []
         self._steps: list[StoredStep] = []
         self._stop = asyncio.Event()
+        self._turn = asyncio.Lock()
+        """Held by who writes: receipts of an upload that is gone must not come behind the token of the next."""
         self._store = store
         self._transfer = transfer
 
@@ -48,7 +50,9 @@ class Recorded:
 
     async def token(self, item: Item, token: str) -> None:
         """Record the upload of an item, of which nothing is stored yet."""
-        await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
+        async with self._turn:
+            self._steps = [each for each in self._steps if each.part != item.number]
+            await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
 
     async def stored(self, item: Item) -> list[StepReceipt]:
         """What is recorded as stored of an item's upload."""
@@ -71,15 +75,16 @@ class Recorded:
         await self._record()  # also what a failure has left
 
     async def _record(self) -> None:
-        ended, self.ended = self.ended, []
-        steps, self._steps = self._steps, []
-        if not (ended or steps):
-            return
-        try:
-            await self._store.write(lambda c: self._enter(c, ended, steps))
-        except BaseException:
-            self.ended[:0], self._steps[:0] = ended, steps
-            raise
+        async with self._turn:
+            ended, self.ended = self.ended, []
+            steps, self._steps = self._steps, []
+            if not (ended or steps):
+                return
+            try:
+                await self._store.write(lambda c: self._enter(c, ended, steps))
+            except BaseException:
+                self.ended[:0], self._steps[:0] = ended, steps
+                raise
 
     def _enter(self, c: sa.Connection, ended: list[Ended], steps: list[StoredStep]) -> None:
         ledger.add_steps(c, self._transfer, steps)

@@ -23,6 +23,7 @@ from planes.errors import Changed, Refused
 from planes.faulty import Fault, FaultyPlane, Flip, Raise
 from planes.memory import MemoryPlane, MemorySettings
 from planes.memory import Store as Place
+from planes.plane import StepReceipt
 from planes.posix import PosixPlane, PosixSettings
 
 LARGE = b"large" * 40_000  # in steps
@@ -412,6 +413,43 @@ async def test_a_large_object_goes_on_after_the_steps_that_are_recorded(world, m
     assert stored(world) == 4
     assert (shown(record)["copied"], record.outcome["evidence"]) == (1, "compared")
     assert not await world.store.read(lambda c: c.execute(sa.select(tables.steps)).all())
+
+
+async def test_steps_of_an_upload_that_is_gone_are_not_taken_for_those_of_the_next(world, monkeypatch):
+    monkeypatch.setattr(sync_record, "_FLUSH", 60.0)
+    await world.put("source", "in/new", GREAT)
+    await world.begin()
+    [item] = await world.store.read(lambda c: sync_rows.page(c, "t1", 1))
+    async with sync_record.Recorded(world.store, "t1", world.live) as work:
+        await work.token(item, "first")
+        work.keep(item, StepReceipt(1, 1 << 20, 7))
+        await work.token(item, "second")
+    assert await work.stored(item) == []
+
+
+async def test_an_object_keeps_the_route_that_it_took_when_another_is_refused_behind_it(store, monkeypatch):
+    world = World(store)
+    twin = FaultyPlane(MemoryPlane("target", store=world.inside["source"]._store))
+    twin.script.faults = [Fault("copy", 2, Raise(Refused("not from there")))]
+    world.planes._open["target"] = twin
+    refused, copy = asyncio.Event(), twin.copy
+
+    async def slowly(key, ticket, **more):
+        """The first copy answers after the second was refused."""
+        try:
+            receipt = await copy(key, ticket, **more)
+        except Refused:
+            refused.set()
+            raise
+        await refused.wait()
+        return receipt
+
+    monkeypatch.setattr(twin, "copy", slowly)
+    for name in ("one", "two"):
+        await world.put("source", f"in/{name}")
+    record = await world.run()
+    routes = {taken["route"]: taken["part_count"] for taken in record.outcome["routes"]}
+    assert routes == {"copied whole": 1, "streamed": 1}
 
 
 async def test_a_large_object_whose_source_changed_meanwhile_begins_anew(world, monkeypatch):
