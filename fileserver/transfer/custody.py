@@ -22,9 +22,7 @@ from fileserver.transfer.renamed import PATIENCE, rewrite
 from fileserver.transfer.spec import Format, Location, format_to_json
 from fileserver.transfer.verdict import Verdict, verdicts
 from planes.errors import AlreadyExists, NotFound
-from planes.plane import MIB
 
-_SLICE: Final = 8 * MIB
 _AT_ONCE: Final = 8
 _SOON: Final = 5.0  # seconds that a rename waits for the manifest: its plane may be down
 
