@@ -161,7 +161,7 @@ def publish(
 def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
     """Make another copy of a file visible whose parts are already entered; others on its plane are retired.
 
-    May run twice for one copy.
+    The evidence of the file is then that of the oldest that is left. May run twice for one copy.
 
     Raises:
         Changed: there is no file of that generation any more.
@@ -177,6 +177,8 @@ def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
         if planes_of(c, other.id) == here:
             _retire_copy(c, other.id, retire_at)
     _add_copy(c, copy)
+    oldest = copies(c, copy.generation)[0]
+    c.execute(t.files.update().where(t.files.c.generation == copy.generation).values(evidence=oldest.evidence))
 
 
 def _add_copy(c: sa.Connection, copy: Copy) -> None:

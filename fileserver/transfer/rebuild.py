@@ -157,6 +157,8 @@ class Rebuild:
             standing = self._standing(c, manifest)
             if standing.wrong or standing.present:
                 return standing.wrong or f"{standing.present} was made meanwhile"
+            if standing.copy_of and (other := _cut_elsewhere(c, manifest)):
+                return f"is not a copy of {standing.copy_of}, though it says so: part {other} is another"
             files.enter_parts(c, manifest.generation, [parts[p.number] for p in manifest.parts])
             if standing.copy_of:
                 files.publish_copy(c, manifest.as_copy(), 0.0)
@@ -177,6 +179,19 @@ class Rebuild:
         part = FilePart(p.number, self._name, p.key, p.size, info.version, values, owned=True)
         why = survey.unlike(part, info)
         return f"{p.key} {why}" if why else part
+
+
+def _cut_elsewhere(c: Any, manifest: ManifestFile) -> int:
+    """The first part that is not that of the file, by size or checksum; 0 if there is none.
+
+    Parts of one number are read in each other's place.
+    """
+    known, *_ = files.copies(c, manifest.origin)
+    for one, p in zip(files.parts(c, known.id, limit=-1), manifest.parts, strict=True):
+        values = {kind: checksum.to_hex(value, kind) for kind, value in one.checksums.items()}
+        if one.size != p.size or any(p.checksum.get(kind, text) != text for kind, text in values.items()):
+            return p.number
+    return 0
 
 
 def _reason(error: Exception) -> str:

@@ -63,12 +63,15 @@ async def verdicts(planes: Planes, parts: Sequence[FilePart], *, read: bool, pat
 async def whole(planes: Planes, parts: Sequence[FilePart]) -> bool:
     """Whether all parts are what the catalogue says.
 
-    Those are read of which neither a stored checksum nor the version tells.
+    Those are read of which neither a stored checksum nor the version tells; one that was written again, and of which
+    no checksum is known, is not.
     """
     first = await verdicts(planes, parts, read=False)
     if any(each.verdict in {"missing", "different"} for each in first):
         return False
-    both = zip(parts, first, strict=True)
+    both = list(zip(parts, first, strict=True))
+    if any(each.verdict == "touched" and not part.checksums for part, each in both):
+        return False
     doubtful = [part for part, each in both if not each.ok or (each.verdict == "size" and not part.version)]
     return all(each.ok for each in await verdicts(planes, doubtful, read=True))
 

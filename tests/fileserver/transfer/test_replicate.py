@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fileserver.catalogue import files, tables
-from fileserver.catalogue.files import Catalogue, now
+from fileserver.catalogue.files import Catalogue, FilePart, now
 from fileserver.catalogue.names import MANIFEST
 from fileserver.configured import Configured
 from fileserver.services.reading import file_runs, slices
@@ -21,6 +21,7 @@ from fileserver.transfer.planning import Planner
 from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Despray, Fixed, Location, Replicate, Spec, Spray, spec_from_json, spec_to_json
 from fileserver.transfer.stages import Stages
+from fileserver.transfer.verdict import whole
 from planes.errors import AlreadyExists, Changed, Corrupt, Full, Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise, Script
 from planes.memory import MemoryPlane, MemorySettings
@@ -262,6 +263,43 @@ async def test_a_rebuild_restores_all_copies_as_one_file(world, order):
     assert await world.copies() == before
     assert (await world.custody.rebuild("two", validate_only=False)).present == [NAME]
     assert (await world.catalogue.get(NAME)).generation == "t0"
+
+
+async def test_a_rebuild_takes_no_copy_whose_parts_are_cut_elsewhere(world):
+    await world.replicate("t1", "two")
+
+    def work(c) -> None:
+        c.execute(tables.copies.delete().where(tables.copies.c.id == "t1"))
+        p = tables.file_parts.c
+        mine = tables.file_parts.update().where(p.generation == "t0")
+        for number, size in ((1, 1), (2, (1 << 17) - 1)):
+            c.execute(mine.where(p.number == number).values(size=size))
+
+    await world.store.write(work)
+    found = await world.custody.rebuild("two", validate_only=False)
+    assert found.restored == []
+    assert found.skipped == [f"{NAME}: is not a copy of {NAME}, though it says so: part 1 is another"]
+
+
+async def test_the_evidence_of_a_file_is_that_of_its_oldest_copy(world):
+    def work(c) -> None:
+        c.execute(tables.copies.update().values(evidence="pinned"))
+        c.execute(tables.files.update().values(evidence="pinned"))
+
+    await world.store.write(work)
+    await world.replicate("t1", "two")
+    assert (await world.catalogue.get(NAME)).evidence == "pinned"
+    await world.replicate("t2", "one", overwrite=True)
+    assert (await world.catalogue.get(NAME)).evidence == "compared"
+
+
+async def test_what_was_written_again_and_has_no_checksum_is_no_whole_copy(world):
+    await world.inner["one"].put("raw", b"before", upload_id="setup")
+    info = await world.inner["one"].stat("raw")
+    parts = [FilePart(1, "one", "raw", 6, info.version, {}, owned=False)]
+    assert await whole(world.planes, parts)
+    await world.inner["one"].put("raw", b"behind", upload_id="later", replace=True)
+    assert not await whole(world.planes, parts)
 
 
 async def test_what_fails_leaves_nothing_and_the_file_as_it_was(world):
