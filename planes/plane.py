@@ -82,6 +82,8 @@ class Capabilities:
     """Every file server reaches it (a store), not only those on one host."""
     metadata: int = 0
     """Bytes of metadata that it keeps with an object, and then a content type too; 0 for neither."""
+    confirms: bool = True
+    """Its receipts say what it has stored; where not, those of puts say only what it was sent."""
     pours: bool = False
     """Its uploads take a step slice by slice (`Upload.pour`), not only whole from memory."""
 
@@ -136,7 +138,8 @@ class StepReceipt:
     number: int
     size: int
     crc64nvme: int | None
-    """Checksum of what was written, as the writer reports it; None where a provider cannot (see its config).
+    """Checksum of what was written, as the writer reports it; where a provider cannot (`Capabilities.confirms`), of
+    what was put, and None for a copy.
 
     In an upload of another kind: computed here for a put, None for a copy.
     """

@@ -78,7 +78,8 @@ class S3Plane:
     def capabilities(self) -> Capabilities:
         """What the settings say the store can do."""
         kinds = frozenset(checksum.WIDTH) if self._settings.proves else frozenset[str]()
-        return Capabilities(checksums=kinds, atomic_create=True, shared=True, metadata=_METADATA)
+        confirms = self._settings.proves
+        return Capabilities(checksums=kinds, atomic_create=True, shared=True, metadata=_METADATA, confirms=confirms)
 
     async def stat(self, key: str) -> Info:
         """Facts about one object.

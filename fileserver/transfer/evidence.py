@@ -2,7 +2,8 @@
 
 The evidence of a part is `compared` when what its writer reported equals a value that did not come from this write:
 every step's own comparison, the stored value of a source that is wholly in it, the stored values of all sources
-composed, or (verify_read) both ends read again. Else it is `pinned`, and its first and last 4 KiB are compared.
+composed, or (verify_read) both ends read again. Else it is `pinned`, and its first and last 4 KiB are compared. Where a
+plane does not report what it has written, stored values tell only that the right bytes were sent.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Evidence:
         Raises:
             Corrupt: two values differ that must be equal.
         """
-        sums = _Sums(plan)
+        sums = _Sums(plan, confirms=self._planes.plane(plan.plane).capabilities.confirms)
         async for page in self._rows.parts(transfer):
             known = await self._rows.behind(transfer, [row.part for row in page])
             await self._mark(transfer, await asyncio.to_thread(sums.add, page, known))
@@ -165,8 +166,9 @@ class Evidence:
 class _Sums:
     """What was written and what the sources say, added up part by part; busy for a while, so not for the event loop."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, confirms: bool) -> None:
         self._plan = plan
+        self._confirms = confirms
         self._written: _Sum = (0, 0)
         self._expected: _Sum = (0, 0)
         self._crc: _Sum = (0, 0)
@@ -189,7 +191,8 @@ class _Sums:
             if whole and mine[0] is not None and value[0] is not None:
                 what = f"part {row.part.number} ({where(self._plan.plane, row.part.key)})"
                 _same(mine[0], value[0], what, kind)
-                marks += [] if row.compared else [row.part.number]
+                marks += [row.part.number] if self._confirms and not row.compared else []
+                self.all_compared = self.all_compared and (self._confirms or row.compared)
             elif not row.compared:
                 self.all_compared = False
         return marks
@@ -200,12 +203,16 @@ class _Sums:
         return self._crc[0]
 
     def whole_is_compared(self) -> bool:
-        """Whether all sources together have a value, which is then what was written; raises Corrupt if it is not."""
+        """Whether all sources together have a value, which is then what was written.
+
+        Raises:
+            Corrupt: it is not.
+        """
         written, expected = self._written[0], self._expected[0]
         if written is None or expected is None:
             return False
         _same(written, expected, "the whole", self._plan.kind)
-        return True
+        return self._confirms
 
 
 _Sum = tuple[int | None, int]

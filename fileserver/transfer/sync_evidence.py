@@ -48,7 +48,7 @@ class Held:
         mine, its = receipt.crc64nvme, info.checksums.get("crc64nvme")
         if mine is not None and its is not None and mine != its:
             raise self._differs(key, checksum.to_hex(mine), checksum.to_hex(its))
-        return mine is not None and its is not None
+        return self._target.capabilities.confirms and mine is not None and its is not None
 
     async def same(self, item: Item) -> bool:
         """Whether both ends hold the same bytes, by checksums: stored ones, else of the bytes that lie nearer."""

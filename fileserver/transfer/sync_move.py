@@ -250,7 +250,8 @@ class Mover:
                 content_type=said.content_type,
                 metadata=said.metadata,
             )
-            if not receipt.compared and receipt.crc64nvme == checksum.compute(buffer):
+            reported = self._target.capabilities.confirms and not receipt.compared
+            if reported and receipt.crc64nvme == checksum.compute(buffer):
                 receipt = replace(receipt, compared=checksum.is_digest(item.version, buffer))
         self._count(item, through=True)
         return receipt

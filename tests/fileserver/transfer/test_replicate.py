@@ -128,6 +128,24 @@ async def test_the_copy_has_the_same_parts_and_every_one_is_compared(world):
     assert [(v.plane, v.verdict) for v in verdicts] == [("one", "read")] * 4 + [("two", "read")] * 4
 
 
+class Silent(MemoryPlane):
+    """A store that says nothing of what it was sent: its receipts have the sender's own checksums."""
+
+    @property
+    def capabilities(self):
+        return replace(super().capabilities, confirms=False)
+
+    async def put(self, *arguments, **more):
+        return replace(await super().put(*arguments, **more), compared=False)
+
+
+@pytest.mark.parametrize(("verify", "level"), [(False, "pinned"), (True, "compared")])
+async def test_what_a_store_does_not_confirm_is_compared_only_by_reading_it(world, verify, level):
+    world.planes._open["two"] = Silent("two")
+    record = await world.replicate("t1", "two", verify_read=verify)
+    assert record.outcome["evidence"] == level
+
+
 async def test_a_plane_that_holds_a_whole_copy_is_refused_unless_told_otherwise(world):
     for plane in ("one", "two"):
         if plane == "two":

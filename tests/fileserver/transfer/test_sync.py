@@ -1,6 +1,7 @@
 """What a sync must never do, stage by stage, between planes that misbehave: lose, forget or destroy."""
 
 import asyncio
+import hashlib
 import time
 from dataclasses import replace
 
@@ -425,6 +426,29 @@ async def test_steps_of_an_upload_that_is_gone_are_not_taken_for_those_of_the_ne
         work.keep(item, StepReceipt(1, 1 << 20, 7))
         await work.token(item, "second")
     assert await work.stored(item) == []
+
+
+class Silent(MemoryPlane):
+    """A store that says nothing of what it was sent: its receipts have the sender's own checksums."""
+
+    @property
+    def capabilities(self):
+        return replace(super().capabilities, confirms=False)
+
+    async def put(self, *arguments, **more):
+        return replace(await super().put(*arguments, **more), compared=False)
+
+
+@pytest.mark.parametrize("by", ["stored value", "digest"])
+async def test_what_a_store_does_not_confirm_is_not_compared(world, monkeypatch, by):
+    data = bytes(9 << 10)
+    await world.put("source", "in/new", data)
+    if by == "digest":
+        objects = world.inside["source"]._store.objects
+        info = replace(objects["in/new"].info, version=hashlib.md5(data).hexdigest(), checksums={})
+        objects["in/new"] = replace(objects["in/new"], info=info)
+    world.planes._open["target"] = Silent("target", store=world.place)
+    assert (await world.run()).outcome["evidence"] == "pinned"
 
 
 async def test_an_object_keeps_the_route_that_it_took_when_another_is_refused_behind_it(store, monkeypatch):
