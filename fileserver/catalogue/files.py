@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +68,15 @@ def get(c: sa.Connection, name: str) -> LogicalFile:
     return _file(row)
 
 
-def owner(c: sa.Connection, plane: str, key: str) -> str | None:
-    """The name of the file that owns an object, or None: an object of no file, or one that is only registered."""
+def owners(c: sa.Connection, plane: str, keys: Sequence[str]) -> dict[str, str]:
+    """The names of the files that own some of these objects, by key; one that is only registered has none.
+
+    Each call goes through all parts once: ask about many objects, up to `waste.MOST_KEYS`, at a time.
+    """
     p = t.file_parts.c
-    copied = sa.select(t.files.c.name).join(t.copies, t.copies.c.generation == t.files.c.generation)
-    owning = copied.join(t.file_parts, t.copies.c.id == p.generation)
-    return c.execute(owning.where(p.plane == plane, p.key == key, p.owned)).scalar()
+    copied = sa.select(p.key, t.files.c.name).join(t.copies, t.copies.c.id == p.generation)
+    owning = copied.join(t.files, t.files.c.generation == t.copies.c.generation)
+    return {row.key: row.name for row in c.execute(owning.where(p.plane == plane, p.owned, p.key.in_(keys)))}
 
 
 def taken(c: sa.Connection, name: str) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
 
 PAGE = 1000
+MOST_KEYS: Final = 10_000
+"""Keys that one statement may name; SQLite takes 32,766."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ def due(c: sa.Connection, now: float, planes: Sequence[str], after: tuple[str, s
     return [Garbage(row.plane, row.key, row.version) for row in c.execute(query)]
 
 
-def is_garbage(c: sa.Connection, plane: str, key: str) -> bool:
-    """Whether an object is about to be deleted."""
+def among(c: sa.Connection, plane: str, keys: Sequence[str]) -> set[str]:
+    """Those of up to `MOST_KEYS` objects that are about to be deleted."""
     g = t.garbage.c
-    return c.execute(sa.select(g.key).where(g.plane == plane, g.key == key)).first() is not None
+    return set(c.execute(sa.select(g.key).where(g.plane == plane, g.key.in_(keys))).scalars())
 
 
 def discarded(c: sa.Connection, plane: str, home: str) -> bool:
