@@ -280,6 +280,21 @@ async def test_a_200_that_is_no_answer_is_asked_again_by_the_sdk(make, between, 
     assert (await plane.copy("next", ticket, upload_id="t-3", replace=True)).compared is (answer != "another")
 
 
+async def test_a_copy_that_fails_late_does_not_make_etags_believed_again(small, monkeypatch):
+    ticket, inside = await copied(small), set()
+
+    async def copy(_self, key, _ticket):
+        """One of two that are under way is answered with another ETag, and then the other fails."""
+        inside.add(key)
+        while len(inside) < 2 or (key == "late" and small._small._digests):
+            await asyncio.sleep(0)
+        return "0" * 32 if key == "other" else None
+
+    monkeypatch.setattr(s3_small.Copier, "copy", copy)
+    await asyncio.gather(*(small.copy(key, ticket, upload_id=key, replace=True) for key in ("other", "late")))
+    assert not small._small._digests
+
+
 async def test_deletes_are_idempotent(small):
     counted = Counted(small)
     await small.put("k", b"x", upload_id="t-1")
