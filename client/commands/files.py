@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -132,10 +132,14 @@ def verify(
     if not found.ok:
         raise _unlike(name, found)
     if not session.show.as_json:
-        copies = len({p.plane for p in found.parts}) if len(found.parts) > max(p.number for p in found.parts) else 1
+        copies = len(found.parts) // max(p.number for p in found.parts)
         count = phrases.count(len(found.parts), "part") + (f" in {copies} copies" if copies > 1 else "")
         session.show.line(f"{count} as catalogued; {phrases.size(found.bytes_read)} read")
     return None
+
+
+_BAD: Final = frozenset({"missing", "different", "touched"})
+"""Verdicts of parts that are not, or may not be, what was written."""
 
 
 def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
@@ -143,25 +147,25 @@ def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
     missing = sorted({p.number for p in found.parts if p.verdict == "missing"})
     other = sorted({p.number for p in found.parts if p.verdict == "different"})
     facts = {"file": name, "missing": _numbers(missing), "different": _numbers(other)}
-    bad = {p.plane for p in found.parts if p.verdict in {"missing", "different", "touched"}}
+    bad = [p for p in found.parts if p.verdict in _BAD]
     away = {p.plane: p.detail for p in found.parts if p.verdict == "away"}
     if away and not bad:
         msg = f"copies of {name} could not be looked at: {'; '.join(away.values())}"
         return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, msg, {**facts, "planes": ", ".join(away)})
-    if {p.plane for p in found.parts} - bad - set(away):
-        facts["planes"] = ", ".join(sorted(bad))
-        msg = (
-            f"a copy of {name} is not what was written ({facts['planes']}), another one is:"
-            f" 'cropduster replicate {name} --plane {min(bad)}' makes it again"
-        )
-        if missing and not other:
-            return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)
-        return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, facts)
+    well = {p.number for p in found.parts if p.verdict not in {*_BAD, "away"}}
+    if {p.number for p in bad} <= well:  # in another copy
+        facts["planes"] = ", ".join(sorted({p.plane for p in bad}))
+        what = f"of {name} not all copies are what was written ({facts['planes']}), but of each part one is"
+        advice = f"'cropduster replicate {name} --plane {bad[0].plane}' makes the copy there again"
+    else:
+        numbers = _numbers(missing if missing and not other else other) or "see above"
+        what = f"parts of {name} are {'missing' if missing and not other else 'not what was written'}: {numbers}"
+        advice = "spray the source again"
+        if away:
+            advice = f"a copy was not looked at: {'; '.join(away.values())}"
     if missing and not other:
-        msg = f"parts of {name} are missing: {_numbers(missing)}; despray or copy would fail, so spray the source again"
-        return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)
-    msg = f"parts of {name} are not what was written: {_numbers(other) or 'see above'}; spray the source again"
-    return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, facts)
+        return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, f"{what}; {advice}", facts)
+    return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, f"{what}; {advice}", facts)
 
 
 def _numbers(numbers: list[int]) -> str:

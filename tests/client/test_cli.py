@@ -566,6 +566,27 @@ def test_verify_ends_as_the_parts_are(run, server, verdicts, code, reason):
     assert server.requests["VerifyFile"][0].read
 
 
+@pytest.mark.parametrize(
+    ("parts", "code", "words"),
+    [
+        ("1 one missing, 1 two stored", 4, "replicate a::b --plane one"),
+        ("1 one different, 2 one stored, 1 two stored, 2 two touched", 9, "replicate a::b --plane one"),
+        ("1 one different, 2 two stored", 9, "spray the source again"),
+        ("1 one different, 1 two different", 9, "spray the source again"),
+        ("1 one stored, 1 two away", 8, "could not be looked at: down"),
+        ("1 one different, 1 two away", 9, "not looked at: down"),
+    ],
+)
+def test_verify_tells_of_copies_what_can_be_made_again(run, server, parts, code, words):
+    found = []
+    for each in parts.split(", "):
+        number, plane, verdict = each.split()
+        found.append(PartVerdict(number=int(number), plane=plane, key="k", verdict=verdict, detail="down"))
+    server.on("VerifyFile", VerifyFileResponse(parts=found))
+    ended, _, err = run("files", "verify", "a::b")
+    assert (ended, words in err) == (code, True), err
+
+
 def test_rename(run, server):
     server.on("RenameFile", RenameFileResponse(file=LogicalFile(name="a::c")))
     assert run("files", "rename", "a::b", "A::C") == (0, "a::b is now a::c\n", "")
