@@ -80,6 +80,12 @@ def get(c: sa.Connection, transfer: str) -> Record:
     return _record(row)
 
 
+def unpublished(c: sa.Connection, transfer: str) -> bool:
+    """Whether this is a transfer of ours that has not made anything visible: it runs, or was given up."""
+    x = t.transfers.c
+    return c.execute(sa.select(x.state).where(x.id == transfer)).scalar() not in {None, "SUCCEEDED"}
+
+
 def listing(c: sa.Connection, before: tuple[float, str] | None, limit: int, *, active: bool) -> list[Record]:
     """Transfers, newest first, older than `before` (created, id)."""
     x = t.transfers.c

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fileserver.catalogue import files, waste
-from fileserver.catalogue.files import FilePart
+from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
@@ -69,7 +69,7 @@ class Rebuild:
 
         Of several generations of one name the youngest counts. What is another copy of a catalogued file is entered as
         that. A copy that is catalogued under any name is present; one that is garbage was deleted on purpose and is
-        skipped.
+        skipped, and so is what a transfer of ours is making, or has given up and will remove.
         """
         found: dict[str, _Candidate] = {}
         present: set[str] = set()
@@ -121,16 +121,26 @@ class Rebuild:
         known = files.by_copy(c, manifest.generation)
         if known is not None:
             return _Standing(present=known[0].name)
-        if waste.discarded(c, self._name, manifest.home):
-            return _Standing(wrong="was deleted or replaced on purpose, and its objects are about to go")
         file = files.by_generation(c, manifest.origin)
+        if wrong := self._wrong(c, manifest, file):
+            return _Standing(wrong=wrong)
         if file is None:
             return _Standing(present=manifest.name if files.taken(c, manifest.name) else "")
-        if (file.size, file.part_count) != (manifest.size, len(manifest.parts)):
-            return _Standing(wrong=f"is not a copy of {file.name}, though it says so")
-        if any(files.planes_of(c, copy.id) == [self._name] for copy in files.copies(c, file.generation)):
-            return _Standing(wrong=f"{file.name} has another copy on this plane")
         return _Standing(copy_of=file.name)
+
+    def _wrong(self, c: Any, manifest: ManifestFile, file: LogicalFile | None) -> str:
+        """Why what a manifest describes may not come back; `file` is the one of which it says to be another copy."""
+        if waste.discarded(c, self._name, manifest.home):
+            return "was deleted or replaced on purpose, and its objects are about to go"
+        if ledger.unpublished(c, manifest.generation):
+            return f"the transfer {manifest.generation} has not published it: what it left goes with it"
+        if file is None:
+            return ""
+        if (file.size, file.part_count) != (manifest.size, len(manifest.parts)):
+            return f"is not a copy of {file.name}, though it says so"
+        if any(files.planes_of(c, copy.id) == [self._name] for copy in files.copies(c, file.generation)):
+            return f"{file.name} has another copy on this plane"
+        return ""
 
     async def _restore(self, manifest: ManifestFile, *, validate_only: bool) -> str:
         """Enter one file; returns what is wrong with it, "" if nothing is."""

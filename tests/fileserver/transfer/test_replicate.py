@@ -299,6 +299,21 @@ async def test_a_rebuild_takes_no_copy_whose_parts_are_cut_elsewhere(world):
     assert found.skipped == [f"{NAME}: is not a copy of {NAME}, though it says so: part 1 is another"]
 
 
+@pytest.mark.parametrize(("state", "ended"), [("PUBLISHING", None), ("FAILED", 1.0), ("CANCELLED", 1.0)])
+async def test_a_rebuild_leaves_alone_what_a_transfer_has_not_published(world, state, ended):
+    await world.replicate("t1", "two")
+
+    def work(c) -> None:
+        c.execute(tables.copies.delete().where(tables.copies.c.id == "t1"))
+        c.execute(tables.file_parts.delete().where(tables.file_parts.c.generation == "t1"))
+        c.execute(tables.transfers.update().where(tables.transfers.c.id == "t1").values(state=state, ended=ended))
+
+    await world.store.write(work)
+    found = await world.custody.rebuild("two", validate_only=False)
+    assert (found.restored, found.present) == ([], [])
+    assert found.skipped == [f"a/x/~t1/{MANIFEST}: the transfer t1 has not published it: what it left goes with it"]
+
+
 async def test_the_evidence_of_a_file_is_that_of_its_oldest_copy(world):
     def work(c) -> None:
         c.execute(tables.copies.update().values(evidence="pinned"))
