@@ -25,6 +25,7 @@ from fileserver.transfer.verdict import whole
 from planes.errors import AlreadyExists, Changed, Corrupt, Full, Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise, Script
 from planes.memory import MemoryPlane, MemorySettings
+from tests.doubles.silent import Silent
 
 DATA = os.urandom(1 << 18)
 NAME = "a::x"
@@ -126,17 +127,6 @@ async def test_the_copy_has_the_same_parts_and_every_one_is_compared(world):
     assert (await world.catalogue.get(NAME)).transfer == "t0"
     verdicts = await world.custody.verify(NAME, read=True)
     assert [(v.plane, v.verdict) for v in verdicts] == [("one", "read")] * 4 + [("two", "read")] * 4
-
-
-class Silent(MemoryPlane):
-    """A store that says nothing of what it was sent: its receipts have the sender's own checksums."""
-
-    @property
-    def capabilities(self):
-        return replace(super().capabilities, confirms=False)
-
-    async def put(self, *arguments, **more):
-        return replace(await super().put(*arguments, **more), compared=False)
 
 
 @pytest.mark.parametrize(("verify", "level"), [(False, "pinned"), (True, "compared")])
