@@ -156,7 +156,7 @@ def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
     if {p.number for p in bad} <= well:  # in another copy
         facts["planes"] = ", ".join(sorted({p.plane for p in bad}))
         what = f"of {name} not all copies are what was written ({facts['planes']}), but of each part one is"
-        advice = f"'cropduster replicate {name} --plane {bad[0].plane}' makes the copy there again"
+        advice = f"'cropduster replicate {name} --plane {bad[0].plane}' makes it again"
     else:
         numbers = _numbers(missing if missing and not other else other) or "see above"
         what = f"parts of {name} are {'missing' if missing and not other else 'not what was written'}: {numbers}"
