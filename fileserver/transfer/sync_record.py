@@ -28,6 +28,7 @@ class Recorded:
         self.ended: list[Ended] = []
         self._steps: list[StoredStep] = []
         self._stop = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._store = store
         self._transfer = transfer
 
@@ -47,8 +48,10 @@ class Recorded:
             raise failure
 
     async def token(self, item: Item, token: str) -> None:
-        """Record the upload of an item, of which nothing is stored yet."""
-        await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
+        """Record the upload of an item, of which nothing is stored yet: what waits to be recorded is of another."""
+        async with self._turn:
+            self._steps = [each for each in self._steps if each.part != item.number]
+            await self._store.write(lambda c: sync_rows.set_token(c, self._transfer, item.number, token))
 
     async def stored(self, item: Item) -> list[StepReceipt]:
         """What is recorded as stored of an item's upload."""
@@ -71,6 +74,10 @@ class Recorded:
         await self._record()  # also what a failure has left
 
     async def _record(self) -> None:
+        async with self._turn:
+            await self._record_all()
+
+    async def _record_all(self) -> None:
         ended, self.ended = self.ended, []
         steps, self._steps = self._steps, []
         if not (ended or steps):

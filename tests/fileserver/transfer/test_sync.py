@@ -23,6 +23,7 @@ from planes.errors import Changed, Refused
 from planes.faulty import Fault, FaultyPlane, Flip, Raise
 from planes.memory import MemoryPlane, MemorySettings
 from planes.memory import Store as Place
+from planes.plane import StepReceipt
 from planes.posix import PosixPlane, PosixSettings
 
 LARGE = b"large" * 40_000  # in steps
@@ -421,6 +422,34 @@ async def test_a_large_object_whose_source_changed_meanwhile_begins_anew(world, 
     await world.end()
     assert world.place.objects["up/new"].data == GREAT[::-1]
     assert not world.place.drafts
+
+
+@pytest.mark.parametrize("recording", [False, True])
+async def test_a_step_of_an_upload_that_was_given_up_is_none_of_the_next_one(world, monkeypatch, recording):
+    monkeypatch.setattr(sync_record, "_FLUSH", 0.0 if recording else 60.0)
+    await world.begin()
+    [item] = await world.store.read(lambda c: sync_rows.page(c, "t1", 1))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    real = world.store.write
+
+    async def late(work, **more):
+        if not begun.is_set():
+            begun.set()
+            await go_on.wait()
+        return await real(work, **more)
+
+    async with sync_record.Recorded(world.store, "t1", world.live) as work:
+        await work.token(item, "first")
+        if recording:
+            monkeypatch.setattr(world.store, "write", late)
+        work.keep(item, StepReceipt(1, 5, 1))
+        if recording:
+            await begun.wait()
+        again = asyncio.create_task(work.token(item, "second"))
+        await asyncio.sleep(0)
+        go_on.set()
+        await again
+    assert not await work.stored(item)
 
 
 @pytest.mark.parametrize("kind", ["cancel", "fail"])
