@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fileserver.v1.file_pb2 import DeleteFileResponse, LogicalFile, Part, VerifyFileResponse
 
 _NAME = Annotated[str, typer.Argument(metavar="NAME", help="The logical file.", show_default=False)]
+_WELL = frozenset({"read", "stored", "size"})
 
 
 def enter(app: typer.Typer) -> None:
@@ -130,7 +131,7 @@ def verify(
         rows = ((str(p.number), p.verdict, f"{p.plane}:{p.key}", p.detail) for p in found.parts)
         session.show.table((">part", "verdict", "object", ""), rows)
     if not found.ok:
-        raise _unlike(name, found)
+        raise unlike(name, found)
     if not session.show.as_json:
         copies = len({p.plane for p in found.parts}) if len(found.parts) > max(p.number for p in found.parts) else 1
         count = phrases.count(len(found.parts), "part") + (f" in {copies} copies" if copies > 1 else "")
@@ -138,30 +139,37 @@ def verify(
     return None
 
 
-def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
+def unlike(name: str, found: VerifyFileResponse) -> ServerError:
     """The error of a file whose parts are not what they should be; parts that are gone are another matter."""
     missing = sorted({p.number for p in found.parts if p.verdict == "missing"})
     other = sorted({p.number for p in found.parts if p.verdict == "different"})
     facts = {"file": name, "missing": _numbers(missing), "different": _numbers(other)}
-    bad = {p.plane for p in found.parts if p.verdict in {"missing", "different", "touched"}}
     away = {p.plane: p.detail for p in found.parts if p.verdict == "away"}
-    if away and not bad:
+    touched = ", ".join(sorted({p.plane for p in found.parts if p.verdict == "touched"}))
+    if not (missing or other or touched):
         msg = f"copies of {name} could not be looked at: {'; '.join(away.values())}"
         return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, msg, {**facts, "planes": ", ".join(away)})
-    if {p.plane for p in found.parts} - bad - set(away):
-        facts["planes"] = ", ".join(sorted(bad))
+    if not (missing or other):
         msg = (
-            f"a copy of {name} is not what was written ({facts['planes']}), another one is:"
-            f" 'cropduster replicate {name} --plane {min(bad)}' makes it again"
+            f"parts of {name} were touched since they were written ({touched}):"
+            f" 'cropduster files verify {name} --read' tells whether their bytes are the same"
         )
-        if missing and not other:
-            return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)
-        return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, facts)
-    if missing and not other:
+        return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, {**facts, "planes": touched})
+    reason = (Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS) if other else (Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND)
+    if {p.number for p in found.parts} == {p.number for p in found.parts if p.verdict in _WELL}:
+        bad = sorted({p.plane for p in found.parts if p.verdict in {"missing", "different"}})
+        facts["planes"] = ", ".join(bad)
+        msg = (
+            f"a copy of {name} is not what was written ({facts['planes']}), but every part is there elsewhere:"
+            f" 'cropduster replicate {name} --plane {bad[0]}' makes it again"
+        )
+        return ServerError(*reason, msg, facts)
+    unless = f", unless {', '.join(away)}, which did not answer, has them" if away else ""
+    if not other:
         msg = f"parts of {name} are missing: {_numbers(missing)}; despray or copy would fail, so spray the source again"
-        return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, msg, facts)
-    msg = f"parts of {name} are not what was written: {_numbers(other) or 'see above'}; spray the source again"
-    return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, facts)
+    else:
+        msg = f"parts of {name} are not what was written: {_numbers(other)}; spray the source again"
+    return ServerError(*reason, msg + unless, facts)
 
 
 def _numbers(numbers: list[int]) -> str:
