@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fileserver.v1.file_pb2 import DeleteFileResponse, LogicalFile, Part, VerifyFileResponse
 
 _NAME = Annotated[str, typer.Argument(metavar="NAME", help="The logical file.", show_default=False)]
+_WELL = frozenset({"read", "stored", "size"})
 
 
 def enter(app: typer.Typer) -> None:
@@ -130,7 +131,7 @@ def verify(
         rows = ((str(p.number), p.verdict, f"{p.plane}:{p.key}", p.detail) for p in found.parts)
         session.show.table((">part", "verdict", "object", ""), rows)
     if not found.ok:
-        raise _unlike(name, found)
+        raise unlike(name, found)
     if not session.show.as_json:
         copies = len(found.parts) // max(p.number for p in found.parts)
         count = phrases.count(len(found.parts), "part") + (f" in {copies} copies" if copies > 1 else "")
@@ -138,34 +139,37 @@ def verify(
     return None
 
 
-_BAD: Final = frozenset({"missing", "different", "touched"})
-"""Verdicts of parts that are not, or may not be, what was written."""
-
-
-def _unlike(name: str, found: VerifyFileResponse) -> ServerError:
+def unlike(name: str, found: VerifyFileResponse) -> ServerError:
     """The error of a file whose parts are not what they should be; parts that are gone are another matter."""
     missing = sorted({p.number for p in found.parts if p.verdict == "missing"})
     other = sorted({p.number for p in found.parts if p.verdict == "different"})
     facts = {"file": name, "missing": _numbers(missing), "different": _numbers(other)}
-    bad = [p for p in found.parts if p.verdict in _BAD]
     away = {p.plane: p.detail for p in found.parts if p.verdict == "away"}
-    if away and not bad:
+    touched = ", ".join(sorted({p.plane for p in found.parts if p.verdict == "touched"}))
+    if not (missing or other or touched):
         msg = f"copies of {name} could not be looked at: {'; '.join(away.values())}"
         return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, msg, {**facts, "planes": ", ".join(away)})
-    well = {p.number for p in found.parts if p.verdict not in {*_BAD, "away"}}
-    if {p.number for p in bad} <= well:  # in another copy
-        facts["planes"] = ", ".join(sorted({p.plane for p in bad}))
-        what = f"of {name} not all copies are what was written ({facts['planes']}), but of each part one is"
-        advice = f"'cropduster replicate {name} --plane {bad[0].plane}' makes it again"
+    if not (missing or other):
+        msg = (
+            f"parts of {name} were touched since they were written ({touched}):"
+            f" 'cropduster files verify {name} --read' tells whether their bytes are the same"
+        )
+        return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, msg, {**facts, "planes": touched})
+    reason = (Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS) if other else (Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND)
+    if {p.number for p in found.parts} == {p.number for p in found.parts if p.verdict in _WELL}:
+        bad = sorted({p.plane for p in found.parts if p.verdict in {"missing", "different"}})
+        facts["planes"] = ", ".join(bad)
+        msg = (
+            f"a copy of {name} is not what was written ({facts['planes']}), but every part is there elsewhere:"
+            f" 'cropduster replicate {name} --plane {bad[0]}' makes it again"
+        )
+        return ServerError(*reason, msg, facts)
+    unless = f", unless {', '.join(away)}, which did not answer, has them" if away else ""
+    if not other:
+        msg = f"parts of {name} are missing: {_numbers(missing)}; despray or copy would fail, so spray the source again"
     else:
-        numbers = _numbers(missing if missing and not other else other) or "see above"
-        what = f"parts of {name} are {'missing' if missing and not other else 'not what was written'}: {numbers}"
-        advice = "spray the source again"
-        if away:
-            advice = f"a copy was not looked at: {'; '.join(away.values())}"
-    if missing and not other:
-        return ServerError(Reason.OBJECT_NOT_FOUND, Code.NOT_FOUND, f"{what}; {advice}", facts)
-    return ServerError(Reason.CHECKSUM_MISMATCH, Code.DATA_LOSS, f"{what}; {advice}", facts)
+        msg = f"parts of {name} are not what was written: {_numbers(other)}; spray the source again"
+    return ServerError(*reason, msg + unless, facts)
 
 
 def _numbers(numbers: list[int]) -> str:

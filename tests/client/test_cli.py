@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from client import cli
+from client import app
 from client.api import Client
 from fileserver.v1.data_pb2 import ReadResponse
 from fileserver.v1.file_pb2 import (
@@ -99,7 +99,7 @@ def run(server, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        code = cli.run([*words, "--server", server.address, "--state", str(tmp_path / "state")])
+        code = app.run([*words, "--server", server.address, "--state", str(tmp_path / "state")])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -574,7 +574,7 @@ def test_verify_ends_as_the_parts_are(run, server, verdicts, code, reason):
         ("1 one different, 2 two stored", 9, "spray the source again"),
         ("1 one different, 1 two different", 9, "spray the source again"),
         ("1 one stored, 1 two away", 8, "could not be looked at: down"),
-        ("1 one different, 1 two away", 9, "not looked at: down"),
+        ("1 one different, 1 two away", 9, "unless two, which did not answer, has them"),
     ],
 )
 def test_verify_tells_of_copies_what_can_be_made_again(run, server, parts, code, words):
@@ -935,6 +935,26 @@ def test_ctrl_c_that_hits_a_call_which_is_just_beginning_ends_the_program(server
     assert b"cropduster transfers watch" in err
 
 
+LOADING = """
+import sys, types
+class Slow(types.ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+sys.modules["{module}"] = Slow("{module}")
+"""
+"""Ctrl-C while the program is being loaded."""
+
+
+@pytest.mark.parametrize("module", ["typer", "client.commands"])
+def test_ctrl_c_while_the_program_is_loaded_ends_it_in_one_line(module):
+    start = [sys.executable, "-c", LOADING.format(module=module) + INTERRUPTIBLE, "files", "list"]
+    done = subprocess.run(start, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"error: interrupted\n")
+    done = subprocess.run([*start, "--json"], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 130
+    assert json.loads(done.stderr) == {"error": {"reason": "CANCELLED", "message": "interrupted", "metadata": {}}}
+
+
 def test_a_reader_who_has_had_enough_is_no_error(server):
     server.on("Read", [ReadResponse(offset=n << 16, data=b"x" * (1 << 16)) for n in range(64)])
     with program(server, "cat", "a::b") as process:
@@ -1019,7 +1039,7 @@ def test_a_full_disk_under_standard_output_is_told(server, words):
 
 LOADED = """
 import sys
-from client.cli import run
+from client.app import run
 code = run(sys.argv[1:])
 for name in ("grpc", "google.protobuf", "rich", "pydantic", "dbos", "planes", "fileserver.errors", "asyncio"):
     if name in sys.modules:

@@ -136,6 +136,7 @@ def _load() -> None:
     import grpc_status.rpc_status  # noqa: F401
 
     import client.api
+    import client.app
     import client.cli
     import client.phrases
     import client.shapes
