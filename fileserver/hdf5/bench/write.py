@@ -100,9 +100,7 @@ async def _next(claims: Claims, figures: Figures, *, wait: bool) -> Sequence[Cla
         await asyncio.sleep(min(1.0, claims.pause))  # nobody tells us when another writer is done
 
 
-async def _block(
-    site: Site, claims: Claims, claim: Claim, figures: Figures, told: Callable[[Written], None]
-) -> None:
+async def _block(site: Site, claims: Claims, claim: Claim, figures: Figures, told: Callable[[Written], None]) -> None:
     block = site.field.block(claim.number)
     values = site.field.values(block)
     start, began = time.time(), time.monotonic()
