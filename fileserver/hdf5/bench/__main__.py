@@ -23,6 +23,7 @@ from fileserver.hdf5.bench import asked, field, hsds, local
 from fileserver.hdf5.bench.claims import Claims
 from fileserver.hdf5.bench.plot import plot
 from fileserver.hdf5.bench.report import Report, report
+from fileserver.hdf5.bench.site import Row, State, each
 from fileserver.hdf5.bench.verify import Difference, compare_domain, compare_file
 from fileserver.hdf5.bench.write import Written, name, write
 from fileserver.hdf5.hsds.address import SCHEME, parse
@@ -32,8 +33,8 @@ from planes.errors import Error
 from planes.retrying import Patience
 
 if TYPE_CHECKING:
-    from fileserver.hdf5.bench.site import Rows, Site
-    from fileserver.hdf5.hsds.connection import Connection, JSON
+    from fileserver.hdf5.bench.site import Site
+    from fileserver.hdf5.hsds.connection import JSON, Connection
 
 Result: TypeAlias = "dict[str, JSON]"
 
@@ -85,9 +86,9 @@ async def _status(document: asked.Status) -> Result:
     said = report(site.field, rows)
     result = _described(site.field) | _reported(said)
     if document.blocks:
-        result["each"] = [_row(site.field, row) for row in rows]
+        result["each"] = [_row(site.field, row) for row in each(rows)]
     if document.verify:
-        written = [int(number) for number in rows["block"][rows["state"] == 2]]
+        written = [int(number) for number in rows["block"][rows["state"] == State.DONE]]
         result["verified"] = len(written)
         result["differences"] = [dict(asdict(each)) for each in await _compare(document, site, written)]
     if document.plot:
@@ -154,16 +155,16 @@ def _reported(said: Report) -> Result:
     }
 
 
-def _row(of: field.Field, row: Rows) -> Result:
-    place = of.block(int(row["block"]))
+def _row(of: field.Field, row: Row) -> Result:
+    place = of.block(row.block)
     return {
-        "block": int(row["block"]),
+        "block": row.block,
         **asdict(place),
-        "state": ("pending", "taken", "done")[int(row["state"])],
-        "writer": row["writer"].decode(errors="replace"),
-        "claims": int(row["claims"]),
-        "start": float(row["start"]),
-        "seconds": float(row["seconds"]),
+        "state": row.state.name.lower(),
+        "writer": row.writer,
+        "claims": row.claims,
+        "start": row.start,
+        "seconds": row.seconds,
     }
 
 

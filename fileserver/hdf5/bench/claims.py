@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fileserver.hdf5.bench.site import Rows, Site, State
+from fileserver.hdf5.bench.site import Match, Row, Rows, Site, State, each
 
 _BEATS: Final = 4  # a lease; how often who has blocks says that it lives
 
@@ -46,7 +46,7 @@ class Claims:
         self.writer = writer
         self.lease = lease
         self._beat = 0
-        self._seen: dict[int, tuple[bytes, int, float]] = {}
+        self._seen: dict[int, tuple[tuple[str, int], float]] = {}
 
     @property
     def pause(self) -> float:
@@ -58,8 +58,8 @@ class Claims:
 
         An answer that was lost and asked again claims two: both are ours.
         """
-        pending = {"state": int(State.PENDING)}
-        taken = {"state": int(State.TAKEN), "writer": self.writer, "claims": 1, "beat": self._beat}
+        pending: Match = {"state": int(State.PENDING)}
+        taken: Match = {"state": int(State.TAKEN), "writer": self.writer, "claims": 1, "beat": self._beat}
         while await self._site.change(pending, taken, most=1):
             if held := await self.held():
                 return held
@@ -68,7 +68,7 @@ class Claims:
     async def held(self) -> Sequence[Claim]:
         """The blocks that one has, as the table says."""
         rows = await self._site.rows({"state": int(State.TAKEN), "writer": self.writer})
-        return [Claim(int(row["block"]), int(row["claims"])) for row in rows]
+        return [Claim(row.block, row.claims) for row in each(rows)]
 
     async def beat(self) -> None:
         """Say that one lives."""
@@ -83,8 +83,8 @@ class Claims:
             start: when its write began, seconds since 1970.
             seconds: how long it took.
         """
-        mine = {"block": claim.number, "state": int(State.TAKEN), "writer": self.writer}
-        values = {"state": int(State.DONE), "start": start, "seconds": seconds}
+        mine: Match = {"block": claim.number, "state": int(State.TAKEN), "writer": self.writer}
+        values: Match = {"state": int(State.DONE), "start": start, "seconds": seconds}
         return await self._site.change(mine, values) > 0
 
     async def release(self) -> None:
@@ -92,34 +92,35 @@ class Claims:
         await self._site.change({"state": int(State.TAKEN), "writer": self.writer}, {"state": int(State.PENDING)})
 
     async def take_over(self, now: float) -> tuple[Sequence[Claim], bool]:
-        """Take one block whose writer has shown no sign of life for a lease: what one has then, and whether any is
-        still taken by others.
+        """Take one block whose writer has shown no sign of life for a lease.
+
+        Returns:
+            What one has then, and whether others still have any.
 
         Args:
             now: of a clock that never goes back, seconds.
         """
         others = await self._site.rows({"state": int(State.TAKEN)})
         for row in self._silent(others, now):
-            number, claims = int(row["block"]), int(row["claims"])
-            known = {
-                "block": number,
+            known: Match = {
+                "block": row.block,
                 "state": int(State.TAKEN),
-                "writer": row["writer"].decode(),
-                "beat": int(row["beat"]),
+                "writer": row.writer,
+                "beat": row.beat,
             }
-            taken = {"writer": self.writer, "claims": claims + 1, "beat": self._beat}
+            taken: Match = {"writer": self.writer, "claims": row.claims + 1, "beat": self._beat}
             if await self._site.change(known, taken) and (held := await self.held()):
                 return held, True
         return [], len(others) > 0
 
-    def _silent(self, others: Rows, now: float) -> list[Rows]:
+    def _silent(self, others: Rows, now: float) -> list[Row]:
         silent = []
-        for row in others:
-            number, mark = int(row["block"]), (bytes(row["writer"]), int(row["beat"]))
-            writer, beat, since = self._seen.get(number, (b"", -1, now))
-            if (writer, beat) != mark:
+        for row in each(others):
+            mark = (row.writer, row.beat)
+            seen, since = self._seen.get(row.block, (mark, now))
+            if seen != mark:
                 since = now
-                self._seen[number] = (*mark, now)
+            self._seen[row.block] = (mark, since)
             if now - since >= self.lease:
                 silent.append(row)
         return silent

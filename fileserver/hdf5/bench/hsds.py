@@ -14,7 +14,7 @@ import numpy as np
 
 from fileserver.hdf5 import ids
 from fileserver.hdf5.bench.field import Block, Field, Values
-from fileserver.hdf5.bench.site import ATTRIBUTE, DATA, ROW, TABLE, Match, Rows, from_text, fresh, no_test, to_text
+from fileserver.hdf5.bench.site import ATTRIBUTE, DATA, ROW, TABLE, Match, Rows, fresh, from_text, no_test, to_text
 from fileserver.hdf5.hsds import domains, objects
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import JSON, Connection
@@ -65,7 +65,7 @@ class HsdsSite:
     async def write(self, block: Block, values: Values) -> None:
         """See Site; raises what `Connection.call` does."""
         slabs = [Slab(block.row, block.row + block.rows), Slab(block.column, block.column + block.columns)]
-        await self._inside.write(self._data, values, slabs)
+        await self._inside.write(self._data, values.data, slabs)
 
     async def flush(self) -> None:
         """See Site; raises what `domains.flush` does."""

@@ -17,9 +17,10 @@ from typing import TypeVar
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from fileserver.hdf5.bench.field import DTYPE, Block, Field, Values
-from fileserver.hdf5.bench.site import ATTRIBUTE, DATA, TABLE, Match, Rows, from_text, fresh, no_test, to_text
+from fileserver.hdf5.bench.site import ATTRIBUTE, DATA, TABLE, Match, Rows, fresh, from_text, no_test, to_text
 from planes.errors import AlreadyExists, Error, Full, NotFound, Refused
 
 _Found = TypeVar("_Found")
@@ -59,7 +60,7 @@ class LocalSite:
 
     async def rows(self, match: Match | None = None) -> Rows:
         """See Site; raises Refused, NotFound."""
-        rows = await asyncio.to_thread(_exclusive, self._path, lambda file: file[TABLE][...])
+        rows: Rows = await asyncio.to_thread(_exclusive, self._path, lambda file: file[TABLE][...])
         return rows[_matching(rows, match or {})]
 
     async def write(self, block: Block, values: Values) -> None:
@@ -135,9 +136,6 @@ async def opened(path: Path) -> LocalSite:
             raise no_test(str(path))
         return found
 
-    if not path.exists():
-        msg = f"{path} is not there: make it with `cropduster bench hsds create`"
-        raise NotFound(msg, path=str(path))
     text = await asyncio.to_thread(_exclusive, path, described)
     return LocalSite(path, from_text(text, str(path)))
 
@@ -150,7 +148,7 @@ def _is_test(path: Path) -> bool:
         return False
 
 
-def _matching(rows: Rows, match: Match) -> Rows:
+def _matching(rows: Rows, match: Match) -> npt.NDArray[np.intp]:
     fits = np.ones(len(rows), bool)
     for name, value in match.items():
         fits &= rows[name] == (value.encode() if isinstance(value, str) else value)
@@ -159,6 +157,9 @@ def _matching(rows: Rows, match: Match) -> Rows:
 
 def _exclusive(path: Path, work: Callable[[h5py.File], _Found]) -> _Found:
     """Do something with the file while nobody else has it open."""
+    if not path.exists():
+        msg = f"{path} is not there: make it with `cropduster bench hsds create`"
+        raise NotFound(msg, path=str(path))
     with _translated(path), path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with h5py.File(path, "r+") as file:

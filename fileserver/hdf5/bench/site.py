@@ -7,7 +7,8 @@ site change rows in one way: those that match, in one go.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol, TypeAlias
 
@@ -42,6 +43,19 @@ Cell: TypeAlias = "int | float | str"
 Match: TypeAlias = Mapping[str, Cell]
 """Values that fields of a row must have."""
 Rows: TypeAlias = "npt.NDArray[np.void]"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table, see ROW."""
+
+    block: int
+    state: State
+    claims: int
+    beat: int
+    start: float
+    seconds: float
+    writer: str
 
 
 class State(IntEnum):
@@ -79,6 +93,12 @@ class Site(Protocol):
     async def aclose(self) -> None:
         """Release files and connections."""
         ...
+
+
+def each(rows: Rows) -> Iterator[Row]:
+    """The rows one by one."""
+    for block, state, claims, beat, start, seconds, writer in rows.tolist():
+        yield Row(block, State(state), claims, beat, start, seconds, writer.decode(errors="replace"))
 
 
 def fresh(field: Field) -> Rows:
