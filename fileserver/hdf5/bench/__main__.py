@@ -48,6 +48,8 @@ def main(words: list[str]) -> int:
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):  # asked to end; what we held was given back
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever asked is gone
+        return 1
     _tell("result", result)
     return 0
 

@@ -181,7 +181,7 @@ def _translated(path: Path) -> Iterator[None]:
 
 def _error(path: Path, error: OSError) -> Error:
 
-    why = error.strerror or str(error)
+    why = os.strerror(error.errno) if error.errno else str(error)  # HDF5 says a paragraph, with its flags
     msg = f"{path}: {why}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Full(msg, path=str(path))
