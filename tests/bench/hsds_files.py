@@ -1,4 +1,4 @@
-"""The HDF5 files that the HSDS bench loads, made the same every time. `scale` makes them smaller, to try a bench out."""
+"""The HDF5 files that the HSDS bench loads, always the same; `scale` makes them smaller, to try a bench out."""
 
 from __future__ import annotations
 

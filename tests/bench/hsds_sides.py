@@ -158,8 +158,8 @@ def stopped(state: Path) -> float:
     pid = int(json.loads((state / "lock").read_text())["pid"])
     cpu = process_cpu(pid)
     os.kill(pid, signal.SIGTERM)
-    with suppress(ProcessLookupError):
-        while os.kill(pid, 0) is None:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
             time.sleep(0.02)
     return cpu
 
