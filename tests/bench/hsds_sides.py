@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -90,7 +91,7 @@ class Target:
     def _count(self) -> Counted:
         logs = {name: (self.server.folder / f"{name}.output").read_text(errors="replace") for name in self.server.names}
         # Beside what we count, each node tells of its own looking round, in other words.
-        refused = sum(log.count("503") for log in logs.values())
+        refused = sum(len(re.findall(r"return(?:ing)? 503", log)) for log in logs.values())
         return Counted(sum(map(process_cpu, self.server.pids.values())), logs["sn"].count("REQ> "), refused)
 
 
