@@ -24,7 +24,7 @@ def big(path: Path, scale: float, *, gzip: bool) -> Path:
         along = np.sin(np.arange(side) / 300)[None, :]
         for row in range(0, side, 512):
             down = np.cos(np.arange(row, row + 512) / 200)[:, None]
-            data[row : row + 512] = 280 + 20 * down * along + 1e-2 * noise.standard_normal((512, side))
+            data[row : row + 512] = 280 + 20 * down * along + 16 * noise.standard_normal((512, side))
         data.attrs["units"] = "K"
     return path
 
