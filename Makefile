@@ -45,7 +45,7 @@ soak: hsds ## large sizes and crash marathons; takes an hour
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
 	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m soak --timeout 3600
 
-bench: $(READY) ## ratios against cp, split, dd, s5cmd and rclone
+bench: hsds ## ratios against cp, split, dd, s5cmd, rclone and hsload
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m tests.bench
 

@@ -14,7 +14,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import domains, files, inspecting, moving, planes, reading, running, syncing, transfers
+from client.commands import benching, domains, files, inspecting, moving, planes, reading, running, syncing, transfers
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -70,6 +70,10 @@ def make_app() -> typer.Typer:
         for module in modules:
             module.enter(group)
         app.add_typer(group, name=name)
+    bench, hsds = _group("Measure the servers behind Cropduster."), _group(benching.HELP)
+    benching.enter(hsds)
+    bench.add_typer(hsds, name="hsds")
+    app.add_typer(bench, name="bench")
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from itertools import chain, islice
 from typing import TypeVar
 
 from planes.threads import until_done
@@ -22,14 +23,19 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[object]], width: int) -> None:
     """Await `work` for all items, `width` at a time; the first failure cancels the rest and is raised alone."""
     left = iter(items)
+    first = list(islice(left, width))
+    todo = chain(first, left)  # one iterator for all workers
 
     async def worker() -> None:
-        for item in left:
+        for item in todo:
             await work(item)
 
     try:
+        if len(first) < 2:  # one needs no tasks, nor has `width` 1 any beside it
+            await worker()
+            return
         async with asyncio.TaskGroup() as group:
-            for _ in range(width):
+            for _ in first:
                 group.create_task(worker())
     except BaseExceptionGroup as failed:
         raise first_of(failed) from None

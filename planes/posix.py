@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,9 +26,10 @@ from planes.posix_draft import from_token
 from planes.posix_list import walk
 from planes.posix_paths import Tree
 from planes.posix_site import Site, info
+from planes.posix_sync import sync_file_system
 from planes.posix_upload import PosixUpload, receipt
 from planes.settings import PlaneSettings
-from planes.threads import Threads
+from planes.threads import Stop, Threads
 
 LOCAL: Final = "local"
 """Name of the plane whose keys are absolute paths without their leading slash."""
@@ -88,6 +90,7 @@ class PosixPlane:
         self._threads = Threads(f"plane-{name}", 4 * cores)
         # Copies in the kernel keep a core busy each: more of them side by side only fight for the caches.
         self._copiers = Threads(f"copy-{name}", max(2, cores))
+        self._unsettled = False
         self._site = Site(
             Tree(name, str(settings.path), settings.symlinks),
             durable=settings.durability == "fsync",
@@ -101,6 +104,32 @@ class PosixPlane:
         plane = cls(LOCAL, PosixSettings(path=Path("/")))
         plane._site = Site(Tree(LOCAL, "/", "anywhere"), durable=durable, prunes=False)
         return plane
+
+    def in_bulk(self) -> None:
+        """From now on, files are durable only after `settle`: for many that nobody looks at before."""
+        self._unsettled = self._site.durable
+        self._site = replace(self._site, durable=False)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether it is in bulk."""
+        return self._unsettled
+
+    async def settle(self) -> None:
+        """Return when everything that was written in bulk is durable; nothing to do where that was not asked for.
+
+        Raises:
+            Refused, Full: the file system could not write it.
+        """
+        if not self._unsettled:
+            return
+        tree = self._site.tree
+
+        def settled(_: Stop) -> None:
+            with tree.directory("") as directory, tree.translating("make durable", ""):
+                sync_file_system(directory)
+
+        await self._threads.run(settled)
 
     @property
     def name(self) -> str:

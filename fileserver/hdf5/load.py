@@ -27,6 +27,7 @@ from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Piece, Written
 from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
+from planes.bulk import settle
 from planes.plane import MIB, Plane
 
 _BATCH: Final = 64  # objects that one trip to the file's thread describes
@@ -78,7 +79,8 @@ async def survey(source: Source, means: Means) -> Survey:
 async def load(source: Source, bucket: Plane, name: str, created: float) -> Loaded:
     """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
 
-    With the same `name` and `created` it goes on where an earlier attempt was stopped.
+    They are durable when this returns, also in a bucket that is open in bulk (`planes.bulk`), which is faster. With
+    the same `name` and `created` it goes on where an earlier attempt was stopped.
 
     Raises:
         Changed: the source is not the version that was opened any more.
@@ -95,6 +97,7 @@ async def load(source: Source, bucket: Plane, name: str, created: float) -> Load
     job = _Load(source, to, describe.Frame(root, created, names), found, list(found.troubles))
     await job.run()
     await source.unchanged()
+    await settle(bucket)
     return Loaded(root, created, found, tuple(job.troubles), to.written)
 
 

@@ -16,6 +16,7 @@ from typing_extensions import Buffer
 from fileserver.hdf5 import ids
 from fileserver.hdf5.source import Source
 from fileserver.together import side_by_side
+from planes import bulk
 from planes.errors import Refused, Unsupported
 from planes.plane import MIB, Plane, Ticket
 
@@ -62,7 +63,8 @@ class Bucket:
     async def resume(self) -> None:
         """Find out what an earlier attempt of this load has written."""
         prefix = ids.folder(self.root)
-        self._there = {info.key[len(prefix) :] async for info in self.plane.list(prefix)}
+        found = self.plane.list(prefix)
+        self._there = {info.key[len(prefix) :] async for info in found if bulk.survived(self.plane, info)}
 
     def has(self, key: str) -> bool:
         """Whether an earlier attempt has written it; chunks of one load never change."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import azure, data_stream, overhead, posix, s3, small
+from tests.bench import azure, data_stream, hsds, overhead, posix, s3, small
 
-for bench in (overhead, posix, s3, azure, small, data_stream):
+for bench in (overhead, posix, s3, azure, small, data_stream, hsds):
     bench.main()

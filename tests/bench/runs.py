@@ -114,8 +114,8 @@ def in_turn(
     goals: dict[str, str],
     reset: Callable[[], None] = lambda: None,
     runs: int = RUNS,
-) -> None:
-    """Run both sides in turn after one warm-up each, and print all ratios.
+) -> tuple[list[Spent], dict[str, list[Spent]]]:
+    """Run both sides in turn after one warm-up each, print all ratios, and give what every run took, ours first.
 
     Rates are peer's wall / our wall (above 1: we are faster), of the transfer (acceptance to end, as the server tells
     it) and of the whole command (Python's start included); CPU is ours / the peer's.
@@ -144,6 +144,7 @@ def in_turn(
         show("rate of our transfer to it", [b.wall / a.transfer for a, b in zip(mine, spent, strict=True)])
         show("rate of our whole command ", [b.wall / a.wall for a, b in zip(mine, spent, strict=True)])
         show("CPU of all ours to it     ", [a.cpu / b.cpu for a, b in zip(mine, spent, strict=True) if b.cpu])
+    return mine, theirs
 
 
 def show(what: str, values: Sequence[float]) -> None:
