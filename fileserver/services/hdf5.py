@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 from fileserver.auth import allow
@@ -11,7 +12,7 @@ from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import location_of
 from fileserver.v1 import hdf5_pb2, hdf5_pb2_grpc, transfer_pb2
-from planes.errors import Refused
+from planes.errors import Refused, Unsupported
 from planes.posix import LOCAL
 
 if TYPE_CHECKING:
@@ -86,6 +87,20 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
             ],
             next_page_token=str(after) if after < len(table.rows) else "",
         )
+
+    async def PlanIngest(
+        self, request: hdf5_pb2.PlanIngestRequest, context: Context
+    ) -> AsyncIterator[hdf5_pb2.PlanIngestResponse]:
+        """Not yet."""
+        raise Unsupported("not yet")
+        yield
+
+    async def ReportIngest(
+        self, request: hdf5_pb2.ReportIngestRequest, context: Context
+    ) -> AsyncIterator[hdf5_pb2.ReportIngestResponse]:
+        """Not yet."""
+        raise Unsupported("not yet")
+        yield
 
 
 def _place(source: transfer_pb2.Location, wrong: dict[str, str]) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from fileserver.errors import InvalidSpec, from_record
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
+from fileserver.services.ingest_shapes import ingest_message, ingest_of
 from fileserver.services.sync_shapes import sync_message, sync_of
 from fileserver.status import code
 from fileserver.transfer import routes
@@ -25,6 +26,7 @@ from fileserver.transfer.spec import (
     Copy,
     Despray,
     Format,
+    Ingest,
     Location,
     Spec,
     Spray,
@@ -70,8 +72,10 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
         verb = _copy(message.copy, wrong)
     elif kind == "sync":
         verb = sync_of(message.sync, wrong)
+    elif kind == "ingest":
+        verb = ingest_of(message.ingest, wrong)
     else:
-        msg = "the spec names no verb: spray, despray, copy or sync"
+        msg = "the spec names no verb: spray, despray, copy, sync or ingest"
         raise InvalidSpec(msg, {"spec": msg})
     if wrong:
         raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
@@ -196,6 +200,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
         message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target))
     elif isinstance(verb, Sync):
         message.sync.CopyFrom(sync_message(verb))
+    elif isinstance(verb, Ingest):
+        message.ingest.CopyFrom(ingest_message(verb))
     else:
         message.copy.CopyFrom(
             transfer_pb2.Copy(

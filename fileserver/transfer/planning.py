@@ -24,7 +24,17 @@ from fileserver.transfer import plan, routes, survey
 from fileserver.transfer.addresses import address
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
-from fileserver.transfer.spec import Copy, Despray, Format, Spec, Spray, Sync, format_from_json, format_to_json
+from fileserver.transfer.spec import (
+    Copy,
+    Despray,
+    Format,
+    Ingest,
+    Spec,
+    Spray,
+    Sync,
+    format_from_json,
+    format_to_json,
+)
 from fileserver.transfer.sync_plan import target_of
 from planes.errors import AlreadyExists, NotFound
 from planes.plane import Extent, Info, Ticket
@@ -72,7 +82,7 @@ class Planner:
             return await self._spray(verb, spec, transfer)
         if isinstance(verb, Despray):
             return await self._despray(verb, spec)
-        assert not isinstance(verb, Sync), "a sync has no manifest"
+        assert not isinstance(verb, Sync | Ingest), "a sync and an ingest have no manifest"
         return await self._copy(verb, spec, transfer)
 
     async def _spray(self, verb: Spray, spec: Spec, transfer: str) -> Drawing:
@@ -297,6 +307,7 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
         InvalidSpec, PlaneNotFound, FileNotFound, AlreadyExists: as they say.
     """
     catalogue, verb = Catalogue(store), spec.verb
+    assert not isinstance(verb, Ingest), "an ingest says by itself what it reserves"
     if isinstance(verb, Sync):
         return await target_of(verb, planes)
     if isinstance(verb, Despray):
