@@ -9,11 +9,13 @@ import pytest
 from fileserver.hdf5 import describe, load
 from fileserver.hdf5.source import opened
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.hdf5 import samples, samples_storage
 from tests.fileserver.hdf5.compare import Comparison
-from tests.fileserver.hdf5.samples import SAMPLES, make_all
+from tests.fileserver.hdf5.sampling import SAMPLES, make_all
 
 pytestmark = pytest.mark.xdist_group("hsds")
 
+assert samples, samples_storage  # they fill the table
 FOLDER = "home/admin/samples"
 
 
