@@ -77,7 +77,7 @@ def state(value: wire.Transfer.State.ValueType) -> str:
 
 
 def verb(transfer: wire.Transfer) -> str:
-    """`spray`, `despray`, `copy` or `sync`; empty for a verb of a newer server."""
+    """`spray`, `despray`, `copy`, `sync` or `ingest`; empty for a verb of a newer server."""
     return transfer.spec.WhichOneof("verb") or ""
 
 
@@ -93,6 +93,8 @@ def target(transfer: wire.Transfer) -> str:
             return location(spec.despray.target)
         case "sync":
             return location(spec.sync.target)
+        case "ingest":
+            return spec.ingest.domain
         case _:
             return ""
 
@@ -128,6 +130,8 @@ def summary(transfer: wire.Transfer) -> str:
     outcome = transfer.outcome
     if verb(transfer) == "sync":
         return _synced(outcome)
+    if verb(transfer) == "ingest":
+        return _ingested(outcome)
     what = "1 file" if verb(transfer) == "despray" else count(transfer.progress.parts_total, "part")
     speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
     route = f"; {outcome.route}" if outcome.route else ""
@@ -144,6 +148,17 @@ def _synced(outcome: wire.Outcome) -> str:
     )
     copied = count(done.copied, "object")
     return f"{copied} copied{counts}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{rest}"
+
+
+def _ingested(outcome: wire.Outcome) -> str:
+    done = outcome.ingest
+    others = ((done.partly, "with exceptions"), (done.failed, "failed"))
+    counts = "".join(f", {number:,} {what}" for number, what in others if number)
+    speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
+    route = f"; {outcome.route}" if outcome.route else ""
+    verified = f"; verified: {done.verified}" if done.loaded or done.partly else ""
+    loaded = f"{count(done.loaded, 'file')} loaded{counts}, {count(done.objects, 'object')}"
+    return f"{loaded}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{route}{verified}"
 
 
 def planned_sync(totals: wire.SyncTotals) -> str:

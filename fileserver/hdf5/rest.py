@@ -196,6 +196,7 @@ def _fit(asked: dict[str, JSON], space: Mapping[str, JSON]) -> None:
     assert isinstance(properties, dict)
     layout, most = properties["layout"], asked.get("maxdims", space["dims"])
     if isinstance(layout, dict) and "dims" in layout:
+        assert isinstance(most, list)
         dims = [min(n, end) if end else n for n, end in zip(layout["dims"], most, strict=True)]
         asked["creationProperties"] = {**properties, "layout": {**layout, "dims": dims}}
 

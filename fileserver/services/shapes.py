@@ -236,7 +236,7 @@ def transfer_message(record: Record, rate: float = 0.0, *, brief: bool = False) 
         warnings=record.warnings,
     )
     if record.state == "FAILED" and record.error is not None:
-        message.error.CopyFrom(_failure(from_record(record.error)))
+        message.error.CopyFrom(failure_message(from_record(record.error)))
     if record.outcome is not None:
         message.outcome.CopyFrom(_outcome(record.outcome, brief=brief))
     return message
@@ -252,7 +252,8 @@ def _outcome(o: Mapping[str, Any], *, brief: bool) -> transfer_pb2.Outcome:
     return message
 
 
-def _failure(error: Error) -> transfer_pb2.Failure:
+def failure_message(error: Error) -> transfer_pb2.Failure:
+    """An error for the wire, as what became of something."""
     number = code(error).value[0]
     return transfer_pb2.Failure(code=number, reason=error.reason, message=error.message, metadata=error.facts)
 

@@ -33,6 +33,8 @@ class Found:
     size: int
     version: str
     domain: str
+    state: str = "waiting"
+    error: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How a file ended: loaded, partly or failed; with the row as it is then, and its report."""
+
+    file: File
+    told: Sequence[Told] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """How files have ended, and what arrived of them."""
 
@@ -119,13 +129,15 @@ def refuse_doubles(c: sa.Connection, transfer: str, error: dict[str, Any]) -> in
     return c.execute(query.values(state="failed", error=error)).rowcount
 
 
-def page(c: sa.Connection, transfer: str, first: int, last: int | None = None, *, pending: bool = True) -> list[File]:
+def page(
+    c: sa.Connection, transfer: str, first: int, last: int | None = None, *, pending: bool = True, limit: int = PAGE
+) -> list[File]:
     """A page of the files first … last in order; `pending`: only those that have not ended."""
     f = t.ingest_files.c
     query = sa.select(t.ingest_files).where(f.transfer == transfer, f.number >= first)
     query = query if last is None else query.where(f.number <= last)
     query = query.where(f.state.in_(OPEN)) if pending else query
-    return [File(**row._mapping) for row in c.execute(query.order_by(f.number).limit(PAGE))]  # noqa: SLF001 -- public
+    return [File(**row._mapping) for row in c.execute(query.order_by(f.number).limit(limit))]  # noqa: SLF001 -- public
 
 
 def owing(c: sa.Connection, transfer: str, after: int = 0) -> list[File]:
@@ -155,6 +167,21 @@ def begin(c: sa.Connection, files: Sequence[File], now: float) -> None:
     query = f.update().where(f.c.transfer == sa.bindparam("of"), f.c.number == sa.bindparam("at"))
     if rows:
         c.execute(query.values(state="loading", tries=sa.bindparam("tries_"), begun=now, owed=True), rows)
+
+
+def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None:
+    """Record how files ended; what is recorded is not done again."""
+    for each in ended:
+        update(c, transfer, each.file.number, **{name: getattr(each.file, name) for name in _AT_THE_END})
+        report(c, transfer, each.file.number, each.told)
+
+
+def settle(c: sa.Connection, file: File) -> None:
+    """Record what became of a file whose load had left something."""
+    update(c, file.transfer, file.number, state=file.state, owed=file.owed, root=file.root)
+
+
+_AT_THE_END: Final = ("state", "ended", "owed", "root", "objects", "through_us", "native", "verified", "error")
 
 
 def report(c: sa.Connection, transfer: str, number: int, told: Sequence[Told]) -> None:
