@@ -26,7 +26,9 @@ from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.hsds.publish import Outcome, Publication
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Trouble
+from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
+from fileserver.hdf5.storage import Written
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
@@ -63,19 +65,28 @@ class Worker:
         frame = await self.target.folder(address.parent(file.domain))
         async with self.target.loading, self._source(file) as source:
             file = await self._pinned(file, source)
+            if is_mine and frame is None:
+                return await self._found_named(file, source)
             loaded = await self._load(file, source)
-            told = list(report(loaded))
-            file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=self.target.ingest.verify)
-            file = replace(file, through_us=loaded.written.carried, native=loaded.written.copied)
-            file = replace(file, state="loaded" if loaded.whole else "partly")
+            file, told = _loaded(file, loaded, self.target.ingest.verify), list(report(loaded))
             if is_mine:
                 return _ended(file, told)
-            if frame is not None and there is None and not seen:
-                await self._verify(file, source, loaded, frame)
+            is_new = there is None and not seen
+            if frame is not None:
+                await self._stage(file, loaded, frame, needed=not is_new)
+            await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
+            if frame is not None and is_new:
                 await self._name(file, loaded, frame)
                 return _ended(file, told)
-            await self._verify(file, source, loaded, frame, staged=True)
-        return await self._publish(file, told)
+        return await self._publish(file, told, there)
+
+    async def _found_named(self, file: File, source: Source) -> Ended:
+        """A file whose domain the server had named when we died: what is left is to say so."""
+        await domains.unlink(self.target.connection, self.target.staging(file))
+        found, root = await load.survey(source, Means(bucket=False)), ids.root_id(file.load)
+        names = load.names(found, root)
+        loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
+        return _ended(_loaded(file, loaded, self.target.ingest.verify), list(report(loaded)))
 
     def _may_be(self, there: Domain | None, file: File) -> None:
         """Raise AlreadyExists for what is not to be replaced."""
@@ -115,17 +126,12 @@ class Worker:
         msg = f"HSDS '{self.target.name}' lost requests each of the {_PASSES} times that {file.key} was sent to it"
         raise Unavailable(msg, hsds=self.target.name, key=file.key)
 
-    async def _verify(
-        self, file: File, source: Source, loaded: Loaded, frame: Frame | None, *, staged: bool = False
-    ) -> None:
-        """Read it back from a staging domain, which is also made if it is needed for more (`staged`)."""
-        level, staging = self.target.ingest.verify, self.target.staging(file)
-        if frame is not None and (staged or level != "none"):
-            bucket = self._bucket
+    async def _stage(self, file: File, loaded: Loaded, frame: Frame, *, needed: bool) -> None:
+        """Have a domain by which the server reads what is in its bucket, if that is to be verified or `needed`."""
+        if needed or self.target.ingest.verify != "none":
             data = describe.domain_json(loaded.root, frame.owner, loaded.created, frame.acls)
-            key = self.target.key(staging)
-            await bucket.put(key, data, upload_id=f"{_attempt(file)}-staging", replace=True)
-        await verify.verify(source, self.target.connection, staging, loaded, level)
+            key = self.target.key(self.target.staging(file))
+            await self._bucket.put(key, data, upload_id=f"{_attempt(file)}-staging", replace=True)
 
     # --- publish ------------------------------------------------------------------------------------------------
 
@@ -142,20 +148,41 @@ class Worker:
         if self.target.ingest.verify != "none":
             await domains.unlink(self.target.connection, self.target.staging(file))
 
-    async def _publish(self, file: File, told: list[Told]) -> Ended:
+    async def _publish(self, file: File, told: list[Told], there: Domain | None) -> Ended:
         """Have the server give the domain its name; recorded before, with all that is to be said of it."""
         connection, staging = self.target.connection, self.target.staging(file)
-        plan = await publish.prepare(connection, file.domain, staging, overwrite=self.overwrite)
-        going = replace(file, publication=publication_to_json(plan))
+        plan = Publication(file.domain, staging, file.root)
+        if there is not None:
+            plan = await publish.prepare(connection, file.domain, staging, overwrite=self.overwrite)
+        going = replace(file, publication=publication_to_json(plan) | {"ends": file.state})
 
         def record(c: Any) -> None:
-            values = {name: getattr(going, name) for name in ("root", "objects", "through_us", "native", "verified")}
-            values |= {"publication": going.publication | {"ends": file.state} if going.publication else None}
+            names = ("root", "objects", "through_us", "native", "verified", "publication")
+            values = {name: getattr(going, name) for name in names}
             ingest_rows.update(c, file.transfer, file.number, state="publishing", **values)
             ingest_rows.report(c, file.transfer, file.number, told)
 
-        await self.store.write(record, durable=True)
+        await self.store.write(record)
+        if there is None:
+            await self._name_new(file, staging)
+            return _ended(file, told)
         return await self._walk(going, plan, file.state, told)
+
+    async def _name_new(self, file: File, staging: str) -> None:
+        """Two requests instead of a walk: the server gives no name twice.
+
+        Raises:
+            AlreadyExists: somebody else was faster.
+        """
+        try:
+            await domains.link(self.target.connection, file.domain, staging)
+        except AlreadyExists:
+            there, _ = await self.target.there(file.domain)
+            if there is None or there.root != file.root:
+                raise
+        if self.target.ingest.public_read:
+            await acls.write(self.target.connection, file.domain, acls.DEFAULT, _READ)
+        await domains.unlink(self.target.connection, staging)
 
     async def _go_on(self, file: File, plan: Publication) -> Ended:
         """Go on with a publication that was begun in another run."""
@@ -196,6 +223,13 @@ class Worker:
         except TargetBusy:  # it has its name; the crash came before that was recorded
             return replace(file, state="loaded", owed=False, root=ids.root_id(file.load))
         return replace(file, owed=False)
+
+
+def _loaded(file: File, loaded: Loaded, verified: str) -> File:
+    """The row of a file that is loaded."""
+    written, state = loaded.written, "loaded" if loaded.whole else "partly"
+    file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=verified, state=state)
+    return replace(file, through_us=written.carried, native=written.copied)
 
 
 def _ended(file: File, told: list[Told]) -> Ended:
