@@ -14,7 +14,19 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import benching, domains, files, inspecting, moving, planes, reading, running, syncing, transfers
+from client.commands import (
+    benching,
+    domains,
+    files,
+    ingesting,
+    inspecting,
+    moving,
+    planes,
+    reading,
+    running,
+    syncing,
+    transfers,
+)
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -58,6 +70,7 @@ def make_app() -> typer.Typer:
     running.enter(app)
     moving.enter(app)
     syncing.enter(app)
+    ingesting.enter(app)
     reading.enter(app)
     nouns = (
         ("files", (files,), "List, check and change logical files."),

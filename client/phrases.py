@@ -77,26 +77,23 @@ def state(value: wire.Transfer.State.ValueType) -> str:
 
 
 def verb(transfer: wire.Transfer) -> str:
-    """`spray`, `despray`, `copy`, `replicate` or `sync`; empty for a verb of a newer server."""
+    """`spray`, `despray`, `copy`, `replicate`, `sync` or `ingest`; empty for a verb of a newer server."""
     return transfer.spec.WhichOneof("verb") or ""
 
 
 def target(transfer: wire.Transfer) -> str:
-    """What the transfer writes: a logical name, or plane:key."""
+    """What the transfer writes: a logical name, plane:key, or the path of a domain; empty for a verb of a newer server."""
     spec = transfer.spec
-    match spec.WhichOneof("verb"):
-        case "spray":
-            return spec.spray.file
-        case "copy":
-            return spec.copy.new_file
-        case "despray":
-            return location(spec.despray.target)
-        case "replicate":
-            return spec.replicate.file
-        case "sync":
-            return location(spec.sync.target)
-        case _:
-            return ""
+    targets: dict[str, str | wire.Location] = {
+        "spray": spec.spray.file,
+        "despray": spec.despray.target,
+        "copy": spec.copy.new_file,
+        "replicate": spec.replicate.file,
+        "sync": spec.sync.target,
+        "ingest": spec.ingest.domain,
+    }
+    found = targets.get(verb(transfer), "")
+    return found if isinstance(found, str) else location(found)
 
 
 def names(transfer: wire.Transfer) -> dict[str, str]:
@@ -131,6 +128,8 @@ def summary(transfer: wire.Transfer) -> str:
     outcome = transfer.outcome
     if verb(transfer) == "sync":
         return _synced(outcome)
+    if verb(transfer) == "ingest":
+        return _ingested(outcome)
     what = "1 file" if verb(transfer) == "despray" else count(transfer.progress.parts_total, "part")
     speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
     route = f"; {outcome.route}" if outcome.route else ""
@@ -147,6 +146,17 @@ def _synced(outcome: wire.Outcome) -> str:
     )
     copied = count(done.copied, "object")
     return f"{copied} copied{counts}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{rest}"
+
+
+def _ingested(outcome: wire.Outcome) -> str:
+    done = outcome.ingest
+    others = ((done.partly, "with exceptions"), (done.failed, "failed"))
+    counts = "".join(f", {number:,} {what}" for number, what in others if number)
+    speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
+    route = f"; {outcome.route}" if outcome.route else ""
+    verified = f"; verified: {done.verified}" if done.loaded or done.partly else ""
+    loaded = f"{count(done.loaded, 'file')} loaded{counts}, {count(done.objects, 'object')}"
+    return f"{loaded}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{route}{verified}"
 
 
 def planned_sync(totals: wire.SyncTotals) -> str:

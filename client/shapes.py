@@ -94,6 +94,18 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "max_delete": 0 if sync.refuse_delete else sync.max_delete or None,
                 "checksum": sync.checksum,
             }
+        case "ingest":
+            ingest = message.ingest
+            asked = {
+                "sources": [location(s) for s in ingest.sources],
+                "domain": ingest.domain,
+                "target": ingest.target,
+                "mode": wire.Ingest.Mode.Name(ingest.mode).removeprefix("MODE_").lower().replace("unspecified", "auto"),
+                "verify": wire.Ingest.Verify.Name(ingest.verify).removeprefix("VERIFY_").lower(),
+                "no_folders": ingest.no_folders,
+                "public_read": ingest.public_read,
+                "aggregate": ingest.aggregate.dimension,
+            }
         case _:
             asked = {}
     return {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
@@ -115,7 +127,7 @@ def progress(message: wire.Progress) -> dict[str, JSON]:
 
 
 def outcome(message: wire.Outcome) -> dict[str, JSON]:
-    """What a finished transfer proved; of a sync also what it did with its objects."""
+    """What a finished transfer proved; of a sync and an ingest also what they did."""
     shape: dict[str, JSON] = {
         "size": message.size,
         "evidence": message.evidence,
@@ -139,6 +151,11 @@ def outcome(message: wire.Outcome) -> dict[str, JSON]:
         exceptions: list[JSON] = [{"key": e.key, "reason": e.reason, "message": e.message} for e in done.exceptions]
         counts: dict[str, JSON] = {name: getattr(done, name) for name in ("copied", "equal", "deleted", "failed")}
         shape["objects"] = counts | {"exceptions": exceptions}
+    if message.HasField("ingest"):
+        loaded = message.ingest
+        wrong: list[JSON] = [{"key": e.key, "reason": e.reason, "message": e.message} for e in loaded.exceptions]
+        numbers: dict[str, JSON] = {name: getattr(loaded, name) for name in ("loaded", "partly", "failed")}
+        shape["files"] = numbers | {"objects": loaded.objects, "verified": loaded.verified, "exceptions": wrong}
     return shape
 
 

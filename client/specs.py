@@ -14,6 +14,18 @@ _SPLITS: Final = {
     "exact": wire.Csv.SPLIT_EXACT,
     "terminator": wire.Csv.SPLIT_TERMINATOR,
 }
+_INGEST_MODES: Final = {
+    "auto": wire.Ingest.MODE_UNSPECIFIED,
+    "direct": wire.Ingest.MODE_DIRECT,
+    "rest": wire.Ingest.MODE_REST,
+    "link": wire.Ingest.MODE_LINK,
+}
+_INGEST_LEVELS: Final = {
+    "none": wire.Ingest.VERIFY_NONE,
+    "metadata": wire.Ingest.VERIFY_METADATA,
+    "sample": wire.Ingest.VERIFY_SAMPLE,
+    "full": wire.Ingest.VERIFY_FULL,
+}
 
 
 def location(place: Location) -> wire.Location:
@@ -126,3 +138,27 @@ def sync(
         checksum=checksum,
     )
     return wire.TransferSpec(sync=asked, verify_read=verify_read)
+
+
+def ingest(
+    sources: Sequence[Location],
+    domain: str,
+    *,
+    target: str = "",
+    mode: str = "auto",
+    verify: str = "sample",
+    no_folders: bool = False,
+    public_read: bool = False,
+    overwrite: bool = False,
+) -> wire.TransferSpec:
+    """HDF5 files into a domain, or into the folder that an address with / at its end is."""
+    asked = wire.Ingest(
+        sources=[location(s) for s in sources],
+        domain=domain,
+        target=target,
+        mode=_INGEST_MODES[mode],
+        verify=_INGEST_LEVELS[verify],
+        no_folders=no_folders,
+        public_read=public_read,
+    )
+    return wire.TransferSpec(ingest=asked, overwrite=overwrite)

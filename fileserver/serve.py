@@ -28,7 +28,6 @@ from fileserver.hdf5.hsds.targets import Targets
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
-from fileserver.services.hdf5 import Hdf5Servicer
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import (
     domain_pb2_grpc,
@@ -112,6 +111,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
     from fileserver.services.file import FileServicer  # noqa: PLC0415
+    from fileserver.services.hdf5 import Hdf5Servicer  # noqa: PLC0415
     from fileserver.services.part import PartServicer  # noqa: PLC0415
     from fileserver.services.transfer import TransferServicer  # noqa: PLC0415
     from fileserver.transfer.custody import Custody  # noqa: PLC0415
@@ -127,20 +127,20 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.push_async_callback(targets.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory)
+    jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
     for sweep, seconds in ((data.sweep, _SWEEP), (partial(_sweep_spool, config.state_directory, jobs), _SWEEP_SPOOL)):
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
         closing.callback(sweeper.cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
-    plane = PlaneServicer(planes, jobs.sweep)
+    plane, hdf5 = PlaneServicer(planes, jobs.sweep), Hdf5Servicer(planes, jobs.ingests)
     services = [
         Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
         Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, plane)),
         Service("DomainService", partial(domain_pb2_grpc.add_DomainServiceServicer_to_server, DomainServicer(targets))),
-        Service("Hdf5Service", partial(hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server, Hdf5Servicer(planes))),
+        Service("Hdf5Service", partial(hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server, hdf5)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -266,11 +267,13 @@ def _run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) 
     return run_transfer(session, spec, no_wait=no_wait)
 
 
-def run_transfer(session: Session, spec: TransferSpec, *, no_wait: bool) -> Exit | None:
-    """Have the transfer accepted and wait for it if asked to."""
+def run_transfer(
+    session: Session, spec: TransferSpec, *, no_wait: bool, ended: options.Ended | None = None
+) -> Exit | None:
+    """Have the transfer accepted and wait for it if asked to; `ended` is called with its name before the last line."""
     transfer = _create(session, spec, uuid.uuid4().hex)
     if not no_wait:
-        return follow(session, transfer.name)
+        return follow(session, transfer.name, partial(ended, transfer.name) if ended else lambda: None)
     show_accepted(session, transfer)
     return None
 

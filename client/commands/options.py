@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -68,6 +69,9 @@ Order: TypeAlias = Annotated[
         help="Take what a wildcard finds in byte order of names, or with numbers as numbers (part2 before part10).",
     ),
 ]
+
+Ended: TypeAlias = Callable[[str], None]
+"""What a command does once its transfer, named to it, has ended."""
 
 TOKENS: Final = (
     "TOKENS: one character is itself; in longer values commas separate alternatives, \\, is a comma, and "

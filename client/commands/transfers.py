@@ -52,8 +52,19 @@ def list_transfers(
     )
 
 
-def show(session: Session, name: _ID) -> None:
+def show(
+    session: Session,
+    name: _ID,
+    report: Annotated[
+        bool, typer.Option("--report", help="Of an ingest, show what became of each object instead.")
+    ] = False,
+) -> None:
     """Show one transfer, what it proved or why it failed."""
+    if report:
+        from client.commands.ingesting import show_report  # noqa: PLC0415  # it follows transfers with this module
+
+        show_report(session, name)
+        return
     _show(session, session.client.get_transfer(name))
 
 
@@ -217,7 +228,8 @@ def _finish(session: Session, transfer: Transfer) -> Exit | None:
     if transfer.HasField("error"):
         raise from_failure(transfer.error, transfer.name).renamed(phrases.names(transfer))
     if phrases.state(transfer.state) == "CANCELLED":
-        what = "what it had copied stays" if phrases.verb(transfer) == "sync" else "nothing that it wrote is left"
+        many = {"sync": "what it had copied stays", "ingest": "the domains that it had finished stay"}
+        what = many.get(phrases.verb(transfer), "nothing that it wrote is left")
         msg = f"{transfer.name} was cancelled, and {what}"
         raise ServerError(Reason.CANCELLED, Code.CANCELLED, msg, {"transfer": transfer.name})
     if not session.show.as_json:
@@ -230,11 +242,14 @@ def _finish(session: Session, transfer: Transfer) -> Exit | None:
 
 def _show_exceptions(session: Session, transfer: Transfer) -> None:
     """The objects of many that failed."""
-    done = transfer.outcome.sync
+    verb = transfer.spec.WhichOneof("verb")
+    done = transfer.outcome.ingest if verb == "ingest" else transfer.outcome.sync
     for each in done.exceptions:
-        session.show.note(f"failed: {each.key}: {each.message} ({each.reason})")
-    if done.failed > len(done.exceptions):
-        session.show.note(f"and {done.failed - len(done.exceptions):,} more; the same sync tries them again")
+        what = "partly" if each.reason == "PARTLY" else "failed"
+        session.show.note(f"{what}: {each.key}: {each.message} ({each.reason})")
+    number = done.failed + (transfer.outcome.ingest.partly if verb == "ingest" else 0)
+    if number > len(done.exceptions):
+        session.show.note(f"and {number - len(done.exceptions):,} more; the same {verb} tries what failed again")
 
 
 def _detach(session: Session, name: str) -> Exit:

@@ -207,3 +207,45 @@ sync_items = Table(
 
 `token` is an open upload, whose stored steps are in `steps`; `route` and `because` are of what was copied.
 """
+
+
+ingest_files = Table(
+    "ingest_files",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("plane", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("state", String(16), nullable=False, server_default="waiting"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("begun", Float),
+    Column("ended", Float),
+    Column("publication", JSON(none_as_null=True)),
+    Column("owed", Boolean, nullable=False, server_default="0"),
+    Column("root", String(64), nullable=False, server_default=""),
+    Column("objects", Integer, nullable=False, server_default="0"),
+    Column("through_us", BigInteger, nullable=False, server_default="0"),
+    Column("native", BigInteger, nullable=False, server_default="0"),
+    Column("verified", String(16), nullable=False, server_default=""),
+    Column("error", JSON(none_as_null=True)),
+    Index("ingest_files_by_state", "transfer", "state"),
+    Index("ingest_files_by_debt", "owed"),
+)
+"""The files of an ingest, one domain each. `state` is waiting, loading, publishing, loaded, partly or failed.
+
+`version` is what was listed, and from the first byte on what is read. `publication` is the walk over names by which
+the domain takes its place. While `owed`, something of a load that is not published may be in the server.
+"""
+
+ingest_reports = Table(
+    "ingest_reports",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("page", Integer, primary_key=True),
+    Column("objects", JSON, nullable=False),
+)
+"""What became of the objects of each file of an ingest, in pages."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import h5py
 
@@ -41,9 +42,12 @@ class Page:
     troubles: tuple[Trouble, ...]
 
 
-async def inspected(source: Source, first: int, count: int) -> Page:
+_BUCKET: Final = Means()
+
+
+async def inspected(source: Source, first: int, count: int, means: Means = _BUCKET) -> Page:
     """Up to `count` objects of a file, from the `first` on in the order in which they are found."""
-    return await source.run(partial(_page, first=first, count=count))
+    return await source.run(partial(_page, first=first, count=count, means=means))
 
 
 async def chunks(source: Source, path: str) -> ChunkTable:
@@ -56,14 +60,14 @@ async def chunks(source: Source, path: str) -> ChunkTable:
     return await source.run(partial(_chunks, path=path))
 
 
-def _page(file: h5py.File, first: int, count: int) -> Page:
+def _page(file: h5py.File, first: int, count: int, means: Means) -> Page:
     seen = outline(file)
     nodes = list(seen.nodes.values())
-    found = tuple(_inspected(file, seen, node) for node in nodes[first : first + count])
+    found = tuple(_inspected(file, seen, node, means) for node in nodes[first : first + count])
     return Page(found, len(nodes), tuple(seen.troubles))
 
 
-def _inspected(file: h5py.File, seen: Outline, node: Node) -> Inspected:
+def _inspected(file: h5py.File, seen: Outline, node: Node, means: Means) -> Inspected:
     troubles: list[Trouble] = []
     facts: Facts | None = None
     how: Plan | None = None
@@ -81,7 +85,7 @@ def _inspected(file: h5py.File, seen: Outline, node: Node) -> Inspected:
             dataset = read.dataset(file, node, to, troubles)
             facts, attributes = dataset.facts, len(dataset.attributes)
             kind = to_json(facts.typed.stored)
-            how = plan(facts, Means())
+            how = plan(facts, means)
     except NotHeld as error:
         troubles.append(Trouble(node.path, "refused", str(error)))
     except BROKEN as error:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fileserver.hdf5 import describe, grid, ids, read, transcode
 from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
-from fileserver.hdf5.elements import Pointing
+from fileserver.hdf5.bodies import body
 from fileserver.hdf5.model import ChunkTable, Facts, Node, Outline, Trouble
 from fileserver.hdf5.outline import BROKEN, outline
 from fileserver.hdf5.routes import Means, Plan, Route, plan
@@ -64,6 +64,8 @@ class Loaded:
     survey: Survey
     troubles: tuple[Trouble, ...]
     written: Written
+    ids: Mapping[int, str] = field(default_factory=dict)
+    """By address in the file: all objects that have arrived."""
 
     @property
     def whole(self) -> bool:
@@ -72,7 +74,7 @@ class Loaded:
 
 
 async def survey(source: Source, means: Means) -> Survey:
-    """Look at all objects of a file, and write nothing."""
+    """Look at all objects of a file; writes nothing."""
     return await source.run(partial(_survey, means=means))
 
 
@@ -89,16 +91,20 @@ async def load(source: Source, bucket: Plane, name: str, created: float) -> Load
     root = ids.root_id(name)
     to = Bucket(bucket, root, name)
     await to.resume()
-    names = {
+    job = _Load(source, to, describe.Frame(root, created, names(found, root)), found, list(found.troubles))
+    await job.run()
+    await source.unchanged()
+    await settle(bucket)
+    return Loaded(root, created, found, tuple(job.troubles), to.written, job.frame.ids)
+
+
+def names(found: Survey, root: str) -> dict[int, str]:
+    """Ids of all objects that can arrive, by their address in the file."""
+    return {
         node.address: root if node is found.outline.root else ids.object_id(root, node.kind, str(node.address))
         for node in found.outline.nodes.values()
         if node.address not in found.refused
     }
-    job = _Load(source, to, describe.Frame(root, created, names), found, list(found.troubles))
-    await job.run()
-    await source.unchanged()
-    await settle(bucket)
-    return Loaded(root, created, found, tuple(job.troubles), to.written)
 
 
 def _survey(file: h5py.File, means: Means) -> Survey:
@@ -251,15 +257,11 @@ class _Load:
     def _bodies(self, file: h5py.File, nodes: Sequence[Node], plans: Mapping[int, Plan]) -> list[tuple[str, bytes]]:
         to = read.pointing(file, self.frame.ids)
         key = partial(ids.key, root=self.frame.root)
-        return [(key(self.frame.ids[node.address]), self._body(file, node, to, plans)) for node in nodes]
-
-    def _body(self, file: h5py.File, node: Node, to: Pointing, plans: Mapping[int, Plan]) -> bytes:
-        frame, troubles = self.frame, self.troubles
-        if node.kind == "g":
-            return describe.group_json(frame, read.group(file, self.survey.outline, node, to, troubles))
-        if node.kind == "t":
-            return describe.datatype_json(frame, read.datatype(file, node, to, troubles))
-        return describe.dataset_json(frame, read.dataset(file, node, to, troubles), plans[node.address])
+        found = []
+        for node in nodes:
+            data = body(file, self.frame, self.survey.outline, node, plans.get(node.address), to, self.troubles)
+            found.append((key(self.frame.ids[node.address]), data))
+        return found
 
 
 _FILL: Final = "HSDS holds no fill value of this type: chunks that were never written are written out"

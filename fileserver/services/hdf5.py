@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from fileserver.auth import allow
 from fileserver.calls import Context
 from fileserver.configured import Configured
-from fileserver.errors import InvalidSpec
-from fileserver.services.shapes import location_of
+from fileserver.errors import InvalidSpec, from_record
+from fileserver.hdf5.hsds.address import show
+from fileserver.services.shapes import failure_message, location_of, spec_of
+from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.ingest_rows import File, Found
+from fileserver.transfer.spec import Ingest
 from fileserver.v1 import hdf5_pb2, hdf5_pb2_grpc, transfer_pb2
-from planes.errors import Refused
+from planes.errors import Error, Refused
 from planes.posix import LOCAL
 
 if TYPE_CHECKING:
-    from fileserver.hdf5.inspect import Inspected
+    from fileserver.hdf5.inspect import Inspected, Page
     from fileserver.hdf5.model import Facts, Trouble
 
 OBJECTS: Final = 100
@@ -33,10 +39,12 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
 
     Args:
         planes: where the files are.
+        ingests: what is known of ingests.
     """
 
-    def __init__(self, planes: Configured) -> None:
+    def __init__(self, planes: Configured, ingests: IngestStages) -> None:
         self._planes = planes
+        self._ingests = ingests
 
     async def InspectFile(self, request: hdf5_pb2.InspectFileRequest, context: Context) -> hdf5_pb2.InspectFileResponse:
         """One page of objects; raises InvalidSpec, PlaneNotFound, CallerDenied, NotFound, FormatMismatch, Changed."""
@@ -86,6 +94,73 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
             ],
             next_page_token=str(after) if after < len(table.rows) else "",
         )
+
+    async def PlanIngest(
+        self, request: hdf5_pb2.PlanIngestRequest, context: Context
+    ) -> AsyncIterator[hdf5_pb2.PlanIngestResponse]:
+        """Files with their objects; raises InvalidSpec, PlaneNotFound, CallerDenied, NotFound."""
+        spec = spec_of(request.spec)
+        if not isinstance(spec.verb, Ingest):
+            msg = "only an ingest is planned here; plan other transfers by CreateTransfer with validate_only"
+            raise InvalidSpec(msg, {"spec": msg})
+        ways = {"bucket": self._ingests.writes_bucket(spec), "link": spec.verb.mode == "link"}
+        async for found in self._ingests.preview(spec):
+            source = transfer_pb2.Location(plane=found.plane, key=found.key)
+            head = hdf5_pb2.PlanIngestResponse(source=source, size=found.size, domain=show(found.domain))
+            if found.error is not None:
+                head.error.CopyFrom(failure_message(from_record(found.error)))
+                yield head
+                continue
+            try:
+                async for page in self._planned(found, **ways):
+                    head.objects.extend(map(_object, page.objects))
+                    head.findings.extend(map(_finding, page.troubles))
+                    yield head
+                    head = hdf5_pb2.PlanIngestResponse(source=source, size=found.size, domain=head.domain)
+            except Error as error:
+                head.error.CopyFrom(failure_message(error))
+                yield head
+
+    async def _planned(self, found: Found, *, bucket: bool, link: bool) -> AsyncIterator[Page]:
+        from fileserver.hdf5 import inspect
+        from fileserver.hdf5.routes import Means
+        from fileserver.hdf5.source import opened
+
+        async with opened(self._planes.plane(found.plane), found.key) as source:
+            first, total = 0, 1
+            while first < total:
+                page = await inspect.inspected(source, first, OBJECTS, Means(bucket=bucket, link=link))
+                yield replace(page, troubles=() if first else page.troubles)
+                first, total = first + OBJECTS, page.total
+
+    async def ReportIngest(
+        self, request: hdf5_pb2.ReportIngestRequest, context: Context
+    ) -> AsyncIterator[hdf5_pb2.ReportIngestResponse]:
+        """Files with what became of their objects; raises TransferNotFound, InvalidSpec."""
+        async for file, told in self._ingests.report(request.name.removeprefix("transfers/")):
+            message = hdf5_pb2.ReportIngestResponse(objects=(hdf5_pb2.IngestedObject(**asdict(each)) for each in told))
+            if file is not None:
+                message.file.CopyFrom(_ingested(file))
+            yield message
+
+
+def _ingested(file: File) -> hdf5_pb2.IngestedFile:
+    made = hdf5_pb2.IngestedFile(
+        source=transfer_pb2.Location(plane=file.plane, key=file.key),
+        size=file.size,
+        version=file.version,
+        domain=show(file.domain),
+        state=file.state,
+        tries=file.tries,
+        verified=file.verified,
+        bytes_through_us=file.through_us,
+        bytes_native=file.native,
+        seconds=(file.ended or 0.0) - (file.begun or 0.0) if file.ended and file.begun else 0.0,
+        root=file.root,
+    )
+    if file.error is not None:
+        made.error.CopyFrom(failure_message(from_record(file.error)))
+    return made
 
 
 def _place(source: transfer_pb2.Location, wrong: dict[str, str]) -> tuple[str, str]:

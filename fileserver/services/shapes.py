@@ -16,6 +16,7 @@ from fileserver.errors import InvalidSpec, from_record
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
+from fileserver.services.ingest_shapes import ingest_message, ingest_of
 from fileserver.services.sync_shapes import sync_message, sync_of
 from fileserver.status import code
 from fileserver.transfer import routes
@@ -26,6 +27,7 @@ from fileserver.transfer.spec import (
     Copy,
     Despray,
     Format,
+    Ingest,
     Location,
     Replicate,
     Spec,
@@ -74,8 +76,10 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
         verb = _replicate(message.replicate, wrong)
     elif kind == "sync":
         verb = sync_of(message.sync, wrong)
+    elif kind == "ingest":
+        verb = ingest_of(message.ingest, wrong)
     else:
-        msg = "the spec names no verb: spray, despray, copy, replicate or sync"
+        msg = "the spec names no verb: spray, despray, copy, replicate, sync or ingest"
         raise InvalidSpec(msg, {"spec": msg})
     if wrong:
         raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
@@ -211,6 +215,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
         message.replicate.CopyFrom(transfer_pb2.Replicate(file=verb.file, plane=verb.plane))
     elif isinstance(verb, Sync):
         message.sync.CopyFrom(sync_message(verb))
+    elif isinstance(verb, Ingest):
+        message.ingest.CopyFrom(ingest_message(verb))
     else:
         message.copy.CopyFrom(
             transfer_pb2.Copy(
@@ -245,7 +251,7 @@ def transfer_message(record: Record, rate: float = 0.0, *, brief: bool = False) 
         warnings=record.warnings,
     )
     if record.state == "FAILED" and record.error is not None:
-        message.error.CopyFrom(_failure(from_record(record.error)))
+        message.error.CopyFrom(failure_message(from_record(record.error)))
     if record.outcome is not None:
         message.outcome.CopyFrom(_outcome(record.outcome, brief=brief))
     return message
@@ -261,7 +267,8 @@ def _outcome(o: Mapping[str, Any], *, brief: bool) -> transfer_pb2.Outcome:
     return message
 
 
-def _failure(error: Error) -> transfer_pb2.Failure:
+def failure_message(error: Error) -> transfer_pb2.Failure:
+    """An error for the wire, as what became of something."""
     number = code(error).value[0]
     return transfer_pb2.Failure(code=number, reason=error.reason, message=error.message, metadata=error.facts)
 

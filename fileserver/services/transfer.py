@@ -15,7 +15,7 @@ from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import plan_message, spec_of, transfer_message
 from fileserver.services.sync_shapes import page_message, totals_message
 from fileserver.transfer.jobs import Jobs
-from fileserver.transfer.spec import Sync
+from fileserver.transfer.spec import Ingest, Sync
 from fileserver.v1 import transfer_pb2 as pb
 from fileserver.v1.transfer_pb2_grpc import TransferServiceServicer
 from planes.errors import Unsupported
@@ -39,6 +39,9 @@ class TransferServicer(TransferServiceServicer):
             compared = await self._jobs.syncs.compare(spec)
             plan = pb.Plan(sync=totals_message(compared), warnings=compared.warnings)
             return pb.CreateTransferResponse(plan=plan)
+        if request.validate_only and isinstance(spec.verb, Ingest):
+            msg = "an ingest is planned file by file: ask Hdf5Service.PlanIngest"
+            raise InvalidSpec(msg, {"validate_only": msg})
         if request.validate_only:
             drawing = await self._jobs.draw(spec)
             plan = await asyncio.to_thread(plan_message, drawing)

@@ -22,12 +22,14 @@ from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
+from fileserver.hdf5.hsds.targets import Targets
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.planning import Drawing, Planner, check_names
 from fileserver.transfer.record import Record
 from fileserver.transfer.runs import Runs, Stage, name_of
-from fileserver.transfer.spec import Spec, spec_to_json
+from fileserver.transfer.spec import Ingest, Spec, spec_to_json
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sweep import Sweep
 from fileserver.transfer.sync import SyncStages
@@ -48,16 +50,25 @@ log = structlog.get_logger(__name__)
 class Jobs:
     """The transfers of this file server."""
 
-    def __init__(self, store: Store, planes: Configured, *, retire_after: float, memory: int = 128 * MIB) -> None:
+    def __init__(
+        self,
+        store: Store,
+        planes: Configured,
+        *,
+        retire_after: float,
+        memory: int = 128 * MIB,
+        targets: Targets | None = None,
+    ) -> None:
         self._store = store
         self._planes = planes
         buffers = Buffers(memory)
         self.stages = Stages(planes, store, buffers, retire_after)
         self.syncs = SyncStages(planes, store, buffers)
+        self.ingests = IngestStages(planes, store, targets or Targets({}))
         self.planner = Planner(planes, store)
-        self.runs = Runs(store, self.stages, self.syncs)
+        self.runs = Runs(store, self.stages, {"sync": self.syncs, "ingest": self.ingests})
         self.sweep = Sweep(store, planes, self.stages.clean_again)
-        cleaning = (self.stages, self.syncs, self.sweep)
+        cleaning = (self.stages, self.syncs, self.ingests, self.sweep)
         self._upkeep = Upkeep(store, planes, *cleaning, self._every_second, DBOS.delete_workflows_async)
 
     # --- life of the server -------------------------------------------------------------------------------------
@@ -132,13 +143,19 @@ class Jobs:
                 msg = f"request id {request_id} was used for another transfer, {known.id}; take a fresh one"
                 raise InvalidSpec(msg, {"request_id": msg}, transfer=known.id)
             return known
-        target = await check_names(spec, self._planes, self._store)
+        target = await self._check(spec)
         moment = now()
         record = Record(uuid.uuid4().hex[:12], asked, "QUEUED", "", 1, moment, moment)
         made = await self._store.write(lambda c: ledger.create(c, record, request_id, target))
         if made.id == record.id:
             await self._run(record)
         return made
+
+    async def _check(self, spec: Spec) -> str:
+        """What can be told before anything is looked at; returns the target to reserve."""
+        if isinstance(spec.verb, Ingest):
+            return self.ingests.check(spec)
+        return await check_names(spec, self._planes, self._store)
 
     async def draw(self, spec: Spec) -> Drawing:
         """What a transfer would do; writes nothing."""

@@ -28,6 +28,7 @@ from fileserver.transfer.spec import (
     Copy,
     Despray,
     Format,
+    Ingest,
     Replicate,
     Spec,
     Spray,
@@ -85,7 +86,7 @@ class Planner:
             return await self._despray(verb, spec)
         if isinstance(verb, Replicate):
             return await self._replicate(verb, spec, transfer)
-        assert not isinstance(verb, Sync), "a sync has no manifest"
+        assert not isinstance(verb, Sync | Ingest), "a sync and an ingest have no manifest"
         return await self._copy(verb, spec, transfer)
 
     async def _spray(self, verb: Spray, spec: Spec, transfer: str) -> Drawing:
@@ -344,6 +345,7 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
         InvalidSpec, PlaneNotFound, FileNotFound, AlreadyExists: as they say.
     """
     catalogue, verb = Catalogue(store), spec.verb
+    assert not isinstance(verb, Ingest), "an ingest says by itself what it reserves"
     if isinstance(verb, Sync):
         return await target_of(verb, planes)
     if isinstance(verb, Despray):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -17,24 +17,31 @@ from fileserver.catalogue.store import Store
 from fileserver.errors import Cancelled, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.execute import RouteRefused
+from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sync import SyncStages
 from planes.errors import Error
 
-Stage = Callable[[Stages | SyncStages, Live], Coroutine[None, None, Any]]
+AnyStages = Stages | SyncStages | IngestStages
+Stage = Callable[[AnyStages, Live], Coroutine[None, None, Any]]
 
 log = structlog.get_logger(__name__)
 
 
 class Runs:
-    """What is at work here."""
+    """What is at work here.
 
-    def __init__(self, store: Store, stages: Stages, syncs: SyncStages) -> None:
+    Args:
+        stages: of the verbs that write logical files.
+        others: by kind of their specs, those of the verbs that have stages of their own.
+    """
+
+    def __init__(self, store: Store, stages: Stages, others: Mapping[str, SyncStages | IngestStages]) -> None:
         self._store = store
         self._stages = stages
-        self._syncs = syncs
+        self._others = others
         self._live: dict[str, Live] = {}
         self._broken: set[str] = set()
         self.draining = False
@@ -133,9 +140,9 @@ class Runs:
         finally:
             live.finish()
 
-    async def _stages_of(self, transfer: str) -> Stages | SyncStages:
+    async def _stages_of(self, transfer: str) -> AnyStages:
         """The stages that the verb of a transfer has."""
-        return self._syncs if (await self._stages.record(transfer)).spec["kind"] == "sync" else self._stages
+        return self._others.get((await self._stages.record(transfer)).spec["kind"], self._stages)
 
     async def is_current(self, transfer: str, run: int) -> bool:
         """Whether a run is the newest of its transfer: one that broke off comes back with the next server."""

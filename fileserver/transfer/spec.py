@@ -1,4 +1,4 @@
-"""What was asked, after validation: typed specs of the five verbs. Plain data; looks at no plane."""
+"""What was asked, after validation: typed specs of the verbs. Plain data; looks at no plane."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "Despray",
     "Fixed",
     "Format",
+    "Ingest",
     "Location",
     "Replicate",
     "Spec",
@@ -98,7 +99,27 @@ class Sync:
     checksum: bool = False
 
 
-Verb = Spray | Despray | Copy | Replicate | Sync
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """HDF5 files into domains of an HSDS server."""
+
+    sources: tuple[Location, ...]
+    """Files, wildcards, and folders (keys that end in "/" or are empty)."""
+    domain: str
+    """Path of the domain as HSDS has it, like /home/user/name; of the folder, if "/" is at its end."""
+    target: str = ""
+    """Name of the server; empty is the first that is configured."""
+    mode: str = "auto"
+    """auto, direct, rest or link."""
+    verify: str = "sample"
+    """none, metadata, sample or full."""
+    no_folders: bool = False
+    public_read: bool = False
+    aggregate: str = ""
+    """Dimension along which all files are joined into one domain; empty for a domain a file."""
+
+
+Verb = Spray | Despray | Copy | Replicate | Sync | Ingest
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +155,8 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
         made = Sync(**{**verb, **places, **globs})
     elif data["kind"] == "replicate":
         made = Replicate(**verb)
+    elif data["kind"] == "ingest":
+        made = Ingest(**{**verb, "sources": tuple(Location(**location) for location in verb["sources"])})
     else:
         made = Copy(**verb)
     return Spec(made, data["overwrite"], data["verify_read"])

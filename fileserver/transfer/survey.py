@@ -48,8 +48,8 @@ async def pin(planes: Configured, locations: Sequence[Location], *, natural: boo
             found.append(_source(location.plane, literal))
             continue
         keys: list[str] = []
-        async for match in _matching(plane, f"{folder}/" if folder else "", last):
-            keys.append(match)
+        async for match in matching(plane, f"{folder}/" if folder else "", last):
+            keys.append(match.key)
             if len(found) + len(keys) > MOST:
                 msg = f"{where(location.plane, key)} matches more objects than the {MOST} that one transfer may read"
                 raise InvalidSpec(msg, {"spec.spray.sources": msg}, plane=location.plane, key=location.key)
@@ -181,8 +181,8 @@ async def _there(plane: Plane, key: str) -> Info | None:
         return None
 
 
-async def _matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[str]:
-    """Keys right below a folder (with its slash, or empty) whose last element matches a mask of `*` and `?`."""
+async def matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[Info]:
+    """What is right below a folder (with its slash, or empty) and whose last element matches a mask of `*` and `?`."""
     prefix, mask, after = folder + re.split(r"[*?]", mask, maxsplit=1)[0], mask.replace("[", "[[]"), ""
     while True:
         async for info in plane.list(prefix, after):
@@ -191,7 +191,7 @@ async def _matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[str]:
                 after = f"{folder}{name}/\U0010ffff"
                 break
             if not deeper and fnmatchcase(name, mask):
-                yield info.key
+                yield info
         else:
             return
 

@@ -148,7 +148,7 @@ class SyncStages(Course):
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
         mover.closed = self._closed.get(transfer, "")
-        work = Recorded(self._store, transfer, live)
+        work = Recorded(self._store, transfer, live, sync_rows.enter_ended)
         first = run.first_part
         async with work:
             while items := await self._store.read(
@@ -162,7 +162,7 @@ class SyncStages(Course):
         await self._stop_if_hopeless(transfer)
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
 
-    async def _one(self, mover: Mover, work: Recorded, item: Item) -> None:
+    async def _one(self, mover: Mover, work: Recorded[Ended], item: Item) -> None:
         work.check()
         try:
             moved = await mover.move(item, work)
@@ -190,7 +190,7 @@ class SyncStages(Course):
             return
         sync, after = _sync(spec_from_json((await self.record(transfer)).spec)), 0
         at = await self._planner.shared(sync)
-        async with Recorded(self._store, transfer, live) as work:
+        async with Recorded(self._store, transfer, live, sync_rows.enter_ended) as work:
             while items := await self._store.read(
                 lambda c, n=after: sync_rows.deletions(c, transfer, n)  # type: ignore[misc]
             ):
@@ -200,7 +200,7 @@ class SyncStages(Course):
                 await side_by_side(free, partial(self._delete, sync, work), WIDTH)
                 after = items[-1].number
 
-    async def _delete(self, sync: Sync, work: Recorded, item: Item) -> None:
+    async def _delete(self, sync: Sync, work: Recorded[Ended], item: Item) -> None:
         """Delete one object, after both ends have said once more that it is still that one, and not in the source."""
         source, target = self._planes.plane(sync.source.plane), self._planes.plane(sync.target.plane)
         try:

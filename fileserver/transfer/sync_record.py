@@ -1,10 +1,11 @@
-"""How the items of a sync end, recorded while others are under way: many at a time, and none is lost."""
+"""How the items of a transfer end, recorded while others are under way: many at a time, and none is lost."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,18 +15,26 @@ from fileserver.together import to_its_end
 from fileserver.transfer import ledger, sync_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import StoredStep, plain
-from fileserver.transfer.sync_rows import Ended, Item
+from fileserver.transfer.sync_rows import Item
 from planes.plane import StepReceipt
+
+E = TypeVar("E")
 
 _FLUSH: Final = 0.25  # seconds until what has ended is recorded at the latest
 
 
-class Recorded:
-    """Work on items side by side; how they ended is recorded soon, many at a time, with the counters."""
+class Recorded(Generic[E]):
+    """Work on items side by side; how they ended is recorded soon, many at a time, with the counters.
 
-    def __init__(self, store: Store, transfer: str, live: Live) -> None:
+    `enter` writes what has ended of a transfer into its rows.
+    """
+
+    def __init__(
+        self, store: Store, transfer: str, live: Live, enter: Callable[[sa.Connection, str, list[E]], None]
+    ) -> None:
         self.live = live
-        self.ended: list[Ended] = []
+        self.ended: list[E] = []
+        self._enter_ended = enter
         self._steps: list[StoredStep] = []
         self._stop = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -86,7 +95,7 @@ class Recorded:
                 self.ended[:0], self._steps[:0] = ended, steps
                 raise
 
-    def _enter(self, c: sa.Connection, ended: list[Ended], steps: list[StoredStep]) -> None:
+    def _enter(self, c: sa.Connection, ended: list[E], steps: list[StoredStep]) -> None:
         ledger.add_steps(c, self._transfer, steps)
-        sync_rows.enter_ended(c, self._transfer, ended)
+        self._enter_ended(c, self._transfer, ended)
         ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))

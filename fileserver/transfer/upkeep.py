@@ -12,6 +12,7 @@ from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.transfer import garbage, ledger, renamed
+from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sweep import Sweep
 from fileserver.transfer.sync import SyncStages
@@ -38,6 +39,7 @@ class Upkeep:
         planes: Configured,
         stages: Stages,
         syncs: SyncStages,
+        ingests: IngestStages,
         sweep: Sweep,
         every_second: Callable[[], Awaitable[None]],
         forget: Callable[[list[str]], Awaitable[None]],
@@ -46,6 +48,7 @@ class Upkeep:
         self._planes = planes
         self._stages = stages
         self._syncs = syncs
+        self._ingests = ingests
         self._open_uploads = sweep
         self._every_second = every_second
         self._forget = forget
@@ -72,6 +75,7 @@ class Upkeep:
             await _tried("what failed transfers left", self._stages.clean_again())
             await _tried("open uploads of ended transfers", self._open_uploads.recent(now()))
             await _tried("what syncs left", self._syncs.clean_again())
+            await _tried("what ingests left", self._ingests.clean_again())
             await _tried("manifests of renamed files", renamed.rewrite_all(self._store, self._planes, now()))
             await _tried("history", self._history())
             await asyncio.sleep(_SWEEP)

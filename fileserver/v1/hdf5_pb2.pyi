@@ -316,3 +316,241 @@ class ListChunksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListChunksResponse: _TypeAlias = ListChunksResponse  # noqa: Y015
+
+@_typing.final
+class PlanIngestRequest(_message.Message):
+    """Request of PlanIngest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> _transfer_pb2.TransferSpec:
+        """What is asked; its verb is an ingest."""
+
+    def __init__(
+        self,
+        *,
+        spec: _transfer_pb2.TransferSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanIngestRequest: _TypeAlias = PlanIngestRequest  # noqa: Y015
+
+@_typing.final
+class PlanIngestResponse(_message.Message):
+    """Some of the objects of one file; a file with many objects comes in several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Its bytes."""
+    domain: _builtins.str
+    """Address of the domain that it would become."""
+    @_builtins.property
+    def source(self) -> _transfer_pb2.Location:
+        """The file."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hdf5Object]:
+        """Its objects, the root group first."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hdf5Finding]:
+        """Links that cannot be read or held; in the first response of a file."""
+
+    @_builtins.property
+    def error(self) -> _transfer_pb2.Failure:
+        """Why nothing of it would be loaded."""
+
+    def __init__(
+        self,
+        *,
+        source: _transfer_pb2.Location | None = ...,
+        size: _builtins.int = ...,
+        domain: _builtins.str = ...,
+        objects: _abc.Iterable[Global___Hdf5Object] | None = ...,
+        findings: _abc.Iterable[Global___Hdf5Finding] | None = ...,
+        error: _transfer_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "error", b"error", "findings", b"findings", "objects", b"objects", "size", b"size", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanIngestResponse: _TypeAlias = PlanIngestResponse  # noqa: Y015
+
+@_typing.final
+class ReportIngestRequest(_message.Message):
+    """Request of ReportIngest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"transfers/{id}", or the id."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportIngestRequest: _TypeAlias = ReportIngestRequest  # noqa: Y015
+
+@_typing.final
+class ReportIngestResponse(_message.Message):
+    """What became of one file, or of some of its objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def file(self) -> Global___IngestedFile:
+        """The file; set in its first response."""
+
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___IngestedObject]:
+        """Its objects, in the order of the file."""
+
+    def __init__(
+        self,
+        *,
+        file: Global___IngestedFile | None = ...,
+        objects: _abc.Iterable[Global___IngestedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportIngestResponse: _TypeAlias = ReportIngestResponse  # noqa: Y015
+
+@_typing.final
+class IngestedFile(_message.Message):
+    """What became of one file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    BYTES_THROUGH_US_FIELD_NUMBER: _builtins.int
+    BYTES_NATIVE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Its bytes."""
+    version: _builtins.str
+    """Version pin of what was read, opaque."""
+    domain: _builtins.str
+    """Address of its domain."""
+    state: _builtins.str
+    """"waiting", "loading", "publishing", "loaded", "partly" (published, but not everything arrived) or "failed"."""
+    tries: _builtins.int
+    """Times that it was begun."""
+    verified: _builtins.str
+    """What was compared with the source before it was published."""
+    bytes_through_us: _builtins.int
+    """Bytes that went through us."""
+    bytes_native: _builtins.int
+    """Bytes that the provider copied."""
+    seconds: _builtins.float
+    """Seconds that it took."""
+    root: _builtins.str
+    """Id of the root group of its domain."""
+    @_builtins.property
+    def source(self) -> _transfer_pb2.Location:
+        """The file."""
+
+    @_builtins.property
+    def error(self) -> _transfer_pb2.Failure:
+        """Why it failed."""
+
+    def __init__(
+        self,
+        *,
+        source: _transfer_pb2.Location | None = ...,
+        size: _builtins.int = ...,
+        version: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        state: _builtins.str = ...,
+        tries: _builtins.int = ...,
+        error: _transfer_pb2.Failure | None = ...,
+        verified: _builtins.str = ...,
+        bytes_through_us: _builtins.int = ...,
+        bytes_native: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        root: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_native", b"bytes_native", "bytes_through_us", b"bytes_through_us", "domain", b"domain", "error", b"error", "root", b"root", "seconds", b"seconds", "size", b"size", "source", b"source", "state", b"state", "tries", b"tries", "verified", b"verified", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestedFile: _TypeAlias = IngestedFile  # noqa: Y015
+
+@_typing.final
+class IngestedObject(_message.Message):
+    """What became of one object of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its first path in the file; "@name" at the end is an attribute."""
+    kind: _builtins.str
+    """"group", "dataset", "datatype"; empty for an attribute or a link."""
+    route: _builtins.str
+    """By which route its data travelled: place, slab, merge, transcode, rest, link or none; empty for what has none."""
+    bytes: _builtins.int
+    """Bytes of its data in the file."""
+    result: _builtins.str
+    """"loaded", "mapped" (to something else), "refused" (HSDS cannot hold it) or "failed" (it cannot be read)."""
+    reason: _builtins.str
+    """Why it was not simply loaded, or why by this route."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        route: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        result: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "kind", b"kind", "path", b"path", "reason", b"reason", "result", b"result", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestedObject: _TypeAlias = IngestedObject  # noqa: Y015

@@ -45,6 +45,16 @@ class Hdf5ServiceStub:
                 request_serializer=fileserver_dot_v1_dot_hdf5__pb2.ListChunksRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_hdf5__pb2.ListChunksResponse.FromString,
                 _registered_method=True)
+        self.PlanIngest = channel.unary_stream(
+                '/fileserver.v1.Hdf5Service/PlanIngest',
+                request_serializer=fileserver_dot_v1_dot_hdf5__pb2.PlanIngestRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_hdf5__pb2.PlanIngestResponse.FromString,
+                _registered_method=True)
+        self.ReportIngest = channel.unary_stream(
+                '/fileserver.v1.Hdf5Service/ReportIngest',
+                request_serializer=fileserver_dot_v1_dot_hdf5__pb2.ReportIngestRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_hdf5__pb2.ReportIngestResponse.FromString,
+                _registered_method=True)
 
 
 class Hdf5ServiceServicer:
@@ -65,6 +75,20 @@ class Hdf5ServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanIngest(self, request, context):
+        """Streams what an ingest would do, file by file and object by object; writes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportIngest(self, request, context):
+        """Streams what an ingest did, file by file and object by object, as far as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_Hdf5ServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +101,16 @@ def add_Hdf5ServiceServicer_to_server(servicer, server):
                     servicer.ListChunks,
                     request_deserializer=fileserver_dot_v1_dot_hdf5__pb2.ListChunksRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_hdf5__pb2.ListChunksResponse.SerializeToString,
+            ),
+            'PlanIngest': grpc.unary_stream_rpc_method_handler(
+                    servicer.PlanIngest,
+                    request_deserializer=fileserver_dot_v1_dot_hdf5__pb2.PlanIngestRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_hdf5__pb2.PlanIngestResponse.SerializeToString,
+            ),
+            'ReportIngest': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReportIngest,
+                    request_deserializer=fileserver_dot_v1_dot_hdf5__pb2.ReportIngestRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_hdf5__pb2.ReportIngestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +168,60 @@ class Hdf5Service:
             '/fileserver.v1.Hdf5Service/ListChunks',
             fileserver_dot_v1_dot_hdf5__pb2.ListChunksRequest.SerializeToString,
             fileserver_dot_v1_dot_hdf5__pb2.ListChunksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fileserver.v1.Hdf5Service/PlanIngest',
+            fileserver_dot_v1_dot_hdf5__pb2.PlanIngestRequest.SerializeToString,
+            fileserver_dot_v1_dot_hdf5__pb2.PlanIngestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportIngest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fileserver.v1.Hdf5Service/ReportIngest',
+            fileserver_dot_v1_dot_hdf5__pb2.ReportIngestRequest.SerializeToString,
+            fileserver_dot_v1_dot_hdf5__pb2.ReportIngestResponse.FromString,
             options,
             channel_credentials,
             insecure,

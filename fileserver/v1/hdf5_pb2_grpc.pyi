@@ -37,6 +37,10 @@ class Hdf5ServiceStub:
     """What is in a file, and how each dataset would travel into HSDS; reads no data."""
     ListChunks: _grpc.UnaryUnaryMultiCallable[_hdf5_pb2.ListChunksRequest, _hdf5_pb2.ListChunksResponse]
     """Where the chunks of one dataset lie."""
+    PlanIngest: _grpc.UnaryStreamMultiCallable[_hdf5_pb2.PlanIngestRequest, _hdf5_pb2.PlanIngestResponse]
+    """Streams what an ingest would do, file by file and object by object; writes nothing."""
+    ReportIngest: _grpc.UnaryStreamMultiCallable[_hdf5_pb2.ReportIngestRequest, _hdf5_pb2.ReportIngestResponse]
+    """Streams what an ingest did, file by file and object by object, as far as it is."""
 
 @_typing.type_check_only
 class Hdf5ServiceAsyncStub(Hdf5ServiceStub):
@@ -47,6 +51,10 @@ class Hdf5ServiceAsyncStub(Hdf5ServiceStub):
     """What is in a file, and how each dataset would travel into HSDS; reads no data."""
     ListChunks: _aio.UnaryUnaryMultiCallable[_hdf5_pb2.ListChunksRequest, _hdf5_pb2.ListChunksResponse]  # type: ignore[assignment]
     """Where the chunks of one dataset lie."""
+    PlanIngest: _aio.UnaryStreamMultiCallable[_hdf5_pb2.PlanIngestRequest, _hdf5_pb2.PlanIngestResponse]  # type: ignore[assignment]
+    """Streams what an ingest would do, file by file and object by object; writes nothing."""
+    ReportIngest: _aio.UnaryStreamMultiCallable[_hdf5_pb2.ReportIngestRequest, _hdf5_pb2.ReportIngestResponse]  # type: ignore[assignment]
+    """Streams what an ingest did, file by file and object by object, as far as it is."""
 
 class Hdf5ServiceServicer(metaclass=_abc_1.ABCMeta):
     """HDF5 files on planes."""
@@ -66,5 +74,21 @@ class Hdf5ServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_hdf5_pb2.ListChunksResponse, _abc.Awaitable[_hdf5_pb2.ListChunksResponse]]:
         """Where the chunks of one dataset lie."""
+
+    @_abc_1.abstractmethod
+    def PlanIngest(
+        self,
+        request: _hdf5_pb2.PlanIngestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_hdf5_pb2.PlanIngestResponse], _abc.AsyncIterator[_hdf5_pb2.PlanIngestResponse]]:
+        """Streams what an ingest would do, file by file and object by object; writes nothing."""
+
+    @_abc_1.abstractmethod
+    def ReportIngest(
+        self,
+        request: _hdf5_pb2.ReportIngestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_hdf5_pb2.ReportIngestResponse], _abc.AsyncIterator[_hdf5_pb2.ReportIngestResponse]]:
+        """Streams what an ingest did, file by file and object by object, as far as it is."""
 
 def add_Hdf5ServiceServicer_to_server(servicer: Hdf5ServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,8 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Transfer(_message.Message):
-    """A transfer is one spray, despray, copy, replicate or sync: a resource that outlives the call that created it, the connection that
-    watches it, and the process that runs it.
+    """A transfer is one spray, despray, copy, replicate, sync or ingest: a resource that outlives the call that created it,
+    the connection that watches it, and the process that runs it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -279,6 +279,7 @@ class Outcome(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     SYNC_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    INGEST_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """Bytes of the target."""
     evidence: _builtins.str
@@ -299,6 +300,10 @@ class Outcome(_message.Message):
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteTaken]:
         """Which route the parts took and why, cheapest first."""
 
+    @_builtins.property
+    def ingest(self) -> Global___IngestOutcome:
+        """What an ingest did with its files."""
+
     def __init__(
         self,
         *,
@@ -310,10 +315,11 @@ class Outcome(_message.Message):
         file: _builtins.str = ...,
         sync: Global___SyncOutcome | None = ...,
         routes: _abc.Iterable[Global___RouteTaken] | None = ...,
+        ingest: Global___IngestOutcome | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sync", b"sync"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ingest", b"ingest", "sync", b"sync"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "evidence", b"evidence", "file", b"file", "route", b"route", "routes", b"routes", "seconds", b"seconds", "size", b"size", "sync", b"sync"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "evidence", b"evidence", "file", b"file", "ingest", b"ingest", "route", b"route", "routes", b"routes", "seconds", b"seconds", "size", b"size", "sync", b"sync"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,6 +462,50 @@ class FailedObject(_message.Message):
 Global___FailedObject: _TypeAlias = FailedObject  # noqa: Y015
 
 @_typing.final
+class IngestOutcome(_message.Message):
+    """What an ingest did with its files; each is one domain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOADED_FIELD_NUMBER: _builtins.int
+    PARTLY_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    loaded: _builtins.int
+    """Everything in them arrived."""
+    partly: _builtins.int
+    """Published, but something in them HSDS cannot hold; the report says what."""
+    failed: _builtins.int
+    """Not published; running the same ingest again tries them again."""
+    objects: _builtins.int
+    """Objects that arrived: groups, datasets and committed types."""
+    verified: _builtins.str
+    """What was compared with the source before anything was published: "none", "metadata", "sample" or "full"."""
+    @_builtins.property
+    def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedObject]:
+        """The first 100 files that did not arrive whole."""
+
+    def __init__(
+        self,
+        *,
+        loaded: _builtins.int = ...,
+        partly: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        objects: _builtins.int = ...,
+        verified: _builtins.str = ...,
+        exceptions: _abc.Iterable[Global___FailedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exceptions", b"exceptions", "failed", b"failed", "loaded", b"loaded", "objects", b"objects", "partly", b"partly", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestOutcome: _TypeAlias = IngestOutcome  # noqa: Y015
+
+@_typing.final
 class Location(_message.Message):
     """Where an object is: a plane of the server's configuration, and a key relative to it."""
 
@@ -492,6 +542,7 @@ class TransferSpec(_message.Message):
     COPY_FIELD_NUMBER: _builtins.int
     SYNC_FIELD_NUMBER: _builtins.int
     REPLICATE_FIELD_NUMBER: _builtins.int
+    INGEST_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     VERIFY_READ_FIELD_NUMBER: _builtins.int
     overwrite: _builtins.bool
@@ -518,6 +569,10 @@ class TransferSpec(_message.Message):
     def replicate(self) -> Global___Replicate:
         """Another copy of the same parts of a logical file."""
 
+    @_builtins.property
+    def ingest(self) -> Global___Ingest:
+        """HDF5 files into domains of an HSDS server; no catalogue."""
+
     def __init__(
         self,
         *,
@@ -526,14 +581,15 @@ class TransferSpec(_message.Message):
         copy: Global___Copy | None = ...,
         sync: Global___Sync | None = ...,
         replicate: Global___Replicate | None = ...,
+        ingest: Global___Ingest | None = ...,
         overwrite: _builtins.bool = ...,
         verify_read: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "overwrite", b"overwrite", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "overwrite", b"overwrite", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync", "replicate"]  # noqa: Y015
+    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync", "replicate", "ingest"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_verb) -> _WhichOneofReturnType_verb | None: ...
 
@@ -775,6 +831,142 @@ class Sync(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Sync: _TypeAlias = Sync  # noqa: Y015
+
+@_typing.final
+class Ingest(_message.Message):
+    """HDF5 files into domains of an HSDS server. Each file becomes one domain, which is seen when it is whole and not before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mode:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Ingest._Mode.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MODE_UNSPECIFIED: Ingest._Mode.ValueType  # 0
+        """Direct where the target has a storage plane, else by requests to the server."""
+        MODE_DIRECT: Ingest._Mode.ValueType  # 1
+        """Past the server, into its bucket."""
+        MODE_REST: Ingest._Mode.ValueType  # 2
+        """By requests to the server."""
+        MODE_LINK: Ingest._Mode.ValueType  # 3
+        """Not at all: the domain says where the chunks lie in the file."""
+
+    class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+        """How data travel."""
+
+    MODE_UNSPECIFIED: Ingest.Mode.ValueType  # 0
+    """Direct where the target has a storage plane, else by requests to the server."""
+    MODE_DIRECT: Ingest.Mode.ValueType  # 1
+    """Past the server, into its bucket."""
+    MODE_REST: Ingest.Mode.ValueType  # 2
+    """By requests to the server."""
+    MODE_LINK: Ingest.Mode.ValueType  # 3
+    """Not at all: the domain says where the chunks lie in the file."""
+
+    class _Verify:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VerifyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Ingest._Verify.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VERIFY_UNSPECIFIED: Ingest._Verify.ValueType  # 0
+        """A sample."""
+        VERIFY_NONE: Ingest._Verify.ValueType  # 1
+        """Nothing."""
+        VERIFY_METADATA: Ingest._Verify.ValueType  # 2
+        """Structure, shapes, types and attributes."""
+        VERIFY_SAMPLE: Ingest._Verify.ValueType  # 3
+        """The same, and some of each dataset's data."""
+        VERIFY_FULL: Ingest._Verify.ValueType  # 4
+        """The same, and all data."""
+
+    class Verify(_Verify, metaclass=_VerifyEnumTypeWrapper):
+        """What is compared with the source."""
+
+    VERIFY_UNSPECIFIED: Ingest.Verify.ValueType  # 0
+    """A sample."""
+    VERIFY_NONE: Ingest.Verify.ValueType  # 1
+    """Nothing."""
+    VERIFY_METADATA: Ingest.Verify.ValueType  # 2
+    """Structure, shapes, types and attributes."""
+    VERIFY_SAMPLE: Ingest.Verify.ValueType  # 3
+    """The same, and some of each dataset's data."""
+    VERIFY_FULL: Ingest.Verify.ValueType  # 4
+    """The same, and all data."""
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
+    NO_FOLDERS_FIELD_NUMBER: _builtins.int
+    PUBLIC_READ_FIELD_NUMBER: _builtins.int
+    AGGREGATE_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Address of the domain, hdf5://home/user/name; one that ends in / is the folder that gets a domain a file."""
+    target: _builtins.str
+    """Name of the HSDS server in the configuration; empty is the first."""
+    mode: Global___Ingest.Mode.ValueType
+    """How data travel."""
+    verify: Global___Ingest.Verify.ValueType
+    """What is compared with the source, read back through the server, before anything is published."""
+    no_folders: _builtins.bool
+    """Refuse to make folders that are not there."""
+    public_read: _builtins.bool
+    """Anybody may read the domains that are made."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Location]:
+        """Files; the last element of a key may hold * and ?, and a key that ends in / (or is empty) is all below it whose
+        name ends like an HDF5 file's.
+        """
+
+    @_builtins.property
+    def aggregate(self) -> Global___Aggregate:
+        """All files become one domain, joined along a dimension."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___Location] | None = ...,
+        domain: _builtins.str = ...,
+        target: _builtins.str = ...,
+        mode: Global___Ingest.Mode.ValueType = ...,
+        verify: Global___Ingest.Verify.ValueType = ...,
+        no_folders: _builtins.bool = ...,
+        public_read: _builtins.bool = ...,
+        aggregate: Global___Aggregate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "domain", b"domain", "mode", b"mode", "no_folders", b"no_folders", "public_read", b"public_read", "sources", b"sources", "target", b"target", "verify", b"verify"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ingest: _TypeAlias = Ingest  # noqa: Y015
+
+@_typing.final
+class Aggregate(_message.Message):
+    """Many files as one domain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.str
+    """Path of the dimension scale, or name of the dimension, along which datasets grow."""
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Aggregate: _TypeAlias = Aggregate  # noqa: Y015
 
 @_typing.final
 class Format(_message.Message):

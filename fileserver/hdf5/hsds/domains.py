@@ -167,6 +167,11 @@ async def delete(connection: Connection, path: str, *, recursive: bool = False) 
     return gone
 
 
+async def delete_found(connection: Connection, path: str) -> None:
+    """Remove a domain with its data, or an empty folder; one that is not there is fine."""
+    await _delete(connection, path, keep_root=False)
+
+
 async def move(connection: Connection, source: str, target: str) -> None:
     """Give a domain, or a folder and all below it, another name; its data stay where they are, with owner and ACLs.
 

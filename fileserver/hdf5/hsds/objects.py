@@ -41,14 +41,20 @@ def kind_of(object_id: str) -> Kind:
     return _OF_ID[object_id.partition("-")[0]]
 
 
-async def make_domain(connection: Connection, path: str, root: str, *, owner: str = "") -> None:
+async def make_domain(
+    connection: Connection, path: str, root: str, *, owner: str = "", properties: Mapping[str, JSON] | None = None
+) -> None:
     """An empty domain with the root group that is asked for; one that is there with that root is fine.
+
+    `properties` are the creation properties of the root group.
 
     Raises:
         AlreadyExists: another domain or a folder is there.
         NotFound: the folder that it lies in is not.
     """
-    body: JSON = {"root_id": root, "owner": owner} if owner else {"root_id": root}
+    body: dict[str, JSON] = {"root_id": root, "owner": owner} if owner else {"root_id": root}
+    if properties:
+        body["group"] = {"creationProperties": properties}
     try:
         await connection.call("PUT", "/", domain=path, body=body)
     except AlreadyExists:
@@ -141,6 +147,19 @@ class Objects:
         path = f"/{kind_of(object_id)}/{object_id}"
         answer = await self._connection.call("GET", path, domain=self._domain, params=params)
         return Reader(answer.asked, answer.json())
+
+    async def raw(self, object_id: str, *, links: bool = False) -> Mapping[str, JSON]:
+        """All that the server says of an object, its attributes among it; raises NotFound."""
+        params = {"include_attrs": "1"} | ({"include_links": "1"} if links else {})
+        path = f"/{kind_of(object_id)}/{object_id}"
+        return (await self._connection.call("GET", path, domain=self._domain, params=params)).json()
+
+    async def drop(self, object_id: str) -> None:
+        """Remove an object that no link leads to."""
+        try:
+            await self._connection.call("DELETE", f"/{kind_of(object_id)}/{object_id}", domain=self._domain)
+        except NotFound:
+            return  # a lost answer, asked again
 
 
 def _select(slabs: Sequence[Slab]) -> dict[str, str]:

@@ -1,0 +1,147 @@
+"""ingest: HDF5 files into domains of an HSDS server; and the report of one, for transfers show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from client.commands import options
+from client.commands.moving import run_transfer
+from client.errors import Exit
+from client.places import Problems, check_places, find_all
+from client.session import Session, command
+from client.words import LOCAL, Location
+
+if TYPE_CHECKING:
+    from client.ingests import Planned, Reported
+    from fileserver.v1.transfer_pb2 import TransferSpec
+
+_MODES: Final = ("auto", "direct", "rest", "link")
+_LEVELS: Final = ("none", "metadata", "sample", "full")
+_EPILOG = """Examples:
+
+\b
+  cropduster ingest run1.h5 hdf5://home/alice/run1.h5
+  cropduster ingest 'cloud:runs/2026-*.h5' hdf5://home/alice/runs/
+  cropduster ingest data:in/ hdf5://home/alice/in/ --overwrite --verify full
+  cropduster ingest ./runs/ hdf5://home/alice/runs/ --dry-run
+
+A SOURCE is a path of this machine or PLANE:KEY; its last element may hold * and ?, and a folder (with / at its end)
+stands for all HDF5 files below it. DOMAIN is one domain, or, with / at its end, the folder that gets a domain a file.
+A domain is seen when it is whole, and not before; with --overwrite the old one stays until the new one is whole.
+
+A file that cannot be loaded, or of which something stays behind, is listed at the end, with exit code 11; the others
+arrive. --report tells what became of each object.
+"""
+
+
+def enter(app: typer.Typer) -> None:
+    """Enter the command of this module."""
+    command(app, "ingest", epilog=_EPILOG)(ingest)
+
+
+def ingest(
+    session: Session,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="The HDF5 files to load.", show_default=False)],
+    domain: Annotated[
+        str,
+        typer.Argument(
+            metavar="DOMAIN",
+            help="Where they go: hdf5://home/user/name, or a folder with / at its end.",
+            show_default=False,
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option(metavar="HSDS", help="The HSDS server of the configuration; the first if unset.")
+    ] = "",
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|direct|rest|link",
+            help=(
+                "Write the server's bucket past it (direct), send requests to it (rest), only say where the data lie "
+                "(link), or direct where the configuration names the bucket's plane, else rest (auto)."
+            ),
+        ),
+    ] = "auto",
+    verify: Annotated[
+        str,
+        typer.Option(
+            metavar="none|metadata|sample|full",
+            help="What the server reads back is compared with the file before anything is seen.",
+        ),
+    ] = "sample",
+    overwrite: options.Overwrite = False,
+    no_folders: Annotated[
+        bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")
+    ] = False,
+    public_read: Annotated[bool, typer.Option("--public-read", help="Let anybody read the domains.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Tell at the end what became of each object.")] = False,
+    dry_run: options.DryRun = False,
+    no_wait: options.NoWait = False,
+) -> Exit | None:
+    """Load HDF5 files into HSDS, verified, and seen only when they are whole."""
+    problems = Problems()
+    check_places("SOURCE", sources, problems, "name an HDF5 file")
+    if "-" in sources:
+        problems.say("SOURCE", "an HDF5 file is read here and there, which standard input cannot: name a file")
+    if not domain.startswith("hdf5://"):
+        problems.say("DOMAIN", f"'{domain}' is no address of a domain: write it like hdf5://home/user/name")
+    for option, word, known in (("--mode", mode, _MODES), ("--verify", verify, _LEVELS)):
+        if word not in known:
+            problems.say(option, f"'{word}' is none of {', '.join(known)}")
+    if report and (dry_run or no_wait):
+        problems.say("--report", "it tells what was done: leave out --dry-run and --no-wait")
+    problems.check()
+
+    from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
+
+    places = [_folder(word, place) for word, place in zip(sources, find_all(session, sources), strict=True)]
+    flags = {"no_folders": no_folders, "public_read": public_read, "overwrite": overwrite}
+    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, **flags)
+    if dry_run:
+        _show_plan(session, spec)
+        return None
+    return run_transfer(session, spec, no_wait=no_wait, ended=_reporter(session) if report else None)
+
+
+def _folder(word: str, place: Location) -> Location:
+    """Of a folder of this machine, the folder."""
+    if place.plane == LOCAL and (word.endswith("/") or Path(place.key).is_dir()):
+        return replace(place, key=f"{place.key.rstrip('/')}/")
+    return place
+
+
+def _reporter(session: Session) -> options.Ended:
+    def show(name: str) -> None:
+        show_report(session, name)
+
+    return show
+
+
+def _show_plan(session: Session, spec: TransferSpec) -> None:
+    from client import ingests  # noqa: PLC0415  # protobuf, not for help
+
+    found = ingests.plan(session.client, spec)
+    session.show.listing(
+        "objects", found, ingests.planned_shape, ("domain", "route", ">bytes", "path", "why"), _planned
+    )
+
+
+def _planned(found: Planned) -> tuple[str, ...]:
+    return found.domain, found.route, f"{found.size:,}", found.path, found.reason
+
+
+def show_report(session: Session, name: str) -> None:
+    """What became of each object of each file of an ingest."""
+    from client import ingests  # noqa: PLC0415  # protobuf, not for help
+
+    headers = ("domain", "result", "route", ">bytes", "path", "why")
+    session.show.listing("report", ingests.report(session.client, name), ingests.reported_shape, headers, _told)
+
+
+def _told(found: Reported) -> tuple[str, ...]:
+    return found.domain, found.result, found.route, f"{found.size:,}", found.path, found.reason

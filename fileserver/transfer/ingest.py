@@ -1,0 +1,392 @@
+"""The stages of an ingest: plan, open, fill, commit, publish, stop, as those of other transfers.
+
+Its work is in tables of its own (`ingest_rows`). Each file is loaded, verified and published for itself: a bad one is
+an outcome of that file alone. What a load that came to nothing has left in the server is removed; where that cannot be
+done at once it is owed, and tried again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from fileserver.catalogue.files import PAGE, now
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured, where
+from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record, to_record
+from fileserver.hdf5.hsds import address
+from fileserver.hdf5.hsds.targets import Targets
+from fileserver.together import side_by_side
+from fileserver.transfer import ingest_rows, ledger, sync_rows
+from fileserver.transfer.ingest_plan import Expansion, goes_direct
+from fileserver.transfer.ingest_rows import Ended, File, Found, Tally, Told
+from fileserver.transfer.live import Live, Paused
+from fileserver.transfer.record import Plan, Record, plain
+from fileserver.transfer.spec import Ingest, Spec, spec_from_json
+from fileserver.transfer.stages import size_text
+from fileserver.transfer.sync_record import Recorded
+from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable, Unsupported
+
+if TYPE_CHECKING:
+    from fileserver.transfer.ingest_file import Worker
+
+WIDTH: Final = 32
+"""Files of a segment in flight: most of them wait for the server to store what it has; `ingest_target.LOADS` load."""
+SHOWN: Final = 100
+"""Files that an outcome names."""
+_LOST: Final = 3  # files one after the other that no server answered for: then the rest is not tried
+
+# The HDF5 library and the HTTP client are loaded, and need be installed, for who ingests.
+# ruff: noqa: PLC0415
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the segments of one transfer share in this process."""
+
+    worker: Worker
+    lost: int = 0
+    tried: set[str] = field(default_factory=set)
+
+
+class IngestStages:
+    """What has to be done for an ingest, on this file server."""
+
+    def __init__(self, planes: Configured, store: Store, targets: Targets) -> None:
+        self._planes = planes
+        self._store = store
+        self._targets = targets
+        self._runs: dict[str, _Run] = {}
+
+    async def record(self, transfer: str) -> Record:
+        """The transfer as it stands."""
+        return await self._store.read(lambda c: ledger.get(c, transfer))
+
+    def check(self, spec: Spec) -> str:
+        """What a call can be told at once; returns the target to reserve: a domain, or a name of its own.
+
+        Raises:
+            InvalidSpec, PlaneNotFound: as they say.
+            Refused: the HDF5 library is not installed.
+            Unsupported: not there yet.
+        """
+        ingest = _ingest(spec)
+        name = self._targets.name(ingest.target)
+        for location in ingest.sources:
+            self._planes.plane(location.plane)
+        if goes_direct(ingest, self._targets):
+            self._planes.settings(self._targets.settings(name).storage)
+        if ingest.mode == "link" or ingest.aggregate:
+            what = "--mode link" if ingest.mode == "link" else "joining files along a dimension"
+            msg = f"{what} is not there yet"
+            raise Unsupported(msg)
+        need_library()
+        # Two may fill one folder at once: each of their domains is made once, by whoever comes first.
+        return f"domain:{name}:{ingest.domain}" + (uuid.uuid4().hex if ingest.domain.endswith("/") else "")
+
+    def preview(self, spec: Spec) -> AsyncIterator[Found]:
+        """The files that an ingest would load."""
+        self.check(spec)
+        return Expansion(_ingest(spec), self._planes).files()
+
+    def writes_bucket(self, spec: Spec) -> bool:
+        """Whether an ingest goes past the server; raises InvalidSpec."""
+        return goes_direct(_ingest(spec), self._targets)
+
+    async def report(self, transfer: str) -> AsyncIterator[tuple[File | None, list[Told]]]:
+        """Every file as it stands with the first page of its report, each further page with None.
+
+        Raises:
+            TransferNotFound: there is no such transfer.
+            InvalidSpec: it is no ingest.
+        """
+        if (await self.record(transfer)).spec["kind"] != "ingest":
+            msg = f"transfer {transfer} is no ingest, and has no report"
+            raise InvalidSpec(msg, {"name": msg})
+        after = 1
+        while files := await self._store.read(
+            lambda c, n=after: ingest_rows.page(c, transfer, n, pending=False)  # type: ignore[misc]
+        ):
+            for file in files:
+                number, told = 0, await self._told(file, 0)
+                yield file, told
+                while told := await self._told(file, number := number + 1):
+                    yield None, told
+            after = files[-1].number + 1
+
+    async def _told(self, file: File, page: int) -> list[Told]:
+        return await self._store.read(lambda c: ingest_rows.told(c, file.transfer, file.number, page))
+
+    # --- stages -------------------------------------------------------------------------------------------------
+
+    async def plan(self, transfer: str, live: Live) -> int:
+        """Find the files; returns the number of segments.
+
+        Raises:
+            NotFound: there are none.
+            InvalidSpec: several would become one domain.
+        """
+        record = await self.record(transfer)
+        if record.plan is None:
+            await self._state(transfer, "PLANNING", live)
+            await self._find(record, live)
+        return await self._store.read(lambda c: sync_rows.segment_count(c, transfer))
+
+    async def _find(self, record: Record, live: Live) -> None:
+        ingest, transfer = _ingest(spec_from_json(record.spec)), record.id
+        await self._store.write(lambda c: ledger.clear_manifest(c, transfer))
+        await self._store.write(lambda c: ingest_rows.clear(c, transfer))
+        expansion, page, number = Expansion(ingest, self._planes), list[Found](), 1
+        async for each in expansion.files():
+            page.append(each)
+            if len(page) == PAGE:
+                await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
+                page, number = [], number + len(page)
+        await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
+        msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
+        same = to_record(AlreadyExists(msg))
+        await self._store.write(lambda c: ingest_rows.refuse_doubles(c, transfer, same))
+        count, size = await self._store.write(lambda c: ingest_rows.cut(c, transfer))
+        live.total, live.parts_total = size, count
+        notes = [f"{expansion.skipped} files were left out that are no HDF5 by their names"] * bool(expansion.skipped)
+        made = Plan(
+            plane="",
+            file="",
+            format=None,
+            split="none",
+            size=size,
+            parts=count,
+            limits=self._planes.plane(ingest.sources[0].plane).limits,
+            native={},
+            overwrite=True,
+        )
+        values = {"plan": made.to_json(), "warnings": notes}
+        await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
+        live.announce()
+
+    async def open(self, transfer: str, live: Live) -> None:
+        """Nothing to begin: each file begins by itself."""
+        await self._state(transfer, "RUNNING", live)
+
+    async def fill(self, transfer: str, segment: int, live: Live) -> None:
+        """Bring what has not ended of a segment to its domains."""
+        part, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
+        if done:
+            return
+        run = await self._run(transfer)
+        first = part.first_part
+        async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
+            while files := await self._store.read(
+                lambda c, n=first: ingest_rows.page(c, transfer, n, part.last_part, limit=2 * WIDTH)  # type: ignore[misc]
+            ):
+                files = await self._begin(files, run)
+                await side_by_side(files, partial(self._one, run, work), WIDTH)
+                first = files[-1].number + 1
+        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
+
+    async def _begin(self, files: list[File], run: _Run) -> list[File]:
+        """Files with all that they need to be begun, or gone on with."""
+        moment = now()
+        fresh = [each for each in files if each.state == "waiting" or await self._is_another(each, run)]
+        begun = [replace(each, state="loading", tries=each.tries + 1, begun=moment, owed=True) for each in fresh]
+        await self._store.write(lambda c: ingest_rows.begin(c, begun, moment))
+        changed = {each.number: each for each in begun}
+        return [changed.get(each.number, each) for each in files]
+
+    async def _is_another(self, file: File, run: _Run) -> bool:
+        """Whether an attempt of another run was for another version of the file; what it left is removed."""
+        if file.state != "loading":
+            return False
+        try:
+            info = await self._planes.plane(file.plane).stat(file.key)
+        except Error:
+            return False  # said when it is opened
+        if info.version == file.version:
+            return False
+        try:
+            await run.worker.target.clean(file)
+        except TargetBusy:
+            return False
+        return True
+
+    async def _one(self, run: _Run, work: Recorded[Ended], file: File) -> None:
+        work.check()
+        try:
+            ended = await run.worker.arrive(file)
+        except Error as error:
+            ended = await run.worker.give_up(file, error)
+            run.lost = run.lost + 1 if isinstance(error, Throttled | Unavailable) else 0
+            if run.lost >= _LOST:
+                work.ended.append(ended)
+                raise
+        else:
+            run.lost = 0
+        done = ended.file
+        work.live.done += file.size
+        work.live.through_us += done.through_us
+        work.live.native += done.native
+        work.live.parts_done += 1
+        work.ended.append(ended)
+        work.live.touch()
+
+    async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
+        """Never asked for: a chunk that a provider does not copy is carried at once."""
+
+    async def commit(self, transfer: str, live: Live) -> None:
+        """Nothing to do: each file was published by itself."""
+        await self._state(transfer, "PUBLISHING", live)
+
+    async def publish(self, transfer: str, live: Live) -> None:
+        """Say what was done; nothing to do if that has happened.
+
+        Raises:
+            Error: there was one file alone, and this is what was wrong with it.
+        """
+        record = await self.record(transfer)
+        if record.ended is not None:
+            return
+        assert record.plan is not None
+        tally, moment = await self._store.read(lambda c: ingest_rows.tally(c, transfer)), now()
+        wrong = await self._store.read(lambda c: ingest_rows.failures(c, transfer, SHOWN))
+        if tally.loaded + tally.partly + tally.failed == 1 and tally.failed:
+            raise from_record(wrong[0].error or {})
+        outcome = await self._outcome(record, tally, wrong)
+        state = "PARTLY_SUCCEEDED" if tally.failed or tally.partly else "SUCCEEDED"
+        done = record.progress.forward(live.progress)
+        progress = plain(replace(done, parts_done=min(done.parts_done, record.plan.parts)))
+
+        def work(c: sa.Connection) -> None:
+            wish = ledger.get(c, transfer).wish
+            if wish:
+                raise Cancelled(f"the transfer {transfer} was cancelled") if wish == "cancel" else Paused
+            ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress)
+
+        await self._store.write(work, durable=True)
+        await self._let_go(transfer)
+
+    async def _outcome(self, record: Record, tally: Tally, wrong: list[File]) -> dict[str, Any]:
+        ingest = _ingest(spec_from_json(record.spec))
+        through = f"{size_text(tally.through_us)} through this machine"
+        how = "past the server" if goes_direct(ingest, self._targets) else "by requests to the server"
+        native = f"{size_text(tally.native)} copied by the provider, " if tally.native else ""
+        return {
+            "size": tally.size,
+            "evidence": "",
+            "route": f"{how}, {native}{through}" if tally.objects else "",
+            "seconds": max(now() - record.created, 0.001),
+            "crc64nvme": None,
+            "file": "",
+            "ingest": {
+                "loaded": tally.loaded,
+                "partly": tally.partly,
+                "failed": tally.failed,
+                "objects": tally.objects,
+                "verified": ingest.verify,
+                "exceptions": [_exception(each) for each in wrong],
+            },
+        }
+
+    async def stop(self, transfer: str, kind: str, live: Live) -> None:
+        """Stand still ("pause"), or remove what is half loaded and end ("cancel", "fail"); what is published stays."""
+        record = await self.record(transfer)
+        if record.ended is not None:
+            return
+        progress = plain(record.progress.forward(live.progress))
+        if kind == "pause":
+            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
+            if kind != "cancel":
+                await self._let_go(transfer)
+                return
+        left = await self._clean(transfer)
+        notes = [f"not everything could be removed yet, which will be tried again: {left}"] if left else []
+        await self._end(record, kind, notes, progress=progress)
+        await self._let_go(transfer)
+
+    async def give_up(self, transfer: str, kind: str, note: str) -> None:
+        """End an ingest whose clean-up failed; what it left is tried again later."""
+        await self._end(await self.record(transfer), kind, [note])
+        await self._let_go(transfer)
+
+    async def clean_again(self) -> None:
+        """Try again to remove what ended ingests have left, and forget files of transfers that are forgotten."""
+        for transfer in await self._store.read(ingest_rows.unclean):
+            await self._clean(transfer)
+            await self._let_go(transfer)
+        await self._store.write(ingest_rows.forgotten)
+
+    # --- pieces of the above ------------------------------------------------------------------------------------
+
+    async def _run(self, transfer: str) -> _Run:
+        if transfer not in self._runs:
+            from fileserver.transfer.ingest_file import Worker
+            from fileserver.transfer.ingest_target import Target
+
+            spec = spec_from_json((await self.record(transfer)).spec)
+            target = Target(_ingest(spec), transfer, self._targets, self._planes)
+            self._runs[transfer] = _Run(Worker(target, self._planes, self._store, spec.overwrite))
+        return self._runs[transfer]
+
+    async def _let_go(self, transfer: str) -> None:
+        run = self._runs.pop(transfer, None)
+        if run is not None:
+            await run.worker.target.aclose()
+
+    async def _clean(self, transfer: str) -> str:
+        """Remove what is half loaded, and finish what is half published; a sentence for the first that cannot be."""
+        left, after = "", 0
+        while files := await self._store.read(lambda c, n=after: ingest_rows.owing(c, transfer, n)):  # type: ignore[misc]
+            worker = (await self._run(transfer)).worker
+            for file in files:
+                try:
+                    ended = await worker.settle(file)
+                except Error as error:
+                    left = left or error.message
+                    if isinstance(error, Throttled | Unavailable):
+                        return left  # the server is away: it would be asked in vain for every file
+                else:
+                    await self._store.write(lambda c, e=ended: ingest_rows.settle(c, e))  # type: ignore[misc]
+            after = files[-1].number
+        return left
+
+    async def _end(self, record: Record, kind: str, notes: list[str], **values: Any) -> None:
+        state = "CANCELLED" if kind == "cancel" else "FAILED"
+
+        def work(c: sa.Connection) -> None:
+            warnings = [*ledger.get(c, record.id).warnings, *notes]
+            ledger.end(c, record.id, now(), state, warnings=warnings, **values)
+
+        await self._store.write(work, durable=True)
+
+    async def _state(self, transfer: str, state: str, live: Live) -> None:
+        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
+        live.announce()
+
+
+def need_library() -> None:
+    """Raise Refused where what reads HDF5 files, or speaks to HSDS, is not installed."""
+    try:
+        import aiohttp  # noqa: F401 -- only whether it is there
+        import h5py  # noqa: F401 -- the same
+        import hdf5plugin  # noqa: F401 -- the same
+    except ModuleNotFoundError as error:
+        msg = f"HDF5 into HSDS needs the package {error.name}: pip install 'cropduster[hdf5]'"
+        raise Refused(msg, package=error.name or "", extra="hdf5") from error
+
+
+def _ingest(spec: Spec) -> Ingest:
+    assert isinstance(spec.verb, Ingest)
+    return spec.verb
+
+
+def _exception(file: File) -> dict[str, str]:
+    """A file that did not arrive, or not whole, for an outcome."""
+    name = where(file.plane, file.key)
+    if file.error is not None:
+        return {"key": name, "reason": file.error["reason"], "message": file.error["message"]}
+    message = f"{address.show(file.domain)} lacks something that HSDS cannot hold; the report says what"
+    return {"key": name, "reason": "PARTLY", "message": message}

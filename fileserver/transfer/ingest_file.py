@@ -1,0 +1,281 @@
+"""One file of an ingest: loaded, verified and published, or removed again.
+
+past the server     objects into its bucket, then a staging domain to read them back by, then one object more, which
+                    names the domain; where one is to be replaced, or was once, the server does that (`hsds.publish`)
+by requests         a staging domain, made and filled by the server, flushed, and published by the server
+
+What is done is seen from what is there, so that every step may be done twice: after a crash the same call goes on.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, replace
+from time import time
+from typing import Any, Final
+
+from fileserver.catalogue.store import Store
+from fileserver.configured import Configured, where
+from fileserver.errors import TargetBusy, to_record
+from fileserver.hdf5 import describe, ids, load, rest, verify
+from fileserver.hdf5.hsds import acls, address, domains, publish
+from fileserver.hdf5.hsds.acls import Permissions
+from fileserver.hdf5.hsds.domains import Domain
+from fileserver.hdf5.hsds.publish import Outcome, Publication
+from fileserver.hdf5.load import Loaded
+from fileserver.hdf5.model import Trouble
+from fileserver.hdf5.routes import Means
+from fileserver.hdf5.source import Source, opened
+from fileserver.hdf5.storage import Written
+from fileserver.transfer import ingest_rows
+from fileserver.transfer.ingest_rows import Ended, File, Told
+from fileserver.transfer.ingest_target import Frame, Target
+from planes.errors import AlreadyExists, Changed, Error, NotFound, Unavailable
+from planes.plane import Plane
+
+_PASSES: Final = 5
+"""Times that a file is sent to a server that loses requests."""
+_READ: Final = Permissions(read=True)
+_KINDS: Final = {"g": "group", "d": "dataset", "t": "datatype"}
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Brings the files of one transfer to one server."""
+
+    target: Target
+    planes: Configured
+    store: Store
+    overwrite: bool
+
+    async def arrive(self, file: File) -> Ended:
+        """Bring one file; how that ended.
+
+        Raises:
+            Error: whatever is wrong with the file, the domain or the server; what was written may still be there.
+        """
+        if file.publication is not None:
+            return await self._go_on(file, publication_from_json(file.publication))
+        there, seen = await self.target.there(file.domain)
+        is_mine = there is not None and there.root == ids.root_id(file.load)
+        if not is_mine:
+            self._may_be(there, file)
+        frame = await self.target.folder(address.parent(file.domain))
+        async with self.target.loading, self._source(file) as source:
+            file = await self._pinned(file, source)
+            if is_mine and frame is None:
+                return await self._found_named(file, source)
+            loaded = await self._load(file, source)
+            file, told = _loaded(file, loaded, self.target.ingest.verify), list(report(loaded))
+            if is_mine:
+                return _ended(file, told)
+            is_new = there is None and not seen
+            if frame is not None:
+                await self._stage(file, loaded, frame, needed=not is_new)
+            await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
+            if frame is not None and is_new:
+                await self._name(file, loaded, frame)
+                return await self._unstaged(file, told)
+        return await self._publish(file, told, there)
+
+    async def _found_named(self, file: File, source: Source) -> Ended:
+        """A file whose domain the server had named when we died: what is left is to say so."""
+        await domains.unlink(self.target.connection, self.target.staging(file))
+        found, root = await load.survey(source, Means(bucket=False)), ids.root_id(file.load)
+        names = load.names(found, root)
+        loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
+        return _ended(_loaded(file, loaded, self.target.ingest.verify), list(report(loaded)))
+
+    def _may_be(self, there: Domain | None, file: File) -> None:
+        """Raise AlreadyExists for what is not to be replaced."""
+        if there is not None and (there.is_folder or not self.overwrite):
+            why = "a folder" if there.is_folder else "a domain, which --overwrite would replace"
+            msg = f"{address.show(file.domain)} on HSDS '{self.target.name}' is there already: {why}"
+            raise AlreadyExists(msg, hsds=self.target.name, domain=address.show(file.domain))
+
+    # --- load ---------------------------------------------------------------------------------------------------
+
+    def _source(self, file: File) -> AbstractAsyncContextManager[Source]:
+        return opened(self.planes.plane(file.plane), file.key)
+
+    async def _pinned(self, file: File, source: Source) -> File:
+        """The file as it is read, recorded before anything is written: attempts go on for that version alone."""
+        version = source.info.version
+        if version == file.version:
+            return file
+        if file.tries > 1 or file.size != source.info.size:
+            msg = f"{where(file.plane, file.key)} has changed since it was listed: run the ingest again"
+            raise Changed(msg, plane=file.plane, key=file.key)
+        await self.store.write(lambda c: ingest_rows.update(c, file.transfer, file.number, version=version))
+        return replace(file, version=version)
+
+    async def _load(self, file: File, source: Source) -> Loaded:
+        begun = file.begun or time()
+        # Mode "link" goes here: `load.load` with `Means(link=True)`, for what the server can read where it is.
+        if self.target.bucket is not None:
+            return await load.load(source, self.target.bucket, file.load, begun)
+        connection, staging = self.target.connection, self.target.staging(file)
+        for _ in range(_PASSES):
+            lost = connection.traffic.lost
+            loaded = await rest.load(source, connection, staging, file.load, begun)
+            await self.target.flush(staging)
+            if connection.traffic.lost == lost:
+                return loaded
+        msg = f"HSDS '{self.target.name}' lost requests each of the {_PASSES} times that {file.key} was sent to it"
+        raise Unavailable(msg, hsds=self.target.name, key=file.key)
+
+    async def _stage(self, file: File, loaded: Loaded, frame: Frame, *, needed: bool) -> None:
+        """Have a domain by which the server reads what is in its bucket, if that is to be verified or `needed`."""
+        if needed or self.target.ingest.verify != "none":
+            data = describe.domain_json(loaded.root, frame.owner, loaded.created, frame.acls)
+            key = self.target.key(self.target.staging(file))
+            await self._bucket.put(key, data, upload_id=f"{_attempt(file)}-staging", replace=True)
+
+    # --- publish ------------------------------------------------------------------------------------------------
+
+    @property
+    def _bucket(self) -> Plane:
+        assert self.target.bucket is not None, "a frame comes from a bucket"
+        return self.target.bucket
+
+    async def _name(self, file: File, loaded: Loaded, frame: Frame) -> None:
+        """Write the object that names a domain where the server has never seen one: it is there at once, or not."""
+        data = describe.domain_json(loaded.root, frame.owner, loaded.created, frame.acls)
+        key = self.target.key(file.domain)
+        await self._bucket.put(key, data, upload_id=_attempt(file))
+
+    async def _publish(self, file: File, told: list[Told], there: Domain | None) -> Ended:
+        """Have the server give the domain its name; recorded before, with all that is to be said of it."""
+        connection, staging = self.target.connection, self.target.staging(file)
+        plan = Publication(file.domain, staging, file.root)
+        if there is not None:
+            plan = await publish.prepare(connection, file.domain, staging, overwrite=self.overwrite)
+        file = going = replace(file, publication=publication_to_json(plan) | {"ends": file.state})
+
+        def record(c: Any) -> None:
+            names = ("root", "objects", "through_us", "native", "verified", "publication")
+            values = {name: getattr(going, name) for name in names}
+            ingest_rows.update(c, file.transfer, file.number, state="publishing", **values)
+            ingest_rows.report(c, file.transfer, file.number, told)
+
+        await self.store.write(record)
+        if there is None:
+            await self._name_new(file, staging)
+            return await self._unstaged(file, told)
+        return await self._walk(going, plan, file.state, told)
+
+    async def _name_new(self, file: File, staging: str) -> None:
+        """Two requests instead of a walk: the server gives no name twice.
+
+        Raises:
+            AlreadyExists: somebody else was faster.
+        """
+        try:
+            await domains.link(self.target.connection, file.domain, staging)
+        except AlreadyExists:
+            there, _ = await self.target.there(file.domain)
+            if there is None or there.root != file.root:
+                raise
+        if self.target.ingest.public_read:
+            await acls.write(self.target.connection, file.domain, acls.DEFAULT, _READ)
+
+    async def _unstaged(self, file: File, told: list[Told]) -> Ended:
+        """The end of a file whose domain has its name: that it has another too is no failure, but to be cured."""
+        owed = False
+        if self.target.bucket is None or self.target.ingest.verify != "none" or file.publication is not None:
+            try:
+                await domains.unlink(self.target.connection, self.target.staging(file))
+            except Error:  # tried again later, by the sweep
+                owed = True
+        return Ended(replace(file, ended=time(), owed=owed), told)
+
+    async def _go_on(self, file: File, plan: Publication) -> Ended:
+        """Go on with a publication that was begun in another run."""
+        assert file.publication is not None
+        told, page = list[Told](), 0
+        while more := await self.store.read(
+            lambda c, n=page: ingest_rows.told(c, file.transfer, file.number, n)  # type: ignore[misc]
+        ):
+            told, page = told + more, page + 1
+        return await self._walk(file, plan, file.publication["ends"], told)
+
+    async def _walk(self, file: File, plan: Publication, state: str, told: list[Told]) -> Ended:
+        connection = self.target.connection
+        if await publish.publish(connection, plan) is Outcome.RESTORED:
+            msg = f"what was loaded for {address.show(file.domain)} is gone, and the domain before it is there again"
+            raise NotFound(msg, hsds=self.target.name, domain=address.show(file.domain))
+        if self.target.ingest.public_read:
+            await acls.write(connection, file.domain, acls.DEFAULT, _READ)
+        return _ended(replace(file, state=state), told)
+
+    # --- afterwards ---------------------------------------------------------------------------------------------
+
+    async def give_up(self, file: File, error: Error) -> Ended:
+        """Remove what a load has left, if that can be done now, and say that the file failed."""
+        owed = False
+        try:
+            await self.target.clean(file)
+        except Error:  # tried again later, by the sweep
+            owed = True
+        return Ended(replace(file, state="failed", error=to_record(error), owed=owed, ended=time()))
+
+    async def settle(self, file: File) -> File:
+        """Finish a publication that was begun, else remove what a load has left; the row as it is then."""
+        if file.publication is not None and file.state == "publishing":
+            return (await self._go_on(file, publication_from_json(file.publication))).file
+        try:
+            await self.target.clean(file)
+        except TargetBusy:  # it has its name; the crash came before that was recorded
+            state = file.state if file.state in {"loaded", "partly"} else "loaded"
+            return replace(file, state=state, owed=False, root=ids.root_id(file.load))
+        return replace(file, owed=False)
+
+
+def _loaded(file: File, loaded: Loaded, verified: str) -> File:
+    """The row of a file that is loaded."""
+    written, state = loaded.written, "loaded" if loaded.whole else "partly"
+    file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=verified, state=state)
+    return replace(file, through_us=written.carried, native=written.copied)
+
+
+def _ended(file: File, told: list[Told]) -> Ended:
+    return Ended(replace(file, ended=time(), owed=False), told)
+
+
+def _attempt(file: File) -> str:
+    return file.load.replace("/", "-")
+
+
+def publication_to_json(plan: Publication) -> dict[str, Any]:
+    """Plain data for the store."""
+    return asdict(plan)
+
+
+def publication_from_json(data: dict[str, Any]) -> Publication:
+    """The inverse of `publication_to_json`."""
+    plain = {name: value for name, value in data.items() if name not in {"entries", "ends"}}
+    entries = tuple((user, Permissions(**rights)) for user, rights in data["entries"])
+    return Publication(**plain, entries=entries)
+
+
+def report(loaded: Loaded) -> Iterator[Told]:
+    """What became of each object of a file, then of each attribute and link that did not arrive as it was."""
+    troubles = defaultdict[str, list[Trouble]](list)
+    for each in loaded.troubles:
+        troubles[each.path].append(each)
+    plans = {planned.node.address: planned for planned in loaded.survey.datasets}
+    for node in loaded.survey.outline.nodes.values():
+        planned, wrong = plans.get(node.address), troubles.pop(node.path, [])
+        route = str(planned.plan.route) if planned else ""
+        reason = "; ".join(each.reason for each in wrong) or (planned.plan.reason if planned else "")
+        size = planned.facts.stored if planned else 0
+        yield Told(node.path, _KINDS[node.kind], route, size, _worst(wrong), reason)
+    for path, wrong in troubles.items():
+        yield Told(path, "", "", 0, _worst(wrong), "; ".join(each.reason for each in wrong))
+
+
+def _worst(wrong: list[Trouble]) -> str:
+    found = {each.what for each in wrong}
+    return next((what for what in ("failed", "refused", "mapped") if what in found), "loaded")

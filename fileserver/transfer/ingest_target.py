@@ -1,0 +1,186 @@
+"""The HSDS server that an ingest loads into, with what all of its files share: connections, folders, a flush.
+
+Whoever writes the bucket past the server does what the server would have done: what rights a new domain has, and
+whether we may make one, is found out by having the server make one, whose object then tells (and proves that the
+bucket is the server's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fileserver.configured import Configured
+from fileserver.errors import TargetBusy
+from fileserver.hdf5 import ids
+from fileserver.hdf5.hsds import address, domains
+from fileserver.hdf5.hsds.domains import Domain
+from fileserver.hdf5.hsds.objects import make_domain
+from fileserver.hdf5.hsds.targets import Targets, connect
+from fileserver.together import side_by_side
+from fileserver.transfer.ingest_plan import goes_direct
+from fileserver.transfer.ingest_rows import File
+from fileserver.transfer.spec import Ingest
+from planes.errors import AlreadyExists, NotFound, Refused
+from planes.plane import Extent, Plane
+from planes.retrying import Patience
+from planes.settings import PlaneLimits
+
+LOADS: Final = 4
+"""Files that are loaded at once, by all segments of a transfer: each may hold some tens of MiB."""
+_FLUSHES: Final = 32  # that wait at once: the server answers each after a second or two, and waiting costs it little
+_GONE: Final = "410"
+_RIGHTS: Final = {"create": False, "read": True, "update": False, "delete": False, "readACL": False, "updateACL": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the server writes into a new domain of a folder."""
+
+    owner: str
+    acls: Mapping[str, Mapping[str, bool]]
+
+
+class Target:
+    """One server for one transfer. Belongs to one event loop.
+
+    Args:
+        ingest: what was asked.
+        transfer: its id.
+        targets: the configured servers.
+        planes: among them the bucket.
+    """
+
+    def __init__(self, ingest: Ingest, transfer: str, targets: Targets, planes: Configured) -> None:
+        name, settings = targets.name(ingest.target), targets.settings(ingest.target)
+        self.ingest = ingest
+        self.name = name
+        self.bucket: Plane | None = planes.plane(settings.storage) if goes_direct(ingest, targets) else None
+        self.connection = connect(name, settings, Patience())
+        self.loading = asyncio.Semaphore(LOADS)
+        waiting = settings.model_copy(update={"limits": PlaneLimits(requests=_FLUSHES)})
+        self._flushes = connect(name, waiting, Patience())
+        self._transfer = transfer
+        self._folders: dict[str, asyncio.Task[Frame | None]] = {}
+
+    async def aclose(self) -> None:
+        """Release the connections."""
+        for task in self._folders.values():
+            task.cancel()
+        await asyncio.gather(*self._folders.values(), return_exceptions=True)
+        await self.connection.aclose()
+        await self._flushes.aclose()
+
+    # --- names --------------------------------------------------------------------------------------------------
+
+    def staging(self, file: File) -> str:
+        """Where a file is loaded, before its domain has its name."""
+        return f"{address.parent(file.domain)}/.cropduster-{self._transfer}-{file.number}-{file.tries}"
+
+    def _probe(self, folder: str) -> str:
+        return f"{folder}/.cropduster-{self._transfer}"
+
+    async def there(self, path: str) -> tuple[Domain | None, bool]:
+        """What is at a path, and whether the server may remember that something was."""
+        try:
+            return await domains.stat(self.connection, path), True
+        except NotFound as error:
+            return None, error.facts.get("status") == _GONE
+
+    # --- folders ------------------------------------------------------------------------------------------------
+
+    async def folder(self, path: str) -> Frame | None:
+        """Have a folder, and know what a domain in it gets (None without a bucket); found out once.
+
+        Raises:
+            NotFound: it is not there, and folders are not to be made.
+            CallerDenied: nothing may be made in it.
+            AlreadyExists: it is a domain.
+            Refused: the bucket is not the server's.
+        """
+        if path not in self._folders:
+            self._folders[path] = asyncio.ensure_future(self._have(path))
+        task = self._folders[path]
+        try:
+            return await asyncio.shield(task)
+        except BaseException:
+            if task.done():
+                self._folders.pop(path, None)  # whoever comes next may find it otherwise
+            raise
+
+    async def _have(self, path: str) -> Frame | None:
+        there = await domains.find(self.connection, path)
+        if there is None and self.ingest.no_folders:
+            msg = f"the folder {address.show(path)} on HSDS '{self.name}' is not there, and --no-folders makes none"
+            raise NotFound(msg, hsds=self.name, domain=address.show(path))
+        if there is None:
+            await domains.make_folder(self.connection, path, parents=True, exist_ok=True)
+        elif not there.is_folder:
+            msg = f"{address.show(path)} on HSDS '{self.name}' is a domain, no folder: nothing can be put into it"
+            raise AlreadyExists(msg, hsds=self.name, domain=address.show(path))
+        return await self._frame(path) if self.bucket is not None else None
+
+    async def _frame(self, folder: str) -> Frame:
+        probe = self._probe(folder)
+        await domains.delete_found(self.connection, probe)
+        await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
+        try:
+            said = await self._written(probe)
+        finally:
+            await domains.delete_found(self.connection, probe)
+        frame = Frame(said["owner"], said["acls"])
+        return Frame(frame.owner, {**frame.acls, "default": _RIGHTS}) if self.ingest.public_read else frame
+
+    async def _written(self, path: str) -> dict[str, Any]:
+        """What the server has written for a domain."""
+        assert self.bucket is not None
+        key = self.key(path)
+        try:
+            info = await self.bucket.stat(key)
+        except NotFound:
+            msg = (
+                f"the plane {self.bucket.name} is not the bucket of HSDS '{self.name}': what the server writes "
+                "does not arrive there; correct `storage` or `bucket` in the configuration, or use --mode rest"
+            )
+            raise Refused(msg, hsds=self.name, plane=self.bucket.name) from None
+        data = bytearray(info.size)
+        await self.bucket.read(Extent(key, info.version, 0, info.size), memoryview(data))
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+    @staticmethod
+    def key(path: str) -> str:
+        """The object of a domain in the bucket."""
+        return f"{path.removeprefix('/')}/.domain.json"
+
+    # --- at the end ---------------------------------------------------------------------------------------------
+
+    async def flush(self, path: str) -> None:
+        """Return once everything that was sent of a domain is stored."""
+        await domains.flush(self._flushes, path)
+
+    async def clean(self, file: File) -> None:
+        """Remove what a load that is not published has left; of one that is, its staging name.
+
+        Raises:
+            TargetBusy: it is published, so that nothing else of it may be removed.
+        """
+        root = ids.root_id(file.load)
+        there, _ = await self.there(file.domain)
+        if there is not None and there.root == root:
+            await domains.unlink(self.connection, self.staging(file))
+            msg = f"{address.show(file.domain)} is published already"
+            raise TargetBusy(msg, domain=address.show(file.domain))
+        staged = await domains.find(self.connection, self.staging(file))
+        if staged is not None and self.bucket is None:
+            await domains.delete_found(self.connection, staged.path)
+        elif staged is not None:
+            await domains.unlink(self.connection, staged.path)
+        if self.bucket is not None:
+            bucket, keys = self.bucket, [info.key async for info in self.bucket.list(ids.folder(root))]
+            await side_by_side(keys, bucket.delete, 8)
+            await domains.delete_found(self.connection, self._probe(address.parent(file.domain)))

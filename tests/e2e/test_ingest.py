@@ -1,0 +1,112 @@
+"""HDF5 files into HSDS through the installed command line."""
+
+import json
+
+import h5py
+import h5pyd
+import numpy as np
+import pytest
+
+from tests.doubles import hsds
+
+pytestmark = pytest.mark.xdist_group("hsds")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with hsds.running(tmp_path_factory.mktemp("hsds")) as started:
+        yield started
+
+
+@pytest.fixture
+def data(machine, server):
+    """A folder with three files, one of them none, and a configuration with the server twice."""
+    folder = machine.folder / "data"
+    (folder / "in" / "deep").mkdir(parents=True)
+    for i, name in enumerate(("a.h5", "deep/b.h5")):
+        with h5py.File(folder / "in" / name, "w") as file:
+            file.create_dataset("d", data=np.arange(1000.0) + i, chunks=(100,), compression="gzip")
+            file["d"].attrs["i"] = i
+    (folder / "in" / "c.h5").write_bytes(b"no HDF5 at all")
+    (folder / "in" / "notes.txt").write_text("nothing")
+    machine.environment |= {"HS_PASSWORD": server.password}
+    common = f"endpoint: '{server.endpoint}', bucket: {server.bucket}, username: admin, password: {{env: HS_PASSWORD}}"
+    machine.configure(
+        f"planes:\n  data: {{type: posix, path: {folder}}}\n  bucket: {{type: posix, path: {server.storage}}}\n"
+        f"hsds:\n  main: {{{common}, storage: bucket}}\n  far: {{{common}}}\n  wrong: {{{common}, storage: data}}\n"
+    )
+    return folder
+
+
+def read(server, path, name="d"):
+    domain = {"endpoint": server.endpoint, "username": server.user, "password": server.password}
+    with h5pyd.File(path, "r", **domain) as file:
+        return file[name][()], dict(file[name].attrs)
+
+
+@pytest.mark.parametrize("target", ["main", "far"])
+def test_a_folder_of_files_becomes_domains_and_a_bad_file_is_an_outcome_of_its_own(machine, server, data, target):
+    top = f"hdf5://home/admin/{target}"
+    done = machine("ingest", "data:in/", f"{top}/in/", "--target", target, "--json", code=11).json
+    files = done["outcome"]["files"]
+    assert (files["loaded"], files["partly"], files["failed"], files["verified"]) == (2, 0, 1, "sample")
+    assert [(each["key"], each["reason"]) for each in files["exceptions"]] == [("data:in/c.h5", "FORMAT_MISMATCH")]
+    for i, name in enumerate(("a.h5", "deep/b.h5")):
+        values, attributes = read(server, f"/home/admin/{target}/in/{name}")
+        assert values.tolist() == (np.arange(1000.0) + i).tolist()
+        assert attributes == {"i": i}
+    listed = machine("hdf5", "ls", f"{top}/in", "--json").json["domains"]
+    assert sorted(each["domain"].rpartition("/")[2] for each in listed) == ["a.h5", "deep"]
+
+    name = done["name"]
+    told = machine("transfers", "show", name, "--report", "--json").json["report"]
+    assert {(each["path"], each["result"], each["route"]) for each in told if each["domain"].endswith("/a.h5")} == {
+        ("", "loaded", ""),
+        ("/", "loaded", ""),
+        ("/d", "loaded", "place" if target == "main" else "rest"),
+    }
+
+
+def test_a_domain_is_replaced_only_if_that_is_asked_for(machine, server, data):
+    domain = "hdf5://home/admin/again"
+    line = machine("ingest", "data:in/a.h5", domain).out
+    assert "1 file loaded, 2 objects" in line
+    assert "past the server" in line
+    assert "verified: sample" in line
+    refused = machine("ingest", "data:in/deep/b.h5", domain, "--json", code=5).error
+    assert refused["reason"] == "TARGET_EXISTS"
+    assert read(server, "/home/admin/again")[1] == {"i": 0}
+    machine("hdf5", "acl", domain, "bob", "r")
+    for target, name in (("main", "deep/b.h5"), ("far", "a.h5")):
+        machine("ingest", f"data:in/{name}", domain, "--overwrite", "--target", target, "--verify", "full")
+        assert read(server, "/home/admin/again")[1] == {"i": int("b" in name)}
+    assert "-r----  bob" in machine("hdf5", "acl", domain).out
+    left = machine("hdf5", "ls", "hdf5://home/admin", "--json").json["domains"]
+    assert not [each for each in left if "cropduster" in each["domain"] or "previous" in each["domain"]]
+
+
+def test_a_dry_run_shows_the_routes_and_writes_nothing(machine, server, data):
+    shown = machine("ingest", "data:in/", "hdf5://home/admin/dry/", "--dry-run", "--json").json["objects"]
+    assert {(each["source"], each["path"], each["route"]) for each in shown} >= {
+        ("data:in/a.h5", "/d", "place"),
+        ("data:in/deep/b.h5", "/d", "place"),
+        ("data:in/c.h5", "", "-"),
+    }
+    assert server.call("GET", "/", domain="/home/admin/dry")[0] == 404
+
+
+def test_what_is_wrong_is_told_with_its_exit_code(machine, server, data):
+    top = "hdf5://home/admin/wrong"
+    gone = machine("ingest", "data:in/gone.h5", f"{top}/x", "--json", code=4).error
+    assert gone["reason"] == "OBJECT_NOT_FOUND"
+    assert machine("ingest", "data:in/c.h5", f"{top}/x", "--json", code=7).error["reason"] == "FORMAT_MISMATCH"
+    folder = machine("ingest", "data:in/a.h5", f"{top}/no/x", "--no-folders", "--json", code=4).error
+    assert "--no-folders makes none" in folder["message"]
+    several = machine("ingest", "data:in/", f"{top}/x", "--json", code=2).error
+    assert "end it with /" in several["message"]
+    bucket = machine("ingest", "data:in/a.h5", f"{top}/x", "--target", "wrong", "--json", code=7).error
+    assert "is not the bucket of HSDS 'wrong'" in bucket["message"]
+    direct = machine("ingest", "data:in/a.h5", f"{top}/x", "--target", "far", "--mode", "direct", "--json", code=2)
+    assert "`storage`" in json.dumps(direct.error)
+    words = machine("ingest", "-", "/home/x", "--mode", "fast", "--verify", "no", "--json", code=2).error
+    assert set(words["violations"]) == {"SOURCE", "DOMAIN", "--mode", "--verify"}
