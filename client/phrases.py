@@ -82,7 +82,7 @@ def verb(transfer: wire.Transfer) -> str:
 
 
 def target(transfer: wire.Transfer) -> str:
-    """What the transfer writes: a logical name, plane:key, or the path of a domain; empty for a verb of a newer server."""
+    """What the transfer writes: a logical name, plane:key, or a domain's path; empty for a verb of a newer server."""
     spec = transfer.spec
     targets: dict[str, str | wire.Location] = {
         "spray": spec.spray.file,

@@ -92,7 +92,7 @@ async def test_steps_of_an_upload_that_is_gone_are_not_taken_for_those_of_the_ne
     await world.put("source", "in/new", GREAT)
     await world.begin()
     [item] = await world.store.read(lambda c: sync_rows.page(c, "t1", 1))
-    async with sync_record.Recorded(world.store, "t1", world.live) as work:
+    async with sync_record.Recorded(world.store, "t1", world.live, sync_rows.enter_ended) as work:
         await work.token(item, "first")
         work.keep(item, StepReceipt(1, 1 << 20, 7))
         await work.token(item, "second")
