@@ -14,7 +14,20 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import domains, files, ingesting, inspecting, moving, planes, reading, running, syncing, transfers
+from client.commands import (
+    arriving,
+    domains,
+    files,
+    ingesting,
+    inspecting,
+    moving,
+    planes,
+    reading,
+    running,
+    syncing,
+    transfers,
+    watching,
+)
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -64,6 +77,7 @@ def make_app() -> typer.Typer:
         ("files", (files,), "List, check and change logical files."),
         ("transfers", (transfers,), "Watch and steer transfers."),
         ("planes", (planes,), "Look at the storage behind the server."),
+        ("inventory", (watching, arriving), "Watch places where files arrive, and load them into HSDS."),
         ("hdf5", (domains, inspecting), "Domains and folders of HSDS, and HDF5 files."),
     )
     for name, modules, help_text in nouns:
