@@ -77,7 +77,7 @@ class Worker:
             await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
             if frame is not None and is_new:
                 await self._name(file, loaded, frame)
-                return _ended(file, told)
+                return await self._unstaged(file, told)
         return await self._publish(file, told, there)
 
     async def _found_named(self, file: File, source: Source) -> Ended:
@@ -145,8 +145,6 @@ class Worker:
         data = describe.domain_json(loaded.root, frame.owner, loaded.created, frame.acls)
         key = self.target.key(file.domain)
         await self._bucket.put(key, data, upload_id=_attempt(file))
-        if self.target.ingest.verify != "none":
-            await domains.unlink(self.target.connection, self.target.staging(file))
 
     async def _publish(self, file: File, told: list[Told], there: Domain | None) -> Ended:
         """Have the server give the domain its name; recorded before, with all that is to be said of it."""
@@ -154,7 +152,7 @@ class Worker:
         plan = Publication(file.domain, staging, file.root)
         if there is not None:
             plan = await publish.prepare(connection, file.domain, staging, overwrite=self.overwrite)
-        going = replace(file, publication=publication_to_json(plan) | {"ends": file.state})
+        file = going = replace(file, publication=publication_to_json(plan) | {"ends": file.state})
 
         def record(c: Any) -> None:
             names = ("root", "objects", "through_us", "native", "verified", "publication")
@@ -165,7 +163,7 @@ class Worker:
         await self.store.write(record)
         if there is None:
             await self._name_new(file, staging)
-            return _ended(file, told)
+            return await self._unstaged(file, told)
         return await self._walk(going, plan, file.state, told)
 
     async def _name_new(self, file: File, staging: str) -> None:
@@ -182,7 +180,16 @@ class Worker:
                 raise
         if self.target.ingest.public_read:
             await acls.write(self.target.connection, file.domain, acls.DEFAULT, _READ)
-        await domains.unlink(self.target.connection, staging)
+
+    async def _unstaged(self, file: File, told: list[Told]) -> Ended:
+        """The end of a file whose domain has its name: that it has another too is no failure, but to be cured."""
+        owed = False
+        if self.target.bucket is None or self.target.ingest.verify != "none" or file.publication is not None:
+            try:
+                await domains.unlink(self.target.connection, self.target.staging(file))
+            except Error:  # tried again later, by the sweep
+                owed = True
+        return Ended(replace(file, ended=time(), owed=owed), told)
 
     async def _go_on(self, file: File, plan: Publication) -> Ended:
         """Go on with a publication that was begun in another run."""
@@ -221,7 +228,8 @@ class Worker:
         try:
             await self.target.clean(file)
         except TargetBusy:  # it has its name; the crash came before that was recorded
-            return replace(file, state="loaded", owed=False, root=ids.root_id(file.load))
+            state = file.state if file.state in {"loaded", "partly"} else "loaded"
+            return replace(file, state=state, owed=False, root=ids.root_id(file.load))
         return replace(file, owed=False)
 
 

@@ -115,10 +115,10 @@ def clear(c: sa.Connection, transfer: str) -> None:
 
 
 def forgotten(c: sa.Connection) -> None:
-    """Forget files of transfers that are forgotten, and whose loads have left nothing."""
-    known, f, r = sa.select(t.transfers.c.id), t.ingest_files, t.ingest_reports
-    c.execute(f.delete().where(f.c.transfer.not_in(known), ~f.c.owed))
-    c.execute(r.delete().where(r.c.transfer.not_in(known)))
+    """Forget files of transfers that are forgotten."""
+    known = sa.select(t.transfers.c.id)
+    for table in (t.ingest_files, t.ingest_reports):
+        c.execute(table.delete().where(table.c.transfer.not_in(known)))
 
 
 def refuse_doubles(c: sa.Connection, transfer: str, error: dict[str, Any]) -> int:
@@ -148,10 +148,10 @@ def owing(c: sa.Connection, transfer: str, after: int = 0) -> list[File]:
 
 
 def unclean(c: sa.Connection) -> list[str]:
-    """Transfers that have ended, or are forgotten, and whose loads may have left something."""
+    """Transfers that have ended, and whose loads may have left something."""
     f, x = t.ingest_files.c, t.transfers.c
-    running = sa.select(x.id).where(x.ended.is_(None))
-    return list(c.execute(sa.select(f.transfer).distinct().where(f.owed, f.transfer.not_in(running))).scalars())
+    ended = sa.select(x.id).where(x.ended.is_not(None))
+    return list(c.execute(sa.select(f.transfer).distinct().where(f.owed, f.transfer.in_(ended))).scalars())
 
 
 def update(c: sa.Connection, transfer: str, number: int, **values: Any) -> None:

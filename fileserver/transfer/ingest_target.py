@@ -164,14 +164,15 @@ class Target:
         await domains.flush(self._flushes, path)
 
     async def clean(self, file: File) -> None:
-        """Remove what a load that is not published has left.
+        """Remove what a load that is not published has left; of one that is, its staging name.
 
         Raises:
-            TargetBusy: it is published, so that nothing of it may be removed.
+            TargetBusy: it is published, so that nothing else of it may be removed.
         """
         root = ids.root_id(file.load)
         there, _ = await self.there(file.domain)
         if there is not None and there.root == root:
+            await domains.unlink(self.connection, self.staging(file))
             msg = f"{address.show(file.domain)} is published already"
             raise TargetBusy(msg, domain=address.show(file.domain))
         staged = await domains.find(self.connection, self.staging(file))

@@ -1,5 +1,7 @@
 """The stages of an ingest against a real HSDS: crashes at every step, bad files, clean-up."""
 
+import asyncio
+
 import h5py
 import h5pyd
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
+from fileserver.hdf5 import rest
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.settings import HsdsSettings
 from fileserver.hdf5.hsds.targets import Targets
@@ -15,8 +18,9 @@ from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Ingest, Location, Spec, spec_to_json
-from planes.errors import Error
+from planes.errors import Error, Unavailable
 from planes.posix import PosixPlane, PosixSettings
+from planes.retrying import Patience
 from planes.settings import Secret
 from tests.doubles import hsds
 
@@ -242,3 +246,56 @@ async def test_what_reads_back_otherwise_is_not_published(world, monkeypatch):
     assert caught.value.reason == "CHECKSUM_MISMATCH"
     assert "/d of" in caught.value.message
     assert world.left()[0] == []
+
+
+async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypatch):
+    world.make("a.h5", 9)
+    await world.begin("died", "a.h5", target="far", verify="none")
+    real, killed = Connection.call, []
+
+    async def call(own, method, path, **options):
+        found = await real(own, method, path, **options)
+        if path.endswith("/value") and not killed:
+            killed.append(path)
+            world.server.kill("dn1")  # with what it had not stored
+            world.restarting = asyncio.create_task(asyncio.to_thread(world.server.start, "dn1"))
+        return found
+
+    monkeypatch.setattr(Connection, "call", call)
+    record = await world.run("died")
+    await world.restarting
+    assert killed
+    assert record.state == "SUCCEEDED"
+    assert world.read() == (9, 9)
+
+
+async def test_a_server_that_is_gone_ends_the_ingest_and_what_is_owed_is_removed_later(world, monkeypatch):
+    monkeypatch.setattr("fileserver.transfer.ingest_target.Patience", lambda: Patience(attempts=1, seconds=0.1))
+    for i in range(5):
+        world.make(f"{i}.h5", i)
+    await world.begin("gone", "", domain=f"{world.folder}/in/", target="far", verify="none")
+    real, count = rest.load, []
+
+    async def loading(*words):
+        count.append(words)
+        if len(count) == 2:
+            world.server.kill("sn")
+        return await real(*words)
+
+    monkeypatch.setattr(rest, "load", loading)
+    monkeypatch.setattr("fileserver.transfer.ingest_target.LOADS", 1)
+    try:
+        with pytest.raises(Unavailable, match="does not answer"):
+            await world.run("gone")
+        await world.stages.stop("gone", "fail", Live(Progress()))
+    finally:
+        world.server.start("sn")
+    record = await world.stages.record("gone")
+    assert record.state == "FAILED"
+    assert "could be removed yet" in record.warnings[0]
+    await world.stages.clean_again()
+    files = await world.files("gone")
+    assert not any(each.owed for each in files)
+    names = {each.key for each in files if each.state == "loaded"}
+    said = world.server.call("GET", "/domains", domain=f"{world.folder}/in/")[1]
+    assert {each["name"].rpartition("/")[2] for each in said.get("domains", [])} == names

@@ -1,0 +1,72 @@
+"""Ingests through the installed command line: a server of ours that is killed, and a bucket in S3."""
+
+import time
+
+import h5py
+import h5pyd
+import numpy as np
+import pytest
+
+from tests.doubles import hsds, seaweedfs
+
+pytestmark = pytest.mark.xdist_group("hsds")
+
+VALUES = np.random.default_rng(7).random((16, 65536))  # 8 MiB: S3 copies ranges out of objects over 5 MiB
+
+
+def configure(machine, server, planes):
+    machine.environment |= {"HS_PASSWORD": server.password}
+    machine.configure(
+        f"planes:\n{planes}"
+        f"hsds:\n  main: {{endpoint: '{server.endpoint}', bucket: {server.bucket}, username: admin,"
+        " password: {env: HS_PASSWORD}, storage: bucket}\n"
+    )
+
+
+def test_a_server_that_is_killed_amid_many_files_is_taken_up_where_it_was(machine, tmp_path):
+    folder = machine.folder / "data"
+    folder.mkdir()
+    for i in range(60):
+        with h5py.File(folder / f"{i:02}.h5", "w") as file:
+            file["d"] = np.full(100, i)
+    with hsds.running(tmp_path / "hsds") as server:
+        planes = f"  data: {{type: posix, path: {folder}}}\n  bucket: {{type: posix, path: {server.storage}}}\n"
+        configure(machine, server, planes)
+        name = machine("ingest", "data:", "hdf5://home/admin/", "--no-wait", "--json").json["name"]
+        home = server.storage / "home/admin"
+        while len(list(home.glob("*.h5/.domain.json"))) < 3:
+            time.sleep(0.01)  # files come without an event
+        machine.kill()
+        assert len(list(home.glob("*.h5/.domain.json"))) < 60
+        done = machine("transfers", "watch", name, "--json").json
+        assert done["outcome"]["files"]["loaded"] == 60
+        listed = machine("hdf5", "ls", "hdf5://home/admin", "--json").json["domains"]
+        assert sorted(each["domain"].rpartition("/")[2] for each in listed) == [f"{i:02}.h5" for i in range(60)]
+        domain = {"endpoint": server.endpoint, "username": "admin", "password": server.password}
+        for i in (0, 30, 59):
+            with h5pyd.File(f"/home/admin/{i:02}.h5", "r", **domain) as file:
+                assert set(file["d"][()].tolist()) == {i}
+        roots = {each["root"][2:19] for each in listed}
+        assert {path.parent.parent.name for path in server.storage.glob("db/*/d/*")} == roots
+
+
+def test_source_and_bucket_in_one_s3_and_hardly_a_byte_through_us(machine, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("gzip", data=VALUES, chunks=(4, 65536), compression=1, shuffle=True)
+        file["plain"] = VALUES
+    size = (tmp_path / "x.h5").stat().st_size
+    with seaweedfs.running(tmp_path / "s3") as store, hsds.running(tmp_path / "hsds", store=store) as server:
+        machine.environment |= {"AK": store.access_key, "SK": store.secret_key}
+        keys = f"endpoint: '{store.endpoint}', access_key: {{env: AK}}, secret_key: {{env: SK}}"
+        planes = f"  cloud: {{type: s3, bucket: {server.bucket}, prefix: in/, {keys}}}\n"
+        planes += f"  bucket: {{type: s3, bucket: {server.bucket}, {keys}}}\n"
+        configure(machine, server, planes)
+        machine("sync", f"{tmp_path}", "cloud:", "--include", "*.h5")
+        done = machine("ingest", "cloud:x.h5", "hdf5://home/admin/x", "--json").json
+        assert done["outcome"]["files"]["verified"] == "sample"
+        assert done["progress"]["bytes_native"] > 0.98 * size
+        assert done["progress"]["bytes_through_us"] < 0.01 * size
+        domain = {"endpoint": server.endpoint, "username": "admin", "password": server.password}
+        with h5pyd.File("/home/admin/x", "r", **domain) as read:
+            assert np.array_equal(read["gzip"][()], VALUES)
+            assert np.array_equal(read["plain"][()], VALUES)
