@@ -15,6 +15,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from client.commands import (
+    arriving,
     benching,
     domains,
     files,
@@ -26,6 +27,7 @@ from client.commands import (
     running,
     syncing,
     transfers,
+    watching,
 )
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
@@ -77,6 +79,7 @@ def make_app() -> typer.Typer:
         ("transfers", (transfers,), "Watch and steer transfers."),
         ("planes", (planes,), "Look at the storage behind the server."),
         ("hdf5", (domains, inspecting), "Domains and folders of HSDS, and HDF5 files."),
+        ("inventory", (watching, arriving), "Watch places where files arrive, and load them into HSDS."),
     )
     for name, modules, help_text in nouns:
         group = _group(help_text)

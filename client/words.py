@@ -35,6 +35,8 @@ _UNITS: Final = {"": 1, "b": 1} | {
     for ending, base in (("b", 1000), ("ib", 1024))
 }
 _SIZE: Final = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?) ?([a-zA-Z]{0,3})")
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)?")
+_SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", ",": ","}
 _WRITTEN: Final = {byte: f"\\{letter}" for letter, text in _ESCAPES.items() for byte in text.encode()}
 
@@ -148,6 +150,19 @@ def parse_size(text: str) -> int:
         msg = f"'{text}' is {size:f} bytes: it must be a whole number of bytes, from 1 to {LARGEST}"
         raise WordError(msg)
     return int(size)
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from `500ms`, `30s`, `5m`, `1.5h`, `1d`, or a bare number.
+
+    Raises:
+        WordError: it is no duration.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        msg = f"'{text}' is not a duration: write a number with ms, s, m, h or d, like 30s"
+        raise WordError(msg)
+    return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
 def parse_tokens(text: str) -> tuple[bytes, ...]:

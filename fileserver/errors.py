@@ -4,7 +4,7 @@ Error (planes.errors)
 ├── InvalidSpec      the request is wrong; every field at once
 ├── CallerUnknown    no or wrong credentials of the caller
 ├── CallerDenied     the caller may not do this
-├── FileNotFound, PlaneNotFound, TransferNotFound
+├── FileNotFound, PlaneNotFound, TransferNotFound, WatchNotFound
 ├── TargetChanged    the target is not what it was when the transfer began
 ├── TargetBusy       another transfer holds the target
 ├── RecordTooLong, FormatMismatch    the data is not what the format says
@@ -59,6 +59,12 @@ class TransferNotFound(Error):
     """No transfer has this name, or it ended more than 30 days ago."""
 
     reason = "TRANSFER_NOT_FOUND"
+
+
+class WatchNotFound(Error):
+    """No watch has this name, or nothing of that key has arrived there."""
+
+    reason = "WATCH_NOT_FOUND"
 
 
 class TargetChanged(Error):

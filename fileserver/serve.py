@@ -33,6 +33,7 @@ from fileserver.v1 import (
     domain_pb2_grpc,
     file_pb2_grpc,
     hdf5_pb2_grpc,
+    landing_pb2_grpc,
     part_pb2_grpc,
     plane_pb2_grpc,
     transfer_pb2_grpc,
@@ -110,8 +111,10 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
 def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs]:
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
+    from fileserver.landing.landing import Landing  # noqa: PLC0415
     from fileserver.services.file import FileServicer  # noqa: PLC0415
     from fileserver.services.hdf5 import Hdf5Servicer  # noqa: PLC0415
+    from fileserver.services.landing import LandingServicer  # noqa: PLC0415
     from fileserver.services.part import PartServicer  # noqa: PLC0415
     from fileserver.services.transfer import TransferServicer  # noqa: PLC0415
     from fileserver.transfer.custody import Custody  # noqa: PLC0415
@@ -135,16 +138,19 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         closing.callback(sweeper.cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
     plane, hdf5 = PlaneServicer(planes, jobs.sweep), Hdf5Servicer(planes, jobs.ingests)
+    landing = Landing(store, planes, jobs)
+    zones = LandingServicer(landing, targets)
     services = [
         Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
         Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, plane)),
         Service("DomainService", partial(domain_pb2_grpc.add_DomainServiceServicer_to_server, DomainServicer(targets))),
         Service("Hdf5Service", partial(hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server, hdf5)),
+        Service("LandingService", partial(landing_pb2_grpc.add_LandingServiceServicer_to_server, zones)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]
-    return services, jobs
+    return services, landing
 
 
 def _internal(config: Config, *, embedded: bool, listen: str | None) -> list[str]:

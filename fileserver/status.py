@@ -46,6 +46,7 @@ CODES: Final[dict[type[planes.Error], StatusCode]] = {
     ours.FileNotFound: StatusCode.NOT_FOUND,
     ours.PlaneNotFound: StatusCode.NOT_FOUND,
     ours.TransferNotFound: StatusCode.NOT_FOUND,
+    ours.WatchNotFound: StatusCode.NOT_FOUND,
     ours.TargetChanged: StatusCode.ABORTED,
     ours.TargetBusy: StatusCode.ABORTED,
     ours.RecordTooLong: StatusCode.FAILED_PRECONDITION,

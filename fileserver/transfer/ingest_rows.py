@@ -225,6 +225,14 @@ def failures(c: sa.Connection, transfer: str, limit: int) -> list[File]:
     return [File(**row._mapping) for row in rows]  # noqa: SLF001 -- public
 
 
+def by_key(c: sa.Connection, transfer: str, plane: str, keys: Sequence[str]) -> dict[str, File]:
+    """Some files of a plane by their keys; of a transfer that is no ingest none."""
+    f = t.ingest_files.c
+    mine = (f.transfer == transfer, f.plane == plane, f.key.in_(keys))
+    rows = c.execute(sa.select(t.ingest_files).where(*mine))
+    return {row.key: File(**row._mapping) for row in rows}  # noqa: SLF001 -- public
+
+
 def cut(c: sa.Connection, transfer: str) -> tuple[int, int]:
     """Store the segments of the files to load; returns how many files and bytes those are."""
     f = t.ingest_files.c

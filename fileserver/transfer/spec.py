@@ -181,4 +181,11 @@ _TOKENS: Final = ("separators", "terminators", "quotes", "escapes")
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: [t.decode("latin-1") for t in value] if name in _TOKENS else value for name, value in items}
+    """As JSON has it, where a list comes back as a list: what is stored is compared with what is asked again."""
+    return {name: _value(name, value) for name, value in items}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _TOKENS:
+        return [token.decode("latin-1") for token in value]
+    return list(value) if isinstance(value, tuple) else value

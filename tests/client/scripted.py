@@ -12,11 +12,12 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from fileserver.v1 import data_pb2_grpc, file_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
+from fileserver.v1 import data_pb2_grpc, file_pb2_grpc, landing_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
 
 SERVICES = (
     (data_pb2_grpc.DataServiceServicer, data_pb2_grpc.add_DataServiceServicer_to_server),
     (file_pb2_grpc.FileServiceServicer, file_pb2_grpc.add_FileServiceServicer_to_server),
+    (landing_pb2_grpc.LandingServiceServicer, landing_pb2_grpc.add_LandingServiceServicer_to_server),
     (plane_pb2_grpc.PlaneServiceServicer, plane_pb2_grpc.add_PlaneServiceServicer_to_server),
     (transfer_pb2_grpc.TransferServiceServicer, transfer_pb2_grpc.add_TransferServiceServicer_to_server),
 )

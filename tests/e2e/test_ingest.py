@@ -29,11 +29,12 @@ def data(machine, server):
             file["d"].attrs["i"] = i
     (folder / "in" / "c.h5").write_bytes(b"no HDF5 at all")
     (folder / "in" / "notes.txt").write_text("nothing")
-    machine.environment |= {"HS_PASSWORD": server.password}
+    machine.environment |= {"HS_PASSWORD": server.password, "ALICE": server.passwords["alice"]}
     common = f"endpoint: '{server.endpoint}', bucket: {server.bucket}, username: admin, password: {{env: HS_PASSWORD}}"
     machine.configure(
         f"planes:\n  data: {{type: posix, path: {folder}}}\n  bucket: {{type: posix, path: {server.storage}}}\n"
         f"hsds:\n  main: {{{common}, storage: bucket}}\n  far: {{{common}}}\n  wrong: {{{common}, storage: data}}\n"
+        f"  alice: {{{common.replace('admin', 'alice').replace('HS_PASSWORD', 'ALICE')}, storage: bucket}}\n"
     )
     return folder
 
@@ -106,6 +107,13 @@ def test_what_is_wrong_is_told_with_its_exit_code(machine, server, data):
     assert "end it with /" in several["message"]
     bucket = machine("ingest", "data:in/a.h5", f"{top}/x", "--target", "wrong", "--json", code=7).error
     assert "is not the bucket of HSDS 'wrong'" in bucket["message"]
+    for mode in ("direct", "rest"):
+        options = ("--target", "alice", "--mode", mode, "--json")
+        assert (
+            machine("ingest", "data:in/a.h5", "hdf5://home/bob/x", *options, code=3).error["reason"] == "CALLER_DENIED"
+        )
+        assert machine("ingest", "data:in/a.h5", f"hdf5://home/alice/{mode}", *options).json["outcome"]
+    assert read(server, "/home/alice/direct")[1] == {"i": 0}
     direct = machine("ingest", "data:in/a.h5", f"{top}/x", "--target", "far", "--mode", "direct", "--json", code=2)
     assert "`storage`" in json.dumps(direct.error)
     words = machine("ingest", "-", "/home/x", "--mode", "fast", "--verify", "no", "--json", code=2).error
