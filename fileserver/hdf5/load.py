@@ -199,7 +199,9 @@ class _Load:
     async def _place(self, batch: Sequence[Planned]) -> None:
         """Raw chunks of datasets, then those that have to be decoded all the same."""
         tables = await self.source.run(partial(self._tables, batch=batch))
-        await self.bucket.place(self.source, chain.from_iterable(self._raw(p, table) for p, table in tables))
+        largest = max((int(table.rows["size"].max()) for _, table in tables if len(table.rows)), default=0)
+        raw = chain.from_iterable(self._raw(p, table) for p, table in tables)
+        await self.bucket.place(self.source, raw, largest)
         for planned, table in tables:
             skipped = np.flatnonzero(table.rows["mask"] != 0)
             again = [tuple(place) for place in table.places[skipped].tolist()]

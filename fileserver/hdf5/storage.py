@@ -25,6 +25,7 @@ WIDTH: Final = 8
 _TOGETHER: Final = 4 * MIB  # pieces that lie close to each other are read at once up to this
 _PUTS: Final = 4  # of the pieces that were read at once
 _GAP: Final = 64 << 10
+_MEMORY: Final = 32 * MIB  # of pieces that go through us, for one load
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,18 @@ class Bucket:
         self.written.objects += 1
         self.written.carried += memoryview(data).nbytes
 
-    async def place(self, source: Source, pieces: Iterable[Piece]) -> None:
-        """Write objects from raw bytes of the source, `WIDTH` at a time; by the provider itself where it can."""
+    async def place(self, source: Source, pieces: Iterable[Piece], largest: int = 0) -> None:
+        """Write objects from raw bytes of the source, `WIDTH` at a time; by the provider itself where it can.
+
+        Fewer at a time, if the `largest` piece is so large that as many would take too much memory.
+        """
+        width = max(1, min(WIDTH, _MEMORY // max(1, largest)))
         ticket = self._ticket(source)
         todo = (piece for piece in pieces if not self._kept(piece))
         if ticket is not None:
             await side_by_side(todo, lambda piece: self._copy_or_carry(source, ticket, piece), WIDTH)
         else:
-            await side_by_side(_together(todo), lambda group: self._carry(source, group), WIDTH)
+            await side_by_side(_together(todo), lambda group: self._carry(source, group), width)
 
     def _kept(self, piece: Piece) -> bool:
         if self.has(piece.key):

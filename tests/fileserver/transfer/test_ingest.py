@@ -299,3 +299,19 @@ async def test_a_server_that_is_gone_ends_the_ingest_and_what_is_owed_is_removed
     names = {each.key for each in files if each.state == "loaded"}
     said = world.server.call("GET", "/domains", domain=f"{world.folder}/in/")[1]
     assert {each["name"].rpartition("/")[2] for each in said.get("domains", [])} == names
+
+
+async def test_a_paused_ingest_stands_still_and_goes_on(world):
+    world.make("a.h5", 11)
+    await world.begin("paused", "a.h5", target="main")
+    world.life.left = 20
+    with pytest.raises(Crash):
+        await world.run("paused")
+    world.life.left = 1 << 30
+    await world.store.write(lambda c: ledger.ask(c, "paused", "pause", 2.0))
+    await world.stages.stop("paused", "pause", Live(Progress()))
+    assert (await world.stages.record("paused")).state == "PAUSED"
+    assert not world.server.call("GET", "/", domain=f"{world.folder}/x")[1].get("root")
+    assert await world.store.write(lambda c: ledger.ask(c, "paused", "", 3.0))
+    assert (await world.run("paused")).state == "SUCCEEDED"
+    assert world.read() == (11, 11)
