@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fileserver.errors import PlaneNotFound
+from planes.bulk import open_bulk
 from planes.opening import open_local, open_plane
 from planes.plane import Plane
 from planes.settings import PlaneSettings
@@ -24,6 +25,7 @@ class Configured:
     def __init__(self, settings: Mapping[str, PlaneSettings], default: str) -> None:
         self._settings = settings
         self._open: dict[str, Plane] = {}
+        self._bulk: dict[str, Plane] = {}
         self.default = default
         """The plane of a spray that names none."""
 
@@ -49,8 +51,15 @@ class Configured:
                 self._open[name] = open_plane(name, self.settings(name))
         return self._open[name]
 
+    def bulk(self, name: str) -> Plane:
+        """The same plane for many objects of which none counts before `planes.bulk.settle`; raises as `plane`."""
+        if name not in self._bulk:
+            self._bulk[name] = open_bulk(name, self.settings(name))
+        return self._bulk[name]
+
     async def aclose(self) -> None:
         """Release the threads and connections of all planes."""
-        for plane in self._open.values():
-            await plane.aclose()
-        self._open.clear()
+        for opened in (self._open, self._bulk):
+            for plane in opened.values():
+                await plane.aclose()
+            opened.clear()

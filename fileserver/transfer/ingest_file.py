@@ -114,8 +114,8 @@ class Worker:
     async def _load(self, file: File, source: Source) -> Loaded:
         begun = file.begun or time()
         # Mode "link" goes here: `load.load` with `Means(link=True)`, for what the server can read where it is.
-        if self.target.bucket is not None:
-            return await load.load(source, self.target.bucket, file.load, begun)
+        if self.target.bulk is not None:
+            return await load.load(source, self.target.bulk, file.load, begun)
         connection, staging = self.target.connection, self.target.staging(file)
         for _ in range(_PASSES):
             lost = connection.traffic.lost

@@ -59,7 +59,10 @@ class Target:
         name, settings = targets.name(ingest.target), targets.settings(ingest.target)
         self.ingest = ingest
         self.name = name
-        self.bucket: Plane | None = planes.plane(settings.storage) if goes_direct(ingest, targets) else None
+        is_direct = goes_direct(ingest, targets)
+        self.bucket: Plane | None = planes.plane(settings.storage) if is_direct else None
+        self.bulk: Plane | None = planes.bulk(settings.storage) if is_direct else None
+        """The same bucket, for what nobody sees before a domain names it."""
         self.connection = connect(name, settings, Patience())
         self.loading = asyncio.Semaphore(LOADS)
         waiting = settings.model_copy(update={"limits": PlaneLimits(requests=_FLUSHES)})
