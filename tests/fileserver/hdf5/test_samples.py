@@ -6,7 +6,8 @@ import h5py
 import h5pyd
 import pytest
 
-from fileserver.hdf5 import describe, load
+from fileserver.hdf5 import compare, describe, load
+from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.source import opened
 from planes.posix import PosixPlane, PosixSettings
 from tests.fileserver.hdf5.compare import Comparison
@@ -53,6 +54,16 @@ def test_a_domain_reads_as_its_file(name, loaded, server, monkeypatch):
     domain = {"endpoint": server.endpoint, "username": server.user, "password": server.password}
     with h5py.File(f"{name}.h5") as file, h5pyd.File(f"/{FOLDER}/{name}", "r", **domain) as read:
         assert Comparison(file, read, found[name].root).differences(SAMPLES[name].refused) == []
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_our_own_comparison_finds_no_difference(name, loaded, connection):
+    folder, found = loaded
+    objects, root, tally = Objects(connection, f"/{FOLDER}/{name}", found[name].root), found[name].root, compare.Tally()
+    async with opened(plane("source", folder), f"{name}.h5") as file:
+        seen = [d async for d in compare.differences(file, objects, root, compare.Depth.FULL, tally=tally)]
+    assert {(d.path, d.what) for d in seen} == {(path, "missing") for path in SAMPLES[name].refused}
+    assert tally.objects == len(found[name].survey.outline.nodes) - len(SAMPLES[name].refused)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
