@@ -14,7 +14,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from client.commands import domains, files, inspecting, moving, planes, reading, running, syncing, transfers
+from client.commands import domains, exchanging, files, inspecting, moving, planes, reading, running, syncing, transfers
 from client.errors import Exit, invalid
 from client.quick import QuickGroup
 from client.session import make_show
@@ -63,7 +63,7 @@ def make_app() -> typer.Typer:
         ("files", (files,), "List, check and change logical files."),
         ("transfers", (transfers,), "Watch and steer transfers."),
         ("planes", (planes,), "Look at the storage behind the server."),
-        ("hdf5", (domains, inspecting), "Domains and folders of HSDS, and HDF5 files."),
+        ("hdf5", (domains, inspecting, exchanging), "Domains and folders of HSDS, and HDF5 files."),
     )
     for name, modules, help_text in nouns:
         group = _group(help_text)

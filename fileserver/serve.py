@@ -28,10 +28,12 @@ from fileserver.hdf5.hsds.targets import Targets
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
+from fileserver.services.exchange import ExchangeServicer
 from fileserver.services.hdf5 import Hdf5Servicer
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import (
     domain_pb2_grpc,
+    exchange_pb2_grpc,
     file_pb2_grpc,
     hdf5_pb2_grpc,
     part_pb2_grpc,
@@ -134,13 +136,14 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
         closing.callback(sweeper.cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
-    plane = PlaneServicer(planes, jobs.sweep)
+    plane, exchange = PlaneServicer(planes, jobs.sweep), ExchangeServicer(planes, targets)
     services = [
         Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
         Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, plane)),
         Service("DomainService", partial(domain_pb2_grpc.add_DomainServiceServicer_to_server, DomainServicer(targets))),
         Service("Hdf5Service", partial(hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server, Hdf5Servicer(planes))),
+        Service("ExchangeService", partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]

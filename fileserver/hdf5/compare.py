@@ -29,6 +29,8 @@ from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
 from planes.errors import NotFound
 
+__all__ = ["Depth", "Difference", "Tally", "differences"]
+
 WIDTH: Final = 8
 """Requests to the server at a time."""
 _BATCH: Final = 64  # objects that are held at a time

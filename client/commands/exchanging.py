@@ -1,0 +1,90 @@
+"""hdf5 diff: HDF5 files and domains of HSDS beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.errors import Exit
+from client.places import Problems, check_places, find_all
+from client.session import Session, command
+
+if TYPE_CHECKING:
+    from client.shapes import JSON
+    from fileserver.v1.exchange_pb2 import CompareDomainResponse, Difference
+
+_DEPTHS = ("none", "sample", "full")
+_TARGET = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="The HSDS server of the configuration; the first if not given.", show_default=False
+    ),
+]
+
+
+def enter(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    command(app, "diff")(diff)
+
+
+def diff(
+    session: Session,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="An HDF5 file: a path or PLANE:KEY.", show_default=False)
+    ],
+    domain: Annotated[str, typer.Argument(metavar="hdf5://FOLDER/NAME", help="A domain.", show_default=False)],
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="none|sample|full",
+            help="How much of the data is compared; a sample is the first and last block of a dataset and two more.",
+        ),
+    ] = "sample",
+    target: _TARGET = "",
+) -> Exit | None:
+    """Compare an HDF5 file with a domain as its server gives it; exit code 9 if anything is different.
+
+    The file is compared as HSDS can hold it: what a load has to map is no difference.
+    """
+    problems = Problems()
+    check_places("SOURCE", [source], problems, "an HDF5 file")
+    if data not in _DEPTHS:
+        problems.say("--data", f"'{data}' is none of none, sample and full")
+    problems.check()
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+    from client.exchange import Exchange, compared, shape  # noqa: PLC0415  # the same
+
+    [place] = find_all(session, [source])
+    answers = Exchange(session.client, target).compare(place, domain, data)
+    last: list[CompareDomainResponse] = []
+    differ = 0
+
+    def found() -> Iterator[Difference]:
+        nonlocal differ
+        for answer in answers:
+            differ += len(answer.differences)
+            yield from answer.differences
+            last[:] = [answer]
+
+    if session.show.as_json:
+        listed: list[JSON] = [shape(each) for each in found()]
+        session.show.object({"differences": listed, "compared": compared(last[0].compared)})
+    else:
+        _table(session, found(), source, domain)
+        total = last[0].compared
+        words = f"{phrases.count(total.objects, 'object')}, {phrases.count(total.attributes, 'attribute')}"
+        words += f", {phrases.size(total.bytes)} of data compared: "
+        session.show.line(words + (phrases.count(differ, "difference") if differ else "no difference"))
+    return Exit.CORRUPT if differ else None
+
+
+def _table(session: Session, found: Iterator[Difference], *sides: str) -> None:
+    """What differs, if anything does."""
+    first = list(islice(found, 1))
+    if first:
+        rows = ((each.what, each.path, each.left or "-", each.right or "-") for each in chain(first, found))
+        session.show.table(("what", "path", *sides), rows)

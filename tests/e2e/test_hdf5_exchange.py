@@ -1,0 +1,56 @@
+"""HDF5 files and domains of a real HSDS through the installed command line."""
+
+import h5py
+import h5pyd
+import numpy as np
+import pytest
+
+from tests.doubles import hsds
+from tests.e2e.test_hdf5 import configured
+
+pytestmark = pytest.mark.xdist_group("hsds")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with hsds.running(tmp_path_factory.mktemp("hsds")) as started:
+        yield started
+
+
+def fill(file):
+    file.create_dataset("d", data=np.arange(60.0).reshape(6, 10), chunks=(2, 10), compression="gzip")
+    file["d"].attrs["unit"] = "m"
+    file.create_group("g")["again"] = file["d"]
+
+
+def domain(server, path):
+    return h5pyd.File(path, "a", endpoint=server.endpoint, username=server.user, password=server.password)
+
+
+def test_diff_lists_what_differs_and_exits_with_9(machine, server):
+    configured(machine, server)
+    (machine.folder / "data").mkdir()
+    with h5py.File(machine.folder / "data/x.h5", "w") as file:
+        fill(file)
+    with domain(server, "/home/admin/diffed") as there:
+        fill(there)
+    address = "hdf5://home/admin/diffed"
+    assert "0 bytes of data" in machine("hdf5", "diff", "data:x.h5", address, "--data", "none").out
+    equal = machine("hdf5", "diff", "data:x.h5", address, "--data", "full").out
+    assert equal == "3 objects, 1 attribute, 480 bytes of data compared: no difference\n"
+
+    with h5py.File(machine.folder / "data/x.h5", "a") as file:
+        file["d"].attrs["unit"] = "km"
+        file["d"][3, 4] = 0
+    shown = machine("hdf5", "diff", "data:x.h5", address, "--json", code=9).json
+    assert shown["differences"] == [
+        {"path": "/d/@unit", "what": "value", "left": '"km"', "right": '"m"'},
+        {"path": "/d", "what": "data", "left": "[3, 4] 0.0", "right": "[3, 4] 34.0"},
+    ]
+    assert shown["compared"] == {"objects": 3, "attributes": 1, "datasets": 1, "bytes": 480}
+    assert "2 differences" in machine("hdf5", "diff", "data:x.h5", address, code=9).out
+
+    wrong = machine("hdf5", "diff", "data:x.h5", "home/x", "--target", "mian", "--json", code=2).error
+    assert set(wrong["violations"]) == {"domain", "target"}
+    assert machine("hdf5", "diff", "data:x.h5", "hdf5://home/admin", "--json", code=4).error
+    assert machine("hdf5", "diff", "data:gone.h5", address, "--json", code=4).error
