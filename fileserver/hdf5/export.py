@@ -1,0 +1,182 @@
+"""A domain of HSDS as an HDF5 file: structure first, then attributes and data, read through its server.
+
+What the file cannot have as the domain has it is mapped or left out with a reason, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar
+
+import h5py
+
+from fileserver.hdf5 import blocks, export_write
+from fileserver.hdf5.blocks import Block
+from fileserver.hdf5.declared import Declared, DeclaredLink, Unknown, declared
+from fileserver.hdf5.export_write import Written
+from fileserver.hdf5.hsds.objects import Objects, Slab
+from fileserver.hdf5.model import Trouble
+from fileserver.hdf5.outline import BROKEN
+from fileserver.hdf5.restored import Garbled
+from fileserver.together import side_by_side
+from planes.errors import NotFound
+from planes.threads import Threads
+
+T = TypeVar("T")
+
+_WIDTH: Final = 8  # requests at a time
+_BLOCKS: Final = 4  # blocks of data that are held at a time
+_BATCH: Final = 64  # objects that are held at a time
+_FAULTS: Final = (*BROKEN, Garbled, TypeError)
+"""What the library or the domain's own bytes may have against one object."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is; may be looked at meanwhile."""
+
+    objects: int = 0
+    """Whose attributes and data are written, of `found`."""
+    found: int = 0
+    bytes: int = 0
+    """Of data, as the server gave them."""
+
+
+async def export(objects: Objects, root: str, path: Path, progress: Progress) -> tuple[Trouble, ...]:
+    """Write all that a domain holds into a new file; what could not be written as it is.
+
+    Args:
+        objects: of the domain.
+        root: id of its root group.
+        path: of the file, which is not there yet; its directory is.
+        progress: told how far it is.
+
+    Raises:
+        Unavailable, Throttled, CallerDenied: the server does not answer, or not to us.
+        OSError: the file cannot be written.
+    """
+    threads = Threads("export", 1)
+    try:
+        top = await declared(objects, root, attributes=False)
+        file = await threads.run(lambda _: export_write.begun(path, ordered=top.ordered))
+        try:
+            job = _Export(objects, file, threads, progress)
+            await job.structure(top)
+            await job.contents()
+            return tuple(job.troubles)
+        finally:
+            await threads.run(lambda _: file.close())
+    finally:
+        threads.close()
+
+
+@dataclass(slots=True)
+class _Export:
+    objects: Objects
+    file: h5py.File
+    threads: Threads
+    progress: Progress
+    troubles: list[Trouble] = field(default_factory=list)
+    written: Written = field(default_factory=Written)
+
+    async def structure(self, root: Declared) -> None:
+        """All objects under their names, and all other links, in the order of the domain."""
+        self.written.paths[root.id] = b"/"
+        todo = deque([root])
+        self.progress.found = 1
+        while todo:
+            group = todo.popleft()
+            links = iter(group.links)
+            while batch := list(islice(links, _BATCH)):
+                todo.extend(await self._links(group, batch))
+
+    async def _links(self, group: Declared, batch: Sequence[DeclaredLink]) -> list[Declared]:
+        """Some links of a group; the groups among them that are new."""
+        told: dict[str, Declared | str] = {}
+        fresh = {link.target for link in batch if link.kind == "hard" and link.target not in self.written.paths}
+
+        async def ask(object_id: str) -> None:
+            try:
+                told[object_id] = await declared(self.objects, object_id, attributes=False)
+            except Unknown as unknown:
+                told[object_id] = str(unknown)
+            except NotFound:
+                told[object_id] = "the domain has a name for it, and nothing behind it"
+
+        await side_by_side(fresh, ask, _WIDTH)
+        await self._committed(told)
+        made = await self._run(partial(export_write.links, self.file, self.written, group, batch, told, self.troubles))
+        self.progress.found = len(self.written.paths)
+        return made
+
+    async def _committed(self, told: dict[str, Declared | str]) -> None:
+        """Committed types have to be there before what refers to them."""
+        for each in list(told.values()):
+            if isinstance(each, str) or each.type is None or not each.type.committed or each.kind == "t":
+                continue
+            if each.type.committed not in self.written.paths:
+                try:
+                    kind = await declared(self.objects, each.type.committed, attributes=False)
+                except (NotFound, Unknown):
+                    continue  # the type itself is with the object
+                await self._run(partial(export_write.aside, self.file, self.written, kind))
+
+    async def contents(self) -> None:
+        """Attributes and data of all objects."""
+        left = iter(list(self.written.paths))
+        while batch := list(islice(left, _BATCH)):
+            told: dict[str, Declared] = {}
+
+            async def ask(object_id: str, into: dict[str, Declared] = told) -> None:
+                try:
+                    into[object_id] = await declared(self.objects, object_id, links=False)
+                except (Unknown, NotFound) as error:
+                    self._trouble(object_id, f"its attributes cannot be read: {error}")
+
+            await side_by_side(batch, ask, _WIDTH)
+            there = [told[object_id] for object_id in batch if object_id in told]
+            write = partial(export_write.attributes, self.file, self.written, there, self.troubles)
+            await self._run(write)
+            await self._data([each for each in there if each.kind == "d"])
+            self.progress.objects += len(batch)
+        await self._run(partial(export_write.ended, self.file))
+
+    def _trouble(self, object_id: str, reason: str) -> None:
+        path = self.written.paths[object_id].decode(errors="backslashreplace")
+        self.troubles.append(Trouble(path, "failed", reason))
+
+    async def _data(self, datasets: Sequence[Declared]) -> None:
+        lost: set[str] = set()
+
+        async def one(job: tuple[Declared, Block]) -> None:
+            dataset, block = job
+            if dataset.id in lost:
+                return
+            slabs = [Slab(at, at + n) for at, n in zip(block.start, block.count, strict=True)]
+            data = await self.objects.read(dataset.id, slabs)
+            try:
+                await self._run(partial(export_write.block, self.file, self.written, dataset, block, data))
+            except _FAULTS as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise  # of the disk, not of this dataset
+                lost.add(dataset.id)
+                self._trouble(dataset.id, f"its data cannot be written: {error}")
+            self.progress.bytes += len(data)
+
+        await side_by_side(_jobs(datasets), one, _BLOCKS)
+
+    async def _run(self, work: partial[T]) -> T:
+        return await self.threads.run(lambda _: work())
+
+
+def _jobs(datasets: Sequence[Declared]) -> Iterator[tuple[Declared, Block]]:
+    for each in datasets:
+        if each.dims is None or 0 in each.dims or each.type is None or each.storage is None:
+            continue
+        step = export_write.step_of(each)
+        yield from ((each, block) for block in blocks.blocks(each.dims, step))
