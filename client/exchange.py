@@ -12,10 +12,11 @@ from client.words import Location
 from fileserver.v1 import exchange_pb2
 from fileserver.v1.exchange_pb2_grpc import ExchangeServiceStub
 
-_DATA: Final = {
-    "none": exchange_pb2.CompareDomainRequest.DATA_NONE,
-    "sample": exchange_pb2.CompareDomainRequest.DATA_SAMPLE,
-    "full": exchange_pb2.CompareDomainRequest.DATA_FULL,
+COMPARISONS: Final = {
+    "none": exchange_pb2.COMPARISON_NONE,
+    "metadata": exchange_pb2.COMPARISON_METADATA,
+    "sample": exchange_pb2.COMPARISON_SAMPLE,
+    "full": exchange_pb2.COMPARISON_FULL,
 }
 
 
@@ -33,11 +34,30 @@ class Exchange:
 
     def compare(self, source: Location, domain: str, data: str) -> Iterator[exchange_pb2.CompareDomainResponse]:
         """Differences, as they are found; `data` is none, sample or full. The last answer says what was compared."""
+        comparison = COMPARISONS["metadata" if data == "none" else data]
         request = exchange_pb2.CompareDomainRequest(
-            source=location(source), domain=domain, target=self._target, data=_DATA[data]
+            source=location(source), domain=domain, target=self._target, comparison=comparison
         )
-        self._client.list_planes()  # waits for the server, and learns its cookie: a stream cannot be begun anew
+        self._ready()
         yield from self._client.stream(lambda c: ExchangeServiceStub(c).CompareDomain, request)
+
+    def export(
+        self, domain: str, file: Location, *, verify: str, overwrite: bool
+    ) -> Iterator[exchange_pb2.ExportDomainResponse]:
+        """A domain into a file; `verify` is one of `COMPARISONS`. The last answer says what became of it."""
+        request = exchange_pb2.ExportDomainRequest(
+            domain=domain,
+            target=self._target,
+            file=location(file),
+            overwrite=overwrite,
+            comparison=COMPARISONS[verify],
+        )
+        self._ready()
+        yield from self._client.stream(lambda c: ExchangeServiceStub(c).ExportDomain, request)
+
+    def _ready(self) -> None:
+        """Wait for the server, and learn its cookie: a stream cannot be begun anew."""
+        self._client.list_planes()
 
 
 def shape(found: exchange_pb2.Difference) -> dict[str, JSON]:
@@ -52,4 +72,17 @@ def compared(found: exchange_pb2.Compared) -> dict[str, JSON]:
         "attributes": found.attributes,
         "datasets": found.datasets,
         "bytes": found.bytes,
+    }
+
+
+def exported(found: exchange_pb2.ExportDomainResponse) -> dict[str, JSON]:
+    """A file that was made of a domain."""
+    made = found.exported
+    return {
+        "size": made.size,
+        "version": made.version,
+        "objects": found.objects_done,
+        "data_bytes": found.bytes,
+        "exceptions": [{"path": e.path, "what": e.what, "reason": e.reason} for e in made.exceptions],
+        "compared": compared(made.compared) if made.HasField("compared") else None,
     }

@@ -136,7 +136,8 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
         closing.callback(sweeper.cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
-    plane, exchange = PlaneServicer(planes, jobs.sweep), ExchangeServicer(planes, targets)
+    plane = PlaneServicer(planes, jobs.sweep)
+    exchange = ExchangeServicer(planes, targets, config.state_directory)
     services = [
         Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),

@@ -1,7 +1,8 @@
-"""hdf5 diff: HDF5 files and domains of HSDS beside each other."""
+"""hdf5 diff, get: HDF5 files and domains of HSDS beside each other."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,10 @@ from client.session import Session, command
 
 if TYPE_CHECKING:
     from client.shapes import JSON
-    from fileserver.v1.exchange_pb2 import CompareDomainResponse, Difference
+    from fileserver.v1.exchange_pb2 import CompareDomainResponse, Difference, ExportDomainResponse
 
 _DEPTHS = ("none", "sample", "full")
+_VERIFIED = ("none", "metadata", "sample", "full")
 _TARGET = Annotated[
     str,
     typer.Option(
@@ -28,6 +30,7 @@ _TARGET = Annotated[
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     command(app, "diff")(diff)
+    command(app, "get")(get)
 
 
 def diff(
@@ -88,3 +91,53 @@ def _table(session: Session, found: Iterator[Difference], *sides: str) -> None:
     if first:
         rows = ((each.what, each.path, each.left or "-", each.right or "-") for each in chain(first, found))
         session.show.table(("what", "path", *sides), rows)
+
+
+def get(
+    session: Session,
+    domain: Annotated[str, typer.Argument(metavar="hdf5://FOLDER/NAME", help="A domain.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(metavar="TARGET.h5", help="Where the file goes: a path or PLANE:KEY.", show_default=False)
+    ],
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    verify: Annotated[
+        str,
+        typer.Option(
+            metavar="none|metadata|sample|full",
+            help="How much of the file is compared with the domain before it is seen.",
+        ),
+    ] = "sample",
+    target: _TARGET = "",
+) -> Exit | None:
+    """Write a domain of HSDS as an HDF5 file, read through its server; the file is seen when all of it is there.
+
+    Exit code 11 if something of the domain is left out; what and why is shown. Interrupted, it leaves nothing behind.
+    """
+    problems = Problems()
+    check_places("TARGET.h5", [file], problems, "the file to write")
+    if verify not in _VERIFIED:
+        problems.say("--verify", f"'{verify}' is none of none, metadata, sample and full")
+    problems.check()
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+    from client.exchange import Exchange, exported  # noqa: PLC0415  # the same
+
+    [place] = find_all(session, [file])
+    last: list[ExportDomainResponse] = []
+    for answer in Exchange(session.client, target).export(domain, place, verify=verify, overwrite=overwrite):
+        last[:] = [answer]
+        if not answer.HasField("exported") and sys.stderr.isatty():
+            session.show.note(
+                f"{answer.objects_done} of {answer.objects_found} objects, {phrases.size(answer.bytes)} of data"
+            )
+    done = last[0].exported
+    left_out = any(each.what != "mapped" for each in done.exceptions)
+    if session.show.as_json:
+        session.show.object(exported(last[0]))
+        return Exit.EXCEPTIONS if left_out else None
+    for each in done.exceptions:
+        session.show.line(f"{each.what}: {each.path} {each.reason}")
+    words = f"{file}: {phrases.count(last[0].objects_done, 'object')}, {phrases.size(done.size)}, "
+    checked = f"{phrases.size(done.compared.bytes)} of data compared with the domain"
+    session.show.line(words + (checked if done.HasField("compared") else "not compared"))
+    return Exit.EXCEPTIONS if left_out else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from fileserver.auth import allow
 from fileserver.calls import Context
@@ -16,10 +19,16 @@ from fileserver.services.hdf5 import need_library, place_of
 from fileserver.v1 import exchange_pb2, exchange_pb2_grpc
 from planes.errors import NotFound
 from planes.retrying import Patience
+from planes.threads import until_done
 
 if TYPE_CHECKING:
+    from fileserver.hdf5.compare import Depth, Tally
     from fileserver.hdf5.hsds.connection import Connection
 
+T = TypeVar("T")
+
+_FOLDER: Final = "exports"
+_TOLD: Final = 1.0  # seconds between two answers
 _TOGETHER: Final = 100  # differences of one answer
 
 # The HDF5 library and the HTTP client are loaded, and need be installed, for who has files and an HSDS.
@@ -32,11 +41,14 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
     Args:
         planes: where the files are.
         targets: the configured HSDS servers.
+        state: the server's state directory, where files are written before they are delivered.
     """
 
-    def __init__(self, planes: Configured, targets: Targets) -> None:
+    def __init__(self, planes: Configured, targets: Targets, state: Path) -> None:
         self._planes = planes
         self._targets = targets
+        self._state = state
+        self._swept = False
 
     async def CompareDomain(
         self, request: exchange_pb2.CompareDomainRequest, context: Context
@@ -52,12 +64,11 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         from fileserver.hdf5.hsds.objects import Objects
         from fileserver.hdf5.source import opened
 
-        depths = {1: compare.Depth.NONE, 3: compare.Depth.FULL}
         tally = compare.Tally()
         async with self._patient(request.target) as connection:
             root = await root_of(connection, path)
             async with opened(self._planes.plane(plane), key) as source:
-                depth = depths.get(request.data, compare.Depth.SAMPLE)
+                depth = _depth(request.comparison) or compare.Depth.SAMPLE
                 found = compare.differences(source, Objects(connection, path, root), root, depth, tally=tally)
                 answer = exchange_pb2.CompareDomainResponse()
                 async with aclosing(found):
@@ -66,9 +77,56 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
                         if len(answer.differences) == _TOGETHER:
                             yield answer
                             answer = exchange_pb2.CompareDomainResponse()
-        answer.compared.objects, answer.compared.attributes = tally.objects, tally.attributes
-        answer.compared.datasets, answer.compared.bytes = tally.datasets, tally.bytes
+        answer.compared.CopyFrom(_compared(tally))
         yield answer
+
+    async def ExportDomain(
+        self, request: exchange_pb2.ExportDomainRequest, context: Context
+    ) -> AsyncIterator[exchange_pb2.ExportDomainResponse]:
+        """How far it is, then what became of it.
+
+        Raises InvalidSpec, NotFound, AlreadyExists, CallerDenied, Corrupt, Refused and its kinds, Unavailable.
+        """
+        wrong: dict[str, str] = {}
+        plane, key = place_of(request.file, wrong)
+        path = self._path(request.target, "domain", request.domain, wrong)
+        refuse(wrong)
+        allow(plane)
+        need_library()
+        from fileserver.hdf5.getting import Getting
+
+        to = self._planes.plane(plane)
+        spool = await asyncio.to_thread(self._spool)
+        async with self._patient(request.target) as connection:
+            root = await root_of(connection, path)
+            job = Getting(connection, path, root, spool, _depth(request.comparison))
+            work = asyncio.ensure_future(job.run(to, key, overwrite=request.overwrite))
+            async with aclosing(until(work)) as waiting:
+                async for _ in waiting:
+                    yield exchange_pb2.ExportDomainResponse(
+                        objects_done=job.progress.objects,
+                        objects_found=job.progress.found,
+                        bytes=job.progress.bytes,
+                    )
+        got = work.result()
+        answer = exchange_pb2.ExportDomainResponse(
+            objects_done=job.progress.objects, objects_found=job.progress.found, bytes=job.progress.bytes
+        )
+        answer.exported.size, answer.exported.version = got.info.size, got.info.version
+        for each in got.troubles:
+            answer.exported.exceptions.add(path=each.path, what=each.what, reason=each.reason)
+        if got.tally is not None:
+            answer.exported.compared.CopyFrom(_compared(got.tally))
+        yield answer
+
+    def _spool(self) -> Path:
+        """The folder for files in the making; those of a server that was killed are gone."""
+        folder = self._state / _FOLDER
+        if not self._swept:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._swept = True
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
 
     def _path(self, target: str, field: str, text: str, wrong: dict[str, str], *, of: str = "target") -> str:
         """The path of a domain's address; what is wrong with it or with the server's name is added to `wrong`."""
@@ -102,6 +160,41 @@ async def root_of(connection: Connection, path: str) -> str:
         msg = f"{address.show(path)} on HSDS '{connection.name}' is a folder: name a domain in it"
         raise NotFound(msg, hsds=connection.name, domain=address.show(path))
     return there.root
+
+
+async def until(work: asyncio.Future[T]) -> AsyncGenerator[None]:
+    """Every second until `work` has ended; whoever stops waiting cancels it, and waits until it has cleaned up.
+
+    Raises what `work` does.
+    """
+    try:
+        while not work.done():
+            await asyncio.wait({work}, timeout=_TOLD)
+            yield
+    finally:
+        if not work.done():
+            work.cancel()
+            await until_done(work)
+            if not work.cancelled():
+                work.exception()  # looked at: who asked has gone
+    work.result()
+
+
+def _depth(asked: exchange_pb2.Comparison.ValueType) -> Depth | None:
+    from fileserver.hdf5.compare import Depth
+
+    depths = {
+        exchange_pb2.COMPARISON_NONE: None,
+        exchange_pb2.COMPARISON_METADATA: Depth.NONE,
+        exchange_pb2.COMPARISON_FULL: Depth.FULL,
+    }
+    return depths.get(asked, Depth.SAMPLE)
+
+
+def _compared(tally: Tally) -> exchange_pb2.Compared:
+    return exchange_pb2.Compared(
+        objects=tally.objects, attributes=tally.attributes, datasets=tally.datasets, bytes=tally.bytes
+    )
 
 
 def refuse(wrong: dict[str, str]) -> None:

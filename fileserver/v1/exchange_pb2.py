@@ -25,23 +25,31 @@ _sym_db = _symbol_database.Default()
 from fileserver.v1 import transfer_pb2 as fileserver_dot_v1_dot_transfer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66ileserver/v1/exchange.proto\x12\rfileserver.v1\x1a\x1c\x66ileserver/v1/transfer.proto\"E\n\nDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\t\x12\r\n\x05right\x18\x04 \x01(\t\"P\n\x08\x43ompared\x12\x0f\n\x07objects\x18\x01 \x01(\x03\x12\x12\n\nattributes\x18\x02 \x01(\x03\x12\x10\n\x08\x64\x61tasets\x18\x03 \x01(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\"\xe4\x01\n\x14\x43ompareDomainRequest\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.fileserver.v1.Location\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x36\n\x04\x64\x61ta\x18\x04 \x01(\x0e\x32(.fileserver.v1.CompareDomainRequest.Data\"K\n\x04\x44\x61ta\x12\x14\n\x10\x44\x41TA_UNSPECIFIED\x10\x00\x12\r\n\tDATA_NONE\x10\x01\x12\x0f\n\x0b\x44\x41TA_SAMPLE\x10\x02\x12\r\n\tDATA_FULL\x10\x03\"r\n\x15\x43ompareDomainResponse\x12.\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32\x19.fileserver.v1.Difference\x12)\n\x08\x63ompared\x18\x02 \x01(\x0b\x32\x17.fileserver.v1.Compared2o\n\x0f\x45xchangeService\x12\\\n\rCompareDomain\x12#.fileserver.v1.CompareDomainRequest\x1a$.fileserver.v1.CompareDomainResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66ileserver/v1/exchange.proto\x12\rfileserver.v1\x1a\x1c\x66ileserver/v1/transfer.proto\"E\n\nDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\t\x12\r\n\x05right\x18\x04 \x01(\t\"P\n\x08\x43ompared\x12\x0f\n\x07objects\x18\x01 \x01(\x03\x12\x12\n\nattributes\x18\x02 \x01(\x03\x12\x10\n\x08\x64\x61tasets\x18\x03 \x01(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x03\"7\n\tException\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8e\x01\n\x14\x43ompareDomainRequest\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.fileserver.v1.Location\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12-\n\ncomparison\x18\x04 \x01(\x0e\x32\x19.fileserver.v1.Comparison\"r\n\x15\x43ompareDomainResponse\x12.\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32\x19.fileserver.v1.Difference\x12)\n\x08\x63ompared\x18\x02 \x01(\x0b\x32\x17.fileserver.v1.Compared\"\x9e\x01\n\x13\x45xportDomainRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12%\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x17.fileserver.v1.Location\x12\x11\n\toverwrite\x18\x04 \x01(\x08\x12-\n\ncomparison\x18\x05 \x01(\x0e\x32\x19.fileserver.v1.Comparison\"}\n\x14\x45xportDomainResponse\x12\x14\n\x0cobjects_done\x18\x01 \x01(\x03\x12\x15\n\robjects_found\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12)\n\x08\x65xported\x18\x04 \x01(\x0b\x32\x17.fileserver.v1.Exported\"\x82\x01\n\x08\x45xported\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\nexceptions\x18\x03 \x03(\x0b\x32\x18.fileserver.v1.Exception\x12)\n\x08\x63ompared\x18\x04 \x01(\x0b\x32\x17.fileserver.v1.Compared*\x82\x01\n\nComparison\x12\x1a\n\x16\x43OMPARISON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OMPARISON_METADATA\x10\x01\x12\x15\n\x11\x43OMPARISON_SAMPLE\x10\x02\x12\x13\n\x0f\x43OMPARISON_FULL\x10\x03\x12\x13\n\x0f\x43OMPARISON_NONE\x10\x04\x32\xca\x01\n\x0f\x45xchangeService\x12\\\n\rCompareDomain\x12#.fileserver.v1.CompareDomainRequest\x1a$.fileserver.v1.CompareDomainResponse0\x01\x12Y\n\x0c\x45xportDomain\x12\".fileserver.v1.ExportDomainRequest\x1a#.fileserver.v1.ExportDomainResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fileserver.v1.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COMPARISON']._serialized_start=970
+  _globals['_COMPARISON']._serialized_end=1100
   _globals['_DIFFERENCE']._serialized_start=77
   _globals['_DIFFERENCE']._serialized_end=146
   _globals['_COMPARED']._serialized_start=148
   _globals['_COMPARED']._serialized_end=228
-  _globals['_COMPAREDOMAINREQUEST']._serialized_start=231
-  _globals['_COMPAREDOMAINREQUEST']._serialized_end=459
-  _globals['_COMPAREDOMAINREQUEST_DATA']._serialized_start=384
-  _globals['_COMPAREDOMAINREQUEST_DATA']._serialized_end=459
-  _globals['_COMPAREDOMAINRESPONSE']._serialized_start=461
-  _globals['_COMPAREDOMAINRESPONSE']._serialized_end=575
-  _globals['_EXCHANGESERVICE']._serialized_start=577
-  _globals['_EXCHANGESERVICE']._serialized_end=688
+  _globals['_EXCEPTION']._serialized_start=230
+  _globals['_EXCEPTION']._serialized_end=285
+  _globals['_COMPAREDOMAINREQUEST']._serialized_start=288
+  _globals['_COMPAREDOMAINREQUEST']._serialized_end=430
+  _globals['_COMPAREDOMAINRESPONSE']._serialized_start=432
+  _globals['_COMPAREDOMAINRESPONSE']._serialized_end=546
+  _globals['_EXPORTDOMAINREQUEST']._serialized_start=549
+  _globals['_EXPORTDOMAINREQUEST']._serialized_end=707
+  _globals['_EXPORTDOMAINRESPONSE']._serialized_start=709
+  _globals['_EXPORTDOMAINRESPONSE']._serialized_end=834
+  _globals['_EXPORTED']._serialized_start=837
+  _globals['_EXPORTED']._serialized_end=967
+  _globals['_EXCHANGESERVICE']._serialized_start=1103
+  _globals['_EXCHANGESERVICE']._serialized_end=1305
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Comparison:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ComparisonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Comparison.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPARISON_UNSPECIFIED: _Comparison.ValueType  # 0
+    """A sample."""
+    COMPARISON_METADATA: _Comparison.ValueType  # 1
+    """Structure, types, attributes; no data."""
+    COMPARISON_SAMPLE: _Comparison.ValueType  # 2
+    """That, and the first and the last block of each dataset, and two at random."""
+    COMPARISON_FULL: _Comparison.ValueType  # 3
+    """Everything."""
+    COMPARISON_NONE: _Comparison.ValueType  # 4
+    """Nothing at all."""
+
+class Comparison(_Comparison, metaclass=_ComparisonEnumTypeWrapper):
+    """How much of a file and a domain is compared."""
+
+COMPARISON_UNSPECIFIED: Comparison.ValueType  # 0
+"""A sample."""
+COMPARISON_METADATA: Comparison.ValueType  # 1
+"""Structure, types, attributes; no data."""
+COMPARISON_SAMPLE: Comparison.ValueType  # 2
+"""That, and the first and the last block of each dataset, and two at random."""
+COMPARISON_FULL: Comparison.ValueType  # 3
+"""Everything."""
+COMPARISON_NONE: Comparison.ValueType  # 4
+"""Nothing at all."""
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
 @_typing.final
 class Difference(_message.Message):
     """One thing that a file and a domain have differently."""
@@ -91,48 +123,51 @@ class Compared(_message.Message):
 Global___Compared: _TypeAlias = Compared  # noqa: Y015
 
 @_typing.final
+class Exception(_message.Message):
+    """Something of a domain that is not in the file as it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Of an object or a link; "/group/@name" is an attribute."""
+    what: _builtins.str
+    """"mapped" to something else, or "failed" (left out)."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        what: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "reason", b"reason", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exception: _TypeAlias = Exception  # noqa: Y015
+
+@_typing.final
 class CompareDomainRequest(_message.Message):
     """Request of CompareDomain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Data:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _DataEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CompareDomainRequest._Data.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        DATA_UNSPECIFIED: CompareDomainRequest._Data.ValueType  # 0
-        """A few blocks of each dataset."""
-        DATA_NONE: CompareDomainRequest._Data.ValueType  # 1
-        """None."""
-        DATA_SAMPLE: CompareDomainRequest._Data.ValueType  # 2
-        """The first and the last block of each dataset, and two at random."""
-        DATA_FULL: CompareDomainRequest._Data.ValueType  # 3
-        """All."""
-
-    class Data(_Data, metaclass=_DataEnumTypeWrapper):
-        """How much of the data is compared."""
-
-    DATA_UNSPECIFIED: CompareDomainRequest.Data.ValueType  # 0
-    """A few blocks of each dataset."""
-    DATA_NONE: CompareDomainRequest.Data.ValueType  # 1
-    """None."""
-    DATA_SAMPLE: CompareDomainRequest.Data.ValueType  # 2
-    """The first and the last block of each dataset, and two at random."""
-    DATA_FULL: CompareDomainRequest.Data.ValueType  # 3
-    """All."""
-
     SOURCE_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
-    DATA_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """Address of the domain."""
     target: _builtins.str
     """Name of the HSDS server; the first of the configuration if empty."""
-    data: Global___CompareDomainRequest.Data.ValueType
-    """How much of the data is compared."""
+    comparison: Global___Comparison.ValueType
+    """How much is compared; COMPARISON_NONE is refused."""
     @_builtins.property
     def source(self) -> _transfer_pb2.Location:
         """An HDF5 file."""
@@ -143,11 +178,11 @@ class CompareDomainRequest(_message.Message):
         source: _transfer_pb2.Location | None = ...,
         domain: _builtins.str = ...,
         target: _builtins.str = ...,
-        data: Global___CompareDomainRequest.Data.ValueType = ...,
+        comparison: Global___Comparison.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "domain", b"domain", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "domain", b"domain", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,3 +217,117 @@ class CompareDomainResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareDomainResponse: _TypeAlias = CompareDomainResponse  # noqa: Y015
+
+@_typing.final
+class ExportDomainRequest(_message.Message):
+    """Request of ExportDomain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    OVERWRITE_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Address of the domain."""
+    target: _builtins.str
+    """Name of the HSDS server; the first of the configuration if empty."""
+    overwrite: _builtins.bool
+    """Replace what is there."""
+    comparison: Global___Comparison.ValueType
+    """How much of the file is compared with the domain before it is seen."""
+    @_builtins.property
+    def file(self) -> _transfer_pb2.Location:
+        """Where the file goes."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        target: _builtins.str = ...,
+        file: _transfer_pb2.Location | None = ...,
+        overwrite: _builtins.bool = ...,
+        comparison: Global___Comparison.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "domain", b"domain", "file", b"file", "overwrite", b"overwrite", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportDomainRequest: _TypeAlias = ExportDomainRequest  # noqa: Y015
+
+@_typing.final
+class ExportDomainResponse(_message.Message):
+    """Response of ExportDomain: how far it is, every second or so, and at last the outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_DONE_FIELD_NUMBER: _builtins.int
+    OBJECTS_FOUND_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    EXPORTED_FIELD_NUMBER: _builtins.int
+    objects_done: _builtins.int
+    """Objects that are written."""
+    objects_found: _builtins.int
+    """Objects that have been found so far."""
+    bytes: _builtins.int
+    """Bytes of data that were read from HSDS."""
+    @_builtins.property
+    def exported(self) -> Global___Exported:
+        """In the last answer."""
+
+    def __init__(
+        self,
+        *,
+        objects_done: _builtins.int = ...,
+        objects_found: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        exported: Global___Exported | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exported", b"exported"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "exported", b"exported", "objects_done", b"objects_done", "objects_found", b"objects_found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportDomainResponse: _TypeAlias = ExportDomainResponse  # noqa: Y015
+
+@_typing.final
+class Exported(_message.Message):
+    """An export that has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Bytes of the file."""
+    version: _builtins.str
+    """Its version where it is now."""
+    @_builtins.property
+    def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exception]:
+        """What is not as in the domain."""
+
+    @_builtins.property
+    def compared(self) -> Global___Compared:
+        """What was compared; unset where nothing was."""
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        version: _builtins.str = ...,
+        exceptions: _abc.Iterable[Global___Exception] | None = ...,
+        compared: Global___Compared | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "exceptions", b"exceptions", "size", b"size", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exported: _TypeAlias = Exported  # noqa: Y015

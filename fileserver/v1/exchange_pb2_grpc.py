@@ -40,6 +40,11 @@ class ExchangeServiceStub:
                 request_serializer=fileserver_dot_v1_dot_exchange__pb2.CompareDomainRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_exchange__pb2.CompareDomainResponse.FromString,
                 _registered_method=True)
+        self.ExportDomain = channel.unary_stream(
+                '/fileserver.v1.ExchangeService/ExportDomain',
+                request_serializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.FromString,
+                _registered_method=True)
 
 
 class ExchangeServiceServicer:
@@ -53,6 +58,14 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportDomain(self, request, context):
+        """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
+        nothing behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.CompareDomain,
                     request_deserializer=fileserver_dot_v1_dot_exchange__pb2.CompareDomainRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_exchange__pb2.CompareDomainResponse.SerializeToString,
+            ),
+            'ExportDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportDomain,
+                    request_deserializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class ExchangeService:
             '/fileserver.v1.ExchangeService/CompareDomain',
             fileserver_dot_v1_dot_exchange__pb2.CompareDomainRequest.SerializeToString,
             fileserver_dot_v1_dot_exchange__pb2.CompareDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fileserver.v1.ExchangeService/ExportDomain',
+            fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.SerializeToString,
+            fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class ExchangeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ExchangeServiceAsyncStub: ...
     CompareDomain: _grpc.UnaryStreamMultiCallable[_exchange_pb2.CompareDomainRequest, _exchange_pb2.CompareDomainResponse]
     """What a file and a domain have differently, as it is found; the last answer says what was compared."""
+    ExportDomain: _grpc.UnaryStreamMultiCallable[_exchange_pb2.ExportDomainRequest, _exchange_pb2.ExportDomainResponse]
+    """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
+    nothing behind.
+    """
 
 @_typing.type_check_only
 class ExchangeServiceAsyncStub(ExchangeServiceStub):
@@ -43,6 +47,10 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CompareDomain: _aio.UnaryStreamMultiCallable[_exchange_pb2.CompareDomainRequest, _exchange_pb2.CompareDomainResponse]  # type: ignore[assignment]
     """What a file and a domain have differently, as it is found; the last answer says what was compared."""
+    ExportDomain: _aio.UnaryStreamMultiCallable[_exchange_pb2.ExportDomainRequest, _exchange_pb2.ExportDomainResponse]  # type: ignore[assignment]
+    """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
+    nothing behind.
+    """
 
 class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Between HDF5 files and domains of HSDS."""
@@ -54,5 +62,15 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_exchange_pb2.CompareDomainResponse], _abc.AsyncIterator[_exchange_pb2.CompareDomainResponse]]:
         """What a file and a domain have differently, as it is found; the last answer says what was compared."""
+
+    @_abc_1.abstractmethod
+    def ExportDomain(
+        self,
+        request: _exchange_pb2.ExportDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_exchange_pb2.ExportDomainResponse], _abc.AsyncIterator[_exchange_pb2.ExportDomainResponse]]:
+        """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
+        nothing behind.
+        """
 
 def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

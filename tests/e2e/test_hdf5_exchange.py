@@ -54,3 +54,20 @@ def test_diff_lists_what_differs_and_exits_with_9(machine, server):
     assert set(wrong["violations"]) == {"domain", "target"}
     assert machine("hdf5", "diff", "data:x.h5", "hdf5://home/admin", "--json", code=4).error
     assert machine("hdf5", "diff", "data:gone.h5", address, "--json", code=4).error
+
+
+def test_get_writes_a_domain_as_a_file_that_is_seen_whole(machine, server):
+    configured(machine, server)
+    with domain(server, "/home/admin/got") as there:
+        fill(there)
+    address, path = "hdf5://home/admin/got", machine.folder / "out.h5"
+    done = machine("hdf5", "get", address, str(path), "--verify", "full", "--json").json
+    assert (done["objects"], done["exceptions"], done["size"]) == (3, [], path.stat().st_size)
+    assert done["compared"] == {"objects": 3, "attributes": 1, "datasets": 1, "bytes": 480}
+    with h5py.File(path) as file:
+        assert np.array_equal(file["d"], np.arange(60.0).reshape(6, 10))
+        assert (file["d"].compression, file["d"].chunks, file["d"].attrs["unit"]) == ("gzip", (2, 10), "m")
+        assert file["g/again"] == file["d"]
+    assert machine("hdf5", "get", address, str(path), "--json", code=5).error["reason"] == "TARGET_EXISTS"
+    assert "480 bytes of data compared" in machine("hdf5", "get", address, str(path), "--overwrite").out
+    assert [each.name for each in machine.folder.glob("*out*")] == ["out.h5"]

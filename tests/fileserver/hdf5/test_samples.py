@@ -1,50 +1,17 @@
 """Every sample through the bucket into a real HSDS, read back as users do, after all its nodes have forgotten it."""
 
-import asyncio
-
 import h5py
 import h5pyd
 import pytest
 
-from fileserver.hdf5 import compare, describe, load
+from fileserver.hdf5 import compare
 from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.source import opened
-from planes.posix import PosixPlane, PosixSettings
 from tests.fileserver.hdf5.compare import Comparison
-from tests.fileserver.hdf5.samples import SAMPLES, make_all
+from tests.fileserver.hdf5.conftest import FOLDER, plane
+from tests.fileserver.hdf5.samples import SAMPLES
 
 pytestmark = pytest.mark.xdist_group("hsds")
-
-FOLDER = "home/admin/samples"
-
-
-def plane(name, path):
-    return PosixPlane(name, PosixSettings(path=path, durability="os"))
-
-
-async def load_all(folder, server):
-    source, bucket = plane("source", folder), plane("bucket", server.storage)
-    found = {}
-    for name in SAMPLES:
-        async with opened(source, f"{name}.h5") as file:
-            loaded = await load.load(file, bucket, f"test {name}", 1.8e9)
-        domain = describe.domain_json(loaded.root, "admin", loaded.created)
-        await bucket.put(f"{FOLDER}/{name}/.domain.json", domain, upload_id=f"publish-{loaded.root[2:10]}")
-        found[name] = loaded
-    await source.aclose()
-    await bucket.aclose()
-    return found
-
-
-@pytest.fixture(scope="module")
-def loaded(server, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("samples")
-    make_all(folder)
-    assert server.call("PUT", "/", {"folder": 1}, domain=f"/{FOLDER}")[0] == 201
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "_DECODED", 1)  # so that what is decoded comes in several batches
-        found = asyncio.run(load_all(folder, server))
-    return folder, found
 
 
 @pytest.mark.parametrize("name", SAMPLES)
