@@ -8,8 +8,9 @@ them, and a missing one is an error.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -86,31 +87,45 @@ async def _raw(source: Source, segment: Segment, start: int, end: int) -> bytear
     return data
 
 
-async def assembled(source: Source, path: bytes) -> h5py.File:
+@dataclass(slots=True)
+class Assembly:
+    """Holds what must not leave the threads of files, see `fileserver.hdf5.source`."""
+
+    made: list[h5py.File] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
+
+    def clear(self, _: h5py.File) -> None:
+        """Let go of it, in the thread of the file."""
+        self.parts.clear()
+        while self.made:
+            self.made.pop().close()
+
+
+@asynccontextmanager
+async def assembled(source: Source, path: bytes) -> AsyncIterator[Assembly]:
     """A file in memory whose `STAND_IN` is the virtual dataset at `path`, with the data of its sources.
 
     Raises:
         NotHeld: a source is missing, cannot be read or lies outside of the plane; or it is all too much for memory.
     """
-    made, parts = await source.run(partial(_begin, path=path))
+    held = Assembly()
     try:
-        for part in parts:
-            values = await _selected(source, part)
-            await source.run(partial(_fill_in, made=made, part=part, values=values))
-    except BaseException:
-        await source.run(lambda _: made.close())
-        raise
-    return made
+        files = await source.run(partial(_begin, path=path, held=held))
+        for i, name in enumerate(files):
+            values = await _selected(source, name, held, i)
+            await source.run(partial(_fill_in, held=held, number=i, values=values))
+        yield held
+    finally:
+        await source.run(held.clear)
 
 
-def _begin(file: h5py.File, path: bytes) -> tuple[h5py.File, list[_Part]]:
+def _begin(file: h5py.File, path: bytes, held: Assembly) -> list[str]:
     place = h5d.open(file.id, path)
     plist, space = place.get_create_plist(), place.get_space()
-    held = space.get_simple_extent_npoints() * place.get_type().get_size()
-    if held > VIRTUAL_MOST:
-        msg = f"a virtual dataset of {held} bytes over other files; at most {VIRTUAL_MOST} are put together"
+    size = space.get_simple_extent_npoints() * place.get_type().get_size()
+    if size > VIRTUAL_MOST:
+        msg = f"a virtual dataset of {size} bytes over other files; at most {VIRTUAL_MOST} are put together"
         raise NotHeld(msg)
-    parts = []
     for i in range(plist.get_virtual_count()):
         name = readable(
             plist.get_virtual_filename(i).encode() if isinstance(plist.get_virtual_filename(i), str) else b""
@@ -120,15 +135,16 @@ def _begin(file: h5py.File, path: bytes) -> tuple[h5py.File, list[_Part]]:
         if "%b" in name or "%b" in str(dataset) or h5s.UNLIMITED in _counts(into):
             msg = "a virtual dataset over a number of sources that is not fixed"
             raise NotHeld(msg)
-        parts.append(_Part(name, dataset.encode() if isinstance(dataset, str) else dataset, into, out_of))
+        held.parts.append(_Part(name, dataset.encode() if isinstance(dataset, str) else dataset, into, out_of))
     made = h5py.File("assembled", "w", driver="core", backing_store=False)
+    held.made.append(made)
     copied = h5p.create(h5p.DATASET_CREATE)
     if plist.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         fill = np.zeros((), place.dtype)
         plist.get_fill_value(fill)
         copied.set_fill_value(fill)
     h5d.create(made.id, STAND_IN, place.get_type(), h5s.create_simple(space.get_simple_extent_dims()), dcpl=copied)
-    return made, parts
+    return [part.file for part in held.parts]
 
 
 def _counts(space: h5s.SpaceID) -> tuple[int, ...]:
@@ -138,19 +154,20 @@ def _counts(space: h5s.SpaceID) -> tuple[int, ...]:
     return (*count, *block)
 
 
-async def _selected(source: Source, part: _Part) -> Values:
-    if part.file == ".":
-        return await source.run(partial(_read, part=part))
-    key = key_beside(source, part.file)
+async def _selected(source: Source, name: str, held: Assembly, number: int) -> Values:
+    if name == ".":
+        return await source.run(partial(_read, held=held, number=number))
+    key = key_beside(source, name)
     try:
         async with opened(source.plane, key) as other:
-            return await other.run(partial(_read, part=part))
+            return await other.run(partial(_read, held=held, number=number))
     except (Error, *BROKEN) as error:
-        msg = f"the source {part.file} of a virtual dataset cannot be read: {error}"
+        msg = f"the source {name} of a virtual dataset cannot be read: {error}"
         raise NotHeld(msg) from error
 
 
-def _read(file: h5py.File, part: _Part) -> Values:
+def _read(file: h5py.File, held: Assembly, number: int) -> Values:
+    part = held.parts[number]
     place = h5d.open(file.id, part.dataset)
     if place.get_create_plist().get_layout() == h5d.VIRTUAL or place.get_create_plist().get_external_count():
         msg = "a virtual dataset over one that is virtual or has external storage itself"
@@ -163,6 +180,6 @@ def _read(file: h5py.File, part: _Part) -> Values:
     return values
 
 
-def _fill_in(_: h5py.File, made: h5py.File, part: _Part, values: Values) -> None:
-    place = h5d.open(made.id, STAND_IN)
-    place.write(h5s.create_simple(values.shape), part.into, values)
+def _fill_in(_: h5py.File, held: Assembly, number: int, values: Values) -> None:
+    place = h5d.open(held.made[0].id, STAND_IN)
+    place.write(h5s.create_simple(values.shape), held.parts[number].into, values)

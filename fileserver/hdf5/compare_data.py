@@ -8,13 +8,13 @@ from enum import StrEnum
 from random import Random
 from typing import Final
 
-from fileserver.hdf5 import blocks, differing
-from fileserver.hdf5.blocks import Block, Contents
+from fileserver.hdf5 import differing, stretches
 from fileserver.hdf5.differing import Difference, Unequal
 from fileserver.hdf5.hsds.objects import Objects, Slab
 from fileserver.hdf5.model import Dataset, Facts
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.source import Source
+from fileserver.hdf5.stretches import Block, Contents
 from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
 
@@ -63,7 +63,7 @@ class DataComparison:
         for here in datasets:
             if here.facts.sources:
                 try:
-                    async with blocks.contents(self.source, here.node, here.facts) as held:
+                    async with stretches.contents(self.source, here.node, here.facts) as held:
                         found.extend(await self._elements([held]))
                 except NotHeld as error:
                     found.append(Difference(here.node.path, "unreadable", str(error), "there"))
@@ -90,8 +90,8 @@ class DataComparison:
     def _blocks(self, facts: Facts) -> Iterator[Block]:
         dims = facts.dims or ()
         if self.depth is Depth.FULL:
-            return blocks.blocks(dims, blocks.step_of(facts, blocks.WHOLE))
-        return blocks.some(dims, blocks.step_of(facts, blocks.SAMPLE), _SAMPLES, self.random)
+            return stretches.blocks(dims, stretches.step_of(facts, stretches.WHOLE))
+        return stretches.some(dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLES, self.random)
 
     async def _block(self, here: Contents, block: Block) -> Unequal | None:
         slabs = [Slab(at, at + n) for at, n in zip(block.start, block.count, strict=True)]

@@ -6,7 +6,7 @@ What the file cannot have as the domain has it is mapped or left out with a reas
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -15,14 +15,15 @@ from typing import Final, TypeVar
 
 import h5py
 
-from fileserver.hdf5 import blocks, export_write
-from fileserver.hdf5.blocks import Block
+from fileserver.hdf5 import export_write, stretches
 from fileserver.hdf5.declared import Declared, DeclaredLink, Unknown, declared
 from fileserver.hdf5.export_write import Written
 from fileserver.hdf5.hsds.objects import Objects, Slab
 from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.restored import Garbled
+from fileserver.hdf5.source import alone, close_all
+from fileserver.hdf5.stretches import Block
 from fileserver.together import side_by_side
 from planes.errors import NotFound
 from planes.threads import Threads
@@ -61,24 +62,25 @@ async def export(objects: Objects, root: str, path: Path, progress: Progress) ->
         OSError: the file cannot be written.
     """
     threads = Threads("export", 1)
+    held: list[h5py.File] = []
     try:
         top = await declared(objects, root, attributes=False)
-        file = await threads.run(lambda _: export_write.begun(path, ordered=top.ordered))
-        try:
-            job = _Export(objects, file, threads, progress)
-            await job.structure(top)
-            await job.contents()
-            return tuple(job.troubles)
-        finally:
-            await threads.run(lambda _: file.close())
+        await threads.run(lambda _: held.append(export_write.begun(path, ordered=top.ordered)))
+        job = _Export(objects, held, threads, progress)
+        await job.structure(top)
+        await job.contents()
+        await threads.run(lambda _: close_all(held))
+        return tuple(job.troubles)
     finally:
+        await threads.run(lambda _: close_all(held))
         threads.close()
 
 
 @dataclass(slots=True)
 class _Export:
     objects: Objects
-    file: h5py.File
+    held: list[h5py.File]
+    """The file: nothing of the library's leaves its thread, see `fileserver.hdf5.source`."""
     threads: Threads
     progress: Progress
     troubles: list[Trouble] = field(default_factory=list)
@@ -110,7 +112,16 @@ class _Export:
 
         await side_by_side(fresh, ask, _WIDTH)
         await self._committed(told)
-        made = await self._run(partial(export_write.links, self.file, self.written, group, batch, told, self.troubles))
+        made = await self._run(
+            partial(
+                export_write.links,
+                written=self.written,
+                group=group,
+                batch=batch,
+                told=told,
+                troubles=self.troubles,
+            )
+        )
         self.progress.found = len(self.written.paths)
         return made
 
@@ -124,7 +135,7 @@ class _Export:
                     kind = await declared(self.objects, each.type.committed, attributes=False)
                 except (NotFound, Unknown):
                     continue  # the type itself is with the object
-                await self._run(partial(export_write.aside, self.file, self.written, kind))
+                await self._run(partial(export_write.aside, written=self.written, kind=kind))
 
     async def contents(self) -> None:
         """Attributes and data of all objects."""
@@ -140,11 +151,11 @@ class _Export:
 
             await side_by_side(batch, ask, _WIDTH)
             there = [told[object_id] for object_id in batch if object_id in told]
-            write = partial(export_write.attributes, self.file, self.written, there, self.troubles)
+            write = partial(export_write.attributes, written=self.written, found=there, troubles=self.troubles)
             await self._run(write)
             await self._data([each for each in there if each.kind == "d"])
             self.progress.objects += len(batch)
-        await self._run(partial(export_write.ended, self.file))
+        await self._run(export_write.ended)
 
     def _trouble(self, object_id: str, reason: str) -> None:
         path = self.written.paths[object_id].decode(errors="backslashreplace")
@@ -160,7 +171,9 @@ class _Export:
             slabs = [Slab(at, at + n) for at, n in zip(block.start, block.count, strict=True)]
             data = await self.objects.read(dataset.id, slabs)
             try:
-                await self._run(partial(export_write.block, self.file, self.written, dataset, block, data))
+                await self._run(
+                    partial(export_write.block, written=self.written, dataset=dataset, part=block, data=data)
+                )
             except _FAULTS as error:
                 if isinstance(error, OSError) and error.errno:
                     raise  # of the disk, not of this dataset
@@ -170,8 +183,9 @@ class _Export:
 
         await side_by_side(_jobs(datasets), one, _BLOCKS)
 
-    async def _run(self, work: partial[T]) -> T:
-        return await self.threads.run(lambda _: work())
+    async def _run(self, work: Callable[[h5py.File], T]) -> T:
+        held = self.held
+        return await self.threads.run(lambda _: alone(held, work))
 
 
 def _jobs(datasets: Sequence[Declared]) -> Iterator[tuple[Declared, Block]]:
@@ -179,4 +193,4 @@ def _jobs(datasets: Sequence[Declared]) -> Iterator[tuple[Declared, Block]]:
         if each.dims is None or 0 in each.dims or each.type is None or each.storage is None:
             continue
         step = export_write.step_of(each)
-        yield from ((each, block) for block in blocks.blocks(each.dims, step))
+        yield from ((each, block) for block in stretches.blocks(each.dims, step))

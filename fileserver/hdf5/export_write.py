@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5o, h5p, h5r, h5s, h5t
 
-from fileserver.hdf5 import blocks, grid
-from fileserver.hdf5.blocks import Block
+from fileserver.hdf5 import grid, stretches
 from fileserver.hdf5.declared import Declared, DeclaredAttribute, DeclaredLink, DeclaredType, Storage
 from fileserver.hdf5.elements import Region
 from fileserver.hdf5.model import DEFLATE, FLETCHER, SHUFFLE, Trouble
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.restored import Aiming, Garbled, from_json, hdf5_type, values
+from fileserver.hdf5.stretches import Block
 from fileserver.hdf5.types import Type, is_plain, size
 from fileserver.hdf5.typing_rules import NotHeld
 
@@ -136,8 +136,8 @@ def step_of(dataset: Declared) -> grid.Dims:
     dims, item = dataset.dims or (), size(_kind(dataset)) or _ELEMENT
     chunk = dataset.storage.chunk if dataset.storage else ()
     if len(chunk) != len(dims) or not all(chunk) or math.prod(chunk) * item > grid.MOST:
-        return grid.slabs_of(dims, item, blocks.WHOLE)
-    return grid.grown(tuple(map(min, chunk, dims)), dims, item, blocks.WHOLE)
+        return grid.slabs_of(dims, item, stretches.WHOLE)
+    return grid.grown(tuple(map(min, chunk, dims)), dims, item, stretches.WHOLE)
 
 
 def _again(file: h5py.File, written: Written, place: h5g.GroupID, link: DeclaredLink, path: bytes) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
-from typing import Final
+from itertools import chain, islice
+from typing import Final, Literal
 
 import h5py
 import numpy as np
 
 from fileserver.hdf5 import describe, grid, ids, read, transcode
-from fileserver.hdf5.beside import STAND_IN, assembled, external_bytes
+from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
 from fileserver.hdf5.elements import Pointing
 from fileserver.hdf5.model import ChunkTable, Facts, Node, Outline, Trouble
 from fileserver.hdf5.outline import BROKEN, outline
@@ -29,6 +30,7 @@ from fileserver.together import side_by_side
 from planes.plane import MIB, Plane
 
 _BATCH: Final = 64  # objects that one trip to the file's thread describes
+_SMALL: Final = 1 * MIB  # datasets up to this size are placed together
 _DECODED: Final = 8 * MIB  # bytes of chunks that one trip decodes
 
 
@@ -125,19 +127,31 @@ class _Load:
     lost: set[int] = field(default_factory=set)
 
     async def run(self) -> None:
+        small = [p for p in self.survey.datasets if p.plan.route is Route.PLACE and p.facts.stored <= _SMALL]
+        left = iter(small)
+        while batch := list(islice(left, _BATCH)):
+            await self._place(batch)
+        alone = {id(planned) for planned in small}
         for planned in self.survey.datasets:
-            try:
-                await self._data(planned)
-            except NotHeld as error:
-                self._lose(planned.node, "refused", str(error))
-            except BROKEN as error:
-                self._lose(planned.node, "failed", f"its data cannot be read: {error}")
+            if id(planned) not in alone:
+                with self._losing(planned.node):
+                    await self._data(planned)
         there = {address: name for address, name in self.frame.ids.items() if address not in self.lost}
         self.frame = replace(self.frame, ids=there)
         await self._describe()
 
-    def _lose(self, node: Node, what: str, reason: str) -> None:
-        self.troubles.append(Trouble(node.path, "refused" if what == "refused" else "failed", reason))
+    @contextmanager
+    def _losing(self, node: Node) -> Iterator[None]:
+        """What goes wrong with the data of one object leaves that object behind, and no other."""
+        try:
+            yield
+        except NotHeld as error:
+            self._lose(node, "refused", str(error))
+        except BROKEN as error:
+            self._lose(node, "failed", f"its data cannot be read: {error}")
+
+    def _lose(self, node: Node, what: Literal["refused", "failed"], reason: str) -> None:
+        self.troubles.append(Trouble(node.path, what, reason))
         self.lost.add(node.address)
 
     async def _data(self, planned: Planned) -> None:
@@ -157,7 +171,7 @@ class _Load:
                 pieces = (Piece(key(s.place), offset + s.start, offset + s.end, s.full) for s in slabs)
                 await self.bucket.place(self.source, pieces)
             case Route.PLACE:
-                await self._place(planned)
+                await self._place([planned])
             case Route.TRANSCODE if facts.sources:
                 await self._virtual(planned)
             case Route.TRANSCODE | Route.MERGE:
@@ -170,28 +184,46 @@ class _Load:
         await self.bucket.put(key, data.ljust(slab.full, b"\0"))
 
     async def _virtual(self, planned: Planned) -> None:
-        made = await assembled(self.source, planned.node.raw)
-        try:
+        async with assembled(self.source, planned.node.raw) as made:
             await self._transcode(planned, grid.places(planned.facts.dims or (), planned.plan.chunk), made)
-        finally:
-            await self.source.run(lambda _: made.close())
 
-    async def _place(self, planned: Planned) -> None:
-        facts, how = planned.facts, planned.plan
-        table = await self.source.run(partial(read.chunk_table, node=planned.node, chunk=how.chunk))
-        raw = np.flatnonzero(table.rows["mask"] == 0)
+    async def _place(self, batch: Sequence[Planned]) -> None:
+        """Raw chunks of datasets, then those that have to be decoded all the same."""
+        tables = await self.source.run(partial(self._tables, batch=batch))
+        await self.bucket.place(self.source, chain.from_iterable(self._raw(p, table) for p, table in tables))
+        for planned, table in tables:
+            skipped = np.flatnonzero(table.rows["mask"] != 0)
+            again = [tuple(place) for place in table.places[skipped].tolist()]
+            if planned.facts.fill_unheld:
+                there = {tuple(place) for place in table.places.tolist()}
+                every = grid.places(planned.facts.dims or (), planned.plan.chunk)
+                again.extend(place for place in every if place not in there)
+                self.troubles.append(Trouble(planned.node.path, "mapped", _FILL))
+            if again:
+                with self._losing(planned.node):
+                    await self._transcode(planned, iter(again))
+
+    def _tables(self, file: h5py.File, batch: Sequence[Planned]) -> list[tuple[Planned, ChunkTable]]:
+        found = []
+        for planned in batch:
+            with self._losing(planned.node):
+                table = read.chunk_table(file, planned.node, planned.plan.chunk)
+                ends = table.rows["offset"] + table.rows["size"]
+                if len(ends) and int(ends.max()) > self.source.info.size:
+                    msg = "a chunk reaches past the end of the file: its index of chunks is damaged"
+                    raise OSError(msg)  # as the library says of damage that it finds
+                found.append((planned, table))
+        return found
+
+    def _raw(self, planned: Planned, table: ChunkTable) -> Iterator[Piece]:
+        """Chunks that went through all filters, in the order in which they lie in the file."""
         key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
-        order = raw[np.argsort(table.rows["offset"][raw], kind="stable")]
-        await self.bucket.place(self.source, _pieces(table, order, how.trailer, key, self.source.info.size))
-        skipped = np.flatnonzero(table.rows["mask"] != 0)
-        again = [tuple(int(n) for n in table.places[i]) for i in skipped]
-        if facts.fill_unheld:
-            there = {tuple(each) for each in table.places.tolist()}
-            again.extend(place for place in grid.places(facts.dims or (), how.chunk) if place not in there)
-            self.troubles.append(Trouble(planned.node.path, "mapped", _FILL))
-        await self._transcode(planned, iter(again))
+        raw = np.flatnonzero(table.rows["mask"] == 0)
+        for i in raw[np.argsort(table.rows["offset"][raw], kind="stable")]:
+            start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
+            yield Piece(key(table.places[i].tolist()), start, start + held - planned.plan.trailer)
 
-    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims], made: h5py.File | None = None) -> None:
+    async def _transcode(self, planned: Planned, places: Iterator[grid.Dims], made: Assembly | None = None) -> None:
         facts, how = planned.facts, planned.plan
         size = max(1, math.prod(how.chunk) * (facts.item or 64))
         key = partial(ids.chunk_key, self.frame.ids[planned.node.address], self.frame.root)
@@ -230,21 +262,10 @@ class _Load:
 _FILL: Final = "HSDS holds no fill value of this type: chunks that were never written are written out"
 
 
-def _pieces(
-    table: ChunkTable, order: np.ndarray[tuple[int], np.dtype[np.intp]], trailer: int, key: partial[str], size: int
-) -> Iterator[Piece]:
-    for i in order:
-        start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
-        if start + held > size:
-            msg = f"a chunk at byte {start} reaches past the end of the file: its index of chunks is damaged"
-            raise OSError(msg)
-        yield Piece(key(table.places[i].tolist()), start, start + held - trailer)
-
-
 def _decode(
-    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: Mapping[int, str], made: h5py.File | None
+    file: h5py.File, planned: Planned, places: Sequence[grid.Dims], names: Mapping[int, str], made: Assembly | None
 ) -> list[bytes]:
     """Chunks of a dataset; of a virtual one from the stand-in that was `made` for it."""
-    place = transcode.dataset(made, STAND_IN) if made else transcode.dataset(file, planned.node.raw)
+    place = transcode.dataset(made.made[0], STAND_IN) if made else transcode.dataset(file, planned.node.raw)
     to = read.pointing(file, names)
     return [transcode.chunk_bytes(place, planned.facts, planned.plan, at, to) for at in places]

@@ -1,6 +1,9 @@
 """An HDF5 file on any plane, pinned to one version, opened by the HDF5 library in a thread.
 
 Small files are read whole, by one request; of large ones the library gets blocks, which are kept in a bounded cache.
+While the library waits for a block, it holds the one lock that all its objects need, even to be freed. So no such
+object ever leaves the thread of its file: the event loop, which has to bring the block, would wait for ever.
+
 The library itself never opens another file: what external storage, virtual datasets and external links name may lie
 outside of the plane (see `fileserver.hdf5.read`).
 """
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import traceback
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -98,15 +102,12 @@ class Source:
         self.info = info
         self._threads = threads
         self._whole = whole
-        self._file: h5py.File | None = None
+        self._open_file: list[h5py.File] = []
 
     async def run(self, work: Callable[[h5py.File], T]) -> T:
-        """What `work` makes of the file, in the file's own thread."""
-        file = self._file
-        if file is None:
-            msg = "the source is closed"
-            raise RuntimeError(msg)
-        return await self._threads.run(lambda _: work(file))
+        """What `work` makes of the file, in the file's own thread; nothing of the library's may be in that."""
+        held = self._open_file
+        return await self._threads.run(lambda _: alone(held, work))
 
     async def read(self, start: int, end: int) -> memoryview:
         """Raw bytes [start, end) of the pinned version."""
@@ -122,6 +123,8 @@ class Source:
         Raises:
             Changed: it is not.
         """
+        if self._whole is not None:
+            return  # all of it came by one read of that version
         now = await self.plane.stat(self.info.key)
         if now.version != self.info.version:
             msg = f"{self.plane.name}:{self.info.key} changed while it was read"
@@ -138,8 +141,8 @@ class Source:
         if self._whole is None:
             stream = PlaneFile(lambda start, end: bytes(wait(self.read(start, end))), self.info.size)
         await self._check(name)
-        whole = self._whole
-        self._file = await self._threads.run(lambda _: _opened(name, whole, stream))
+        whole, held = self._whole, self._open_file
+        await self._threads.run(lambda _: _open_into(held, name, whole, stream))
 
     async def _check(self, name: str) -> None:
         size = self.info.size
@@ -153,9 +156,8 @@ class Source:
         raise superblock.refuse(name, head, size)
 
     async def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            await self._threads.run(lambda _: file.close())
+        held = self._open_file
+        await self._threads.run(lambda _: close_all(held))
         self._threads.close()
 
 
@@ -182,11 +184,33 @@ async def opened(plane: Plane, key: str) -> AsyncIterator[Source]:
         await source._close()  # noqa: SLF001 -- its own factory
 
 
-def _opened(name: str, whole: bytes | None, stream: io.RawIOBase | None) -> h5py.File:
+def alone(held: list[h5py.File], work: Callable[[h5py.File], T]) -> T:
+    """What `work` makes of an open file, in its thread; an error takes nothing of the library's out of that."""
     try:
-        if whole is not None:
-            return h5py.File(h5py.h5f.open_file_image(whole))
-        return h5py.File(stream, "r")
+        return work(held[0])
+    except BaseException as error:  # whatever it is, its frames hold objects of the library
+        _clear(error)
+        raise
+
+
+def _clear(error: BaseException) -> None:
+    """Let go of all that the frames of an error hold, in the thread of the file."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
+
+
+def _open_into(held: list[h5py.File], name: str, whole: bytes | None, stream: io.RawIOBase | None) -> None:
+    try:
+        held.append(h5py.File(stream, "r") if whole is None else h5py.File(h5py.h5f.open_file_image(whole)))
     except (OSError, RuntimeError, ValueError) as error:
+        _clear(error)
         msg = f"{name} cannot be opened as HDF5: it is damaged ({error})"
         raise FormatMismatch(msg, key=name) from error
+
+
+def close_all(held: list[h5py.File]) -> None:
+    """Close files in their thread, and let go of them there."""
+    while held:
+        held.pop().close()

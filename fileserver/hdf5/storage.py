@@ -22,6 +22,7 @@ from planes.plane import MIB, Plane, Ticket
 WIDTH: Final = 8
 """Objects that are written at a time."""
 _TOGETHER: Final = 4 * MIB  # pieces that lie close to each other are read at once up to this
+_PUTS: Final = 4  # of the pieces that were read at once
 _GAP: Final = 64 << 10
 
 
@@ -117,9 +118,12 @@ class Bucket:
     async def _carry(self, source: Source, group: Sequence[Piece]) -> None:
         start, end = group[0].start, max(piece.end for piece in group)
         data = await source.read(start, end)
-        for piece in group:
+
+        async def put(piece: Piece) -> None:
             part = data[piece.start - start : piece.end - start]
             await self.put(piece.key, part if len(part) >= piece.full else bytes(part).ljust(piece.full, b"\0"))
+
+        await side_by_side(group, put, min(len(group), _PUTS))
 
     async def leftovers(self) -> AsyncIterator[str]:
         """Keys of all that was written under this root, for a load that is given up."""

@@ -6,7 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.fileserver.hdf5.samples import make
+from tests.fileserver.hdf5 import samples, samples_storage
+from tests.fileserver.hdf5.sampling import make
+
+assert samples, samples_storage  # they fill the table
 
 
 @pytest.fixture

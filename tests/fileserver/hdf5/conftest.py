@@ -11,9 +11,11 @@ from planes.posix import PosixPlane, PosixSettings
 from planes.retrying import Patience
 from planes.settings import Secret
 from tests.doubles import hsds
-from tests.fileserver.hdf5.samples import SAMPLES, make_all
+from tests.fileserver.hdf5 import samples, samples_storage
+from tests.fileserver.hdf5.sampling import SAMPLES, make_all
 
 FOLDER = "home/admin/samples"
+assert samples, samples_storage  # they fill the table
 
 
 @pytest.fixture(scope="session")

@@ -1,67 +1,17 @@
-"""One small HDF5 file for everything that a load must get right: the table `SAMPLES` names them.
+"""One small HDF5 file for everything that a load must get right: what objects, types and values there are.
 
-Each entry is a function that fills an open file; `make` writes one of them, `make_all` all. Those that need another
-way of opening (`libver`, a user block) or files beside them say so in their decorator.
+The table is `SAMPLES`; how data can lie in a file is in `samples_storage`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
-from h5py import h5d, h5p, h5r, h5s, h5t
+from h5py import h5r, h5s, h5t
 
-Fill = Callable[[h5py.File], None]
+from tests.fileserver.hdf5.sampling import chunked_plist, low, sample
+
 RNG = np.random.default_rng(4711)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """How to make one file, and what stays behind when it is loaded: paths of objects that HSDS cannot hold."""
-
-    name: str
-    fill: Fill
-    opening: Mapping[str, Any] = field(default_factory=dict)
-    refused: frozenset[str] = frozenset()
-    mapped: frozenset[str] = frozenset()
-
-
-SAMPLES: dict[str, Sample] = {}
-
-
-def sample(refused: tuple[str, ...] = (), mapped: tuple[str, ...] = (), **opening: Any) -> Callable[[Fill], Fill]:
-    """Enter a function into the table."""
-
-    def enter(fill: Fill) -> Fill:
-        name = fill.__name__.strip("_")
-        SAMPLES[name] = Sample(name, fill, opening, frozenset(refused), frozenset(mapped))
-        return fill
-
-    return enter
-
-
-def make(name: str, folder: Path) -> Path:
-    """Write one sample and return its path."""
-    path = folder / f"{name}.h5"
-    with h5py.File(path, "w", **SAMPLES[name].opening) as file:
-        SAMPLES[name].fill(file)
-    return path
-
-
-def make_all(folder: Path) -> list[Path]:
-    """Write all samples."""
-    return [make(name, folder) for name in SAMPLES]
-
-
-def _low(file: h5py.File, name: str, kind: h5t.TypeID, shape: tuple[int, ...], plist: Any = None) -> h5d.DatasetID:
-    return h5d.create(file.id, name.encode(), kind, h5s.create_simple(shape), dcpl=plist)
-
-
 NESTED = np.dtype([("a", "i4"), ("in", [("x", "f8"), ("y", ">u2"), ("deep", [("k", "i1", (2, 3))])]), ("s", "S5")])
 
 
@@ -115,19 +65,11 @@ def enums_bools_opaque_bits(file: h5py.File) -> None:
     file["opaque"] = np.array([b"\x00\xff\x01\x00", b"abcd"], "V4")
     kind = h5t.create(h5t.OPAQUE, 6)
     kind.set_tag(b"a tag")
-    made = _low(file, "tagged", kind, (2,))
+    made = low(file, "tagged", kind, (2,))
     made.write(h5s.ALL, h5s.ALL, np.array([b"123456", b"\x00\x00\x00\x00\x00\x00"], "V6"), kind)
-    for name, plist in (("bits", _chunked((2,), level=3)), ("bits_contiguous", None)):
-        made = _low(file, name, h5t.STD_B16LE, (3,), plist)
+    for name, plist in (("bits", chunked_plist((2,), level=3)), ("bits_contiguous", None)):
+        made = low(file, name, h5t.STD_B16LE, (3,), plist)
         made.write(h5s.ALL, h5s.ALL, np.array([1, 2, 0xFFFF], "u2"), h5t.STD_B16LE)
-
-
-def _chunked(shape: tuple[int, ...], level: int = 0) -> h5p.PropDCID:
-    plist = h5p.create(h5p.DATASET_CREATE)
-    plist.set_chunk(shape)
-    if level:
-        plist.set_deflate(level)
-    return plist
 
 
 @sample()
@@ -158,10 +100,10 @@ def vlens(file: h5py.File) -> None:
 @sample(refused=("/nested", "/of_strings"))
 def nested_vlens(file: h5py.File) -> None:
     inner = h5t.vlen_create(h5t.STD_I32LE)
-    _low(file, "nested", h5t.vlen_create(inner), (2,))
+    low(file, "nested", h5t.vlen_create(inner), (2,))
     text = h5t.C_S1.copy()
     text.set_size(h5t.VARIABLE)
-    _low(file, "of_strings", h5t.vlen_create(text), (2,))
+    low(file, "of_strings", h5t.vlen_create(text), (2,))
     file["beside"] = np.arange(3)
 
 
@@ -179,7 +121,7 @@ def strings(file: h5py.File) -> None:
         kind = h5t.C_S1.copy()
         kind.set_size(6)
         kind.set_strpad(pad)
-        made = _low(file, name, kind, (2,))
+        made = low(file, name, kind, (2,))
         made.write(h5s.ALL, h5s.ALL, np.array([b"abc", b"defg "], "S6"), kind)
 
 
@@ -252,7 +194,7 @@ def committed(file: h5py.File) -> None:
     made = h5t.create(h5t.COMPOUND, 12)
     made.insert(b"f", 0, file["inner"].id)
     made.insert(b"i", 8, h5t.STD_I32LE)
-    _low(file, "member", made, (2,))
+    low(file, "member", made, (2,))
 
 
 @sample()
@@ -275,23 +217,6 @@ def order(file: h5py.File) -> None:
     made = group.create_dataset("data", data=np.arange(3), track_order=True)
     for name in ("z", "a", "m"):
         made.attrs[name] = name
-
-
-@sample()
-def external(file: h5py.File) -> None:
-    raw = Path(file.filename).with_suffix(".raw")
-    raw.write_bytes(b"\0" * 8 + np.arange(20, dtype="<i4").tobytes())
-    file.create_dataset("data", (4, 5), "<i4", external=[(raw.name, 8, 80)])
-
-
-@sample()
-def virtual(file: h5py.File) -> None:
-    part = Path(file.filename).with_suffix(".part.h5")
-    with h5py.File(part, "w") as other:
-        other["data"] = np.arange(10, dtype="f4")
-    layout = h5py.VirtualLayout((3, 10), "f4")
-    layout[1] = h5py.VirtualSource(str(part.name), "data", (10,))
-    file.create_virtual_dataset("virtual", layout, fillvalue=-1)
 
 
 @sample(mapped=("/@bits",))
@@ -341,84 +266,12 @@ def odd_names(file: h5py.File) -> None:
     file.attrs["sla/sh"] = 1
 
 
-@sample()
-def layouts(file: h5py.File) -> None:
-    file.create_dataset("contiguous", data=np.arange(50, dtype="i4").reshape(10, 5))
-    plist = h5p.create(h5p.DATASET_CREATE)
-    plist.set_layout(h5d.COMPACT)
-    made = _low(file, "compact", h5t.STD_I32LE, (6,), plist)
-    made.write(h5s.ALL, h5s.ALL, np.arange(6, dtype="i4"))
-    file.create_dataset("edges", data=np.arange(77.0).reshape(7, 11), chunks=(3, 4))
-    file.create_dataset("edges_gzip", data=np.arange(77.0).reshape(7, 11), chunks=(3, 4), compression="gzip")
-    file.create_dataset("never_written", (10, 10), "f4", chunks=(5, 5))
-    file.create_dataset("never_written_contiguous", (10,), "f4")
-    some = file.create_dataset("some_missing", (20, 20), "i4", chunks=(5, 5), compression="gzip")
-    some[7:9, 7:9] = 5
-    file.create_dataset("rank5", data=np.arange(243).reshape((3,) * 5), chunks=(2,) * 5, compression="gzip")
-    file.create_dataset("tiny_chunks", data=np.arange(3000, dtype="i2"), chunks=(3,))
-    file.create_dataset("chunk_beyond", data=np.arange(5), chunks=(100,), maxshape=(None,))
-
-
-@sample(mapped=("/nbit",))
-def filters(file: h5py.File) -> None:
-    values = (np.arange(400, dtype="i4") % 37).reshape(20, 20)
-    own: dict[str, dict[str, Any]] = {
-        "gzip": {"compression": "gzip"},
-        "gzip_shuffle": {"compression": "gzip", "shuffle": True},
-        "shuffle": {"shuffle": True},
-        "fletcher": {"fletcher32": True},
-        "fletcher_gzip": {"fletcher32": True, "compression": "gzip", "shuffle": True},
-        "lzf": {"compression": "lzf"},
-        "szip": {"compression": "szip"},
-        "scaleoffset": {"scaleoffset": 0},
-        "blosc": hdf5plugin.Blosc(),
-        "blosc2": hdf5plugin.Blosc2(),
-        "zstd": hdf5plugin.Zstd(),
-        "bitshuffle": hdf5plugin.Bitshuffle(),
-        "lz4": hdf5plugin.LZ4(),
-    }
-    for name, options in own.items():
-        file.create_dataset(name, data=values, chunks=(6, 7), **options)
-    file.create_dataset("scaleoffset_f", data=values / 8, chunks=(6, 7), scaleoffset=3)
-    kind = h5t.STD_I16LE.copy()
-    kind.set_precision(12)
-    plist = _chunked((6, 7))
-    plist.set_filter(h5py.h5z.FILTER_NBIT)
-    made = _low(file, "nbit", kind, (20, 20), plist)
-    made.write(h5s.ALL, h5s.ALL, values.astype("i2"))
-
-
-@sample()
-def filter_mask(file: h5py.File) -> None:
-    made = file.create_dataset("mixed", (8,), "<i4", chunks=(4,), compression="gzip", shuffle=True)
-    made[:4] = np.arange(4)
-    made.id.write_direct_chunk((4,), np.arange(4, 8, dtype="<i4").tobytes(), filter_mask=0b11)
-    plain = file.create_dataset("all_skipped", (4,), "<i4", chunks=(4,), compression="gzip")
-    plain.id.write_direct_chunk((0,), np.arange(4, dtype="<i4").tobytes(), filter_mask=0b1)
-
-
 @sample(mapped=("/long_double", "/twelve_bits"))
 def odd_numbers(file: h5py.File) -> None:
     file["long_double"] = np.array([1.5, -2.25], np.longdouble)
     kind = h5t.STD_U16LE.copy()
     kind.set_precision(12)
-    _low(file, "twelve_bits", kind, (3,)).write(h5s.ALL, h5s.ALL, np.array([1, 2, 4095], "u2"))
-
-
-@sample(userblock_size=1024)
-def user_block(file: h5py.File) -> None:
-    file.create_dataset("data", data=np.arange(100.0), chunks=(30,), compression="gzip")
-    file["contiguous"] = np.arange(5)
-
-
-@sample(libver="latest")
-def latest(file: h5py.File) -> None:
-    for name, most in (("fixed", (100, 10)), ("extensible", (None, 10)), ("btree", (None, None))):
-        file.create_dataset(name, data=np.arange(1000).reshape(100, 10), chunks=(30, 4), maxshape=most)
-    file.create_dataset("one", data=np.arange(10), chunks=(10,), compression="gzip")
-    many = file.create_group("many")
-    for i in range(40):
-        many.create_group(f"g{i}")
+    low(file, "twelve_bits", kind, (3,)).write(h5s.ALL, h5s.ALL, np.array([1, 2, 4095], "u2"))
 
 
 @sample()

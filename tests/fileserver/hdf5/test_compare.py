@@ -5,7 +5,7 @@ import h5pyd
 import numpy as np
 import pytest
 
-from fileserver.hdf5 import blocks, compare, describe, load
+from fileserver.hdf5 import compare, describe, load, stretches
 from fileserver.hdf5.compare import Depth
 from fileserver.hdf5.differing import elements, same
 from fileserver.hdf5.hsds import domains
@@ -132,7 +132,7 @@ async def test_every_kind_of_difference_is_found_with_both_sides(loaded, differe
 
 
 async def test_without_data_none_are_read_and_of_a_sample_the_ends_are(loaded, differences, monkeypatch):
-    monkeypatch.setattr(blocks, "SAMPLE", 8)
+    monkeypatch.setattr(stretches, "SAMPLE", 8)
 
     def filled(value):
         return lambda f: f.create_dataset("d", data=np.r_[np.zeros(400), value], chunks=(1,))
@@ -198,11 +198,11 @@ def test_elements_that_differ_are_counted_and_the_first_is_told():
 def test_some_blocks_are_the_first_the_last_and_others():
     from random import Random
 
-    whole = list(blocks.blocks((7, 5), (2, 3)))
+    whole = list(stretches.blocks((7, 5), (2, 3)))
     assert len(whole) == 8
     assert sum(each.elements for each in whole) == 35
-    chosen = list(blocks.some((7, 5), (2, 3), 4, Random(1)))
+    chosen = list(stretches.some((7, 5), (2, 3), 4, Random(1)))
     assert len(set(chosen)) == 4
     assert {whole[0], whole[-1]} <= set(chosen) <= set(whole)
-    assert list(blocks.some((7, 5), (2, 3), 8, Random(1))) == whole
-    assert list(blocks.some((), (), 4, Random(1))) == [blocks.Block((), ())]
+    assert list(stretches.some((7, 5), (2, 3), 8, Random(1))) == whole
+    assert list(stretches.some((), (), 4, Random(1))) == [stretches.Block((), ())]

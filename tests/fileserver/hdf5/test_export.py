@@ -20,7 +20,7 @@ from planes.plane import Extent
 from tests.fileserver.hdf5.compare import same
 from tests.fileserver.hdf5.conftest import FOLDER
 from tests.fileserver.hdf5.conftest import plane as posix
-from tests.fileserver.hdf5.samples import SAMPLES
+from tests.fileserver.hdf5.sampling import SAMPLES
 
 pytestmark = pytest.mark.xdist_group("hsds")
 
@@ -100,8 +100,8 @@ async def test_a_file_is_delivered_whole_and_the_spool_is_empty(connection, load
 async def test_a_domain_that_changes_meanwhile_is_told_and_nothing_is_delivered(
     connection, loaded, spool, plane, monkeypatch
 ):
-    def otherwise(file, written, dataset, block, data):
-        whole(file, written, dataset, block, data[8:] + bytes(8) if dataset.dims == (3,) else data)
+    def otherwise(file, written, dataset, part, data):
+        whole(file, written, dataset, part, data[8:] + bytes(8) if dataset.dims == (3,) else data)
 
     whole = export_write.block
     monkeypatch.setattr(export_write, "block", otherwise)
@@ -114,8 +114,8 @@ async def test_a_domain_that_changes_meanwhile_is_told_and_nothing_is_delivered(
 async def test_an_object_that_cannot_be_written_is_left_out_with_its_reason(
     connection, loaded, spool, plane, monkeypatch
 ):
-    def broken(file, written, dataset, block, data):
-        return whole(file, written, dataset, block, data[:-1] if dataset.dims == (4,) else data)
+    def broken(file, written, dataset, part, data):
+        return whole(file, written, dataset, part, data[:-1] if dataset.dims == (4,) else data)
 
     whole = export_write.block
     monkeypatch.setattr(export_write, "block", broken)

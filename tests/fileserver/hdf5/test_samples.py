@@ -9,7 +9,7 @@ from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.source import opened
 from tests.fileserver.hdf5.compare import Comparison
 from tests.fileserver.hdf5.conftest import FOLDER, plane
-from tests.fileserver.hdf5.samples import SAMPLES
+from tests.fileserver.hdf5.sampling import SAMPLES
 
 pytestmark = pytest.mark.xdist_group("hsds")
 

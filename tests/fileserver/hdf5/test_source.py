@@ -1,5 +1,7 @@
 """HDF5 files of a plane: what the library gets to see, and what bad files get."""
 
+import asyncio
+import gc
 import io
 
 import h5py
@@ -93,15 +95,20 @@ async def test_a_file_that_is_not_there(plane):
             pass
 
 
-@pytest.mark.parametrize("whole", [0, 1 << 20], ids=["in blocks", "whole"])
-async def test_a_file_that_is_replaced_while_it_is_loaded(plane, whole, monkeypatch):
-    monkeypatch.setattr(source, "WHOLE", whole)
-    bucket = MemoryPlane("bucket", MemorySettings())
+async def test_a_file_that_is_replaced_while_it_is_loaded(plane, monkeypatch):
+    monkeypatch.setattr(source, "WHOLE", 0)
     await put(plane, hdf5())
     async with source.opened(plane, "x.h5") as file:
         await put(plane, hdf5(), again=1)
         with pytest.raises(Changed):
-            await load.load(file, bucket, "a load", 0.0)
+            await load.load(file, MemoryPlane("bucket", MemorySettings()), "a load", 0.0)
+
+
+async def test_a_small_file_was_read_by_then(plane):
+    await put(plane, hdf5())
+    async with source.opened(plane, "x.h5") as file:
+        await put(plane, b"something else", again=1)
+        assert (await load.load(file, MemoryPlane("bucket", MemorySettings()), "a load", 0.0)).whole
 
 
 async def test_the_pinned_version_is_what_is_read(plane):
@@ -111,3 +118,42 @@ async def test_the_pinned_version_is_what_is_read(plane):
         into = bytearray(8)
         await plane.read(Extent("x.h5", file.info.version, 0, 8), memoryview(into))
         assert bytes(into) == b"\x89HDF\r\n\x1a\n"
+
+
+class Slow(MemoryPlane):
+    """Reads wait for `free` and say so by `waiting`."""
+
+    def __init__(self):
+        super().__init__("slow", MemorySettings())
+        self.waiting, self.free = asyncio.Event(), asyncio.Event()
+        self.free.set()
+
+    async def read(self, extent, into):
+        self.waiting.set()
+        await self.free.wait()
+        await super().read(extent, into)
+
+
+def failing(file):
+    held = file["d"]
+    raise ValueError(held.name)
+
+
+async def test_the_event_loop_frees_nothing_of_the_library_while_it_waits_for_a_block(plane, monkeypatch):
+    await put(plane, hdf5())
+    async with source.opened(plane, "x.h5") as other:
+        with pytest.raises(ValueError, match="/d") as caught:
+            await other.run(failing)
+    slow = Slow()
+    await put(slow, hdf5())
+    monkeypatch.setattr(source, "WHOLE", 0)
+    monkeypatch.setattr(source, "_BLOCK", 1000)
+    async with source.opened(slow, "x.h5") as file:
+        slow.free.clear()
+        slow.waiting.clear()
+        reading = asyncio.create_task(file.run(lambda f: f["d"][:].tolist()))
+        await slow.waiting.wait()
+        del caught  # what the error holds is freed here, in the event loop
+        gc.collect()
+        slow.free.set()
+        assert await reading == list(range(5000))

@@ -13,7 +13,7 @@ from typing import Final
 import h5py
 
 from fileserver.hdf5 import grid, read, transcode
-from fileserver.hdf5.beside import STAND_IN, assembled, external_bytes
+from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
 from fileserver.hdf5.elements import to_bytes
 from fileserver.hdf5.model import Facts, Node
 from fileserver.hdf5.source import Source
@@ -77,7 +77,7 @@ class Contents:
     source: Source
     node: Node
     facts: Facts
-    made: h5py.File | None = None
+    made: Assembly | None = None
     """Stands in for a virtual dataset over other files."""
 
     async def stored(self, block: Block, ids: Mapping[int, str]) -> bytes:
@@ -95,7 +95,7 @@ class Contents:
         if self.facts.missing:
             msg = f"needs filters of which there is no plugin here: {', '.join(self.facts.missing)}"
             raise NotHeld(msg)
-        place = transcode.dataset(self.made, STAND_IN) if self.made else transcode.dataset(file, self.node.raw)
+        place = transcode.dataset(self.made.made[0], STAND_IN) if self.made else transcode.dataset(file, self.node.raw)
         values = transcode.read(place, self.facts, block.start, block.count)
         return to_bytes(self.facts.typed.stored, values, read.pointing(file, ids))
 
@@ -119,12 +119,11 @@ async def contents(source: Source, node: Node, facts: Facts) -> AsyncIterator[Co
     Raises:
         NotHeld: sources of a virtual dataset cannot be read.
     """
-    made = await assembled(source, node.raw) if facts.sources else None
-    try:
+    if not facts.sources:
+        yield Contents(source, node, facts)
+        return
+    async with assembled(source, node.raw) as made:
         yield Contents(source, node, facts, made)
-    finally:
-        if made is not None:
-            await source.run(lambda _: made.close())
 
 
 def _block(place: grid.Dims, dims: grid.Dims, step: grid.Dims) -> Block:
