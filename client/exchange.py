@@ -55,6 +55,11 @@ class Exchange:
         self._ready()
         yield from self._client.stream(lambda c: ExchangeServiceStub(c).ExportDomain, request)
 
+    def relink(self, domain: str, old: str, new: str) -> exchange_pb2.RelinkDomainResponse:
+        """Links that begin with `old` begin with `new` afterwards."""
+        request = exchange_pb2.RelinkDomainRequest(domain=domain, target=self._target, old_prefix=old, new_prefix=new)
+        return self._client.call(lambda c: ExchangeServiceStub(c).RelinkDomain, request, timeout=None, again=False)
+
     def _ready(self) -> None:
         """Wait for the server, and learn its cookie: a stream cannot be begun anew."""
         self._client.list_planes()

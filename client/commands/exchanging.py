@@ -1,4 +1,4 @@
-"""hdf5 diff, get: HDF5 files and domains of HSDS beside each other."""
+"""hdf5 diff, get, relink: HDF5 files and domains of HSDS beside each other."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     command(app, "diff")(diff)
     command(app, "get")(get)
+    command(app, "relink")(relink)
 
 
 def diff(
@@ -141,3 +142,29 @@ def get(
     checked = f"{phrases.size(done.compared.bytes)} of data compared with the domain"
     session.show.line(words + (checked if done.HasField("compared") else "not compared"))
     return Exit.EXCEPTIONS if left_out else None
+
+
+def relink(
+    session: Session,
+    domain: Annotated[str, typer.Argument(metavar="hdf5://FOLDER/NAME", help="A domain.", show_default=False)],
+    *,
+    old: Annotated[
+        str,
+        typer.Option("--from", metavar="URI", help="How the links begin that are to change.", show_default=False),
+    ],
+    new: Annotated[str, typer.Option("--to", metavar="URI", help="How they begin afterwards.", show_default=False)],
+    target: _TARGET = "",
+) -> None:
+    """Let a linked domain lead to its sources again after they have moved.
+
+    Links are as HSDS has them: s3://bucket/folder/name, or bucket/folder/name where its storage is a file system. HSDS
+    reads a file that is not there as fill values, so compare with `hdf5 diff` afterwards.
+    """
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+    from client.exchange import Exchange  # noqa: PLC0415  # the same
+
+    done = Exchange(session.client, target).relink(domain, old, new)
+    if session.show.as_json:
+        session.show.object({"domain": domain, "root": done.root, "datasets": done.datasets})
+    else:
+        session.show.line(f"{domain}: {phrases.count(done.datasets, 'dataset')} linked to {new}")

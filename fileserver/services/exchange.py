@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets, connect
 from fileserver.services.hdf5 import need_library, place_of
 from fileserver.v1 import exchange_pb2, exchange_pb2_grpc
-from planes.errors import NotFound
+from planes.errors import NotFound, Refused
 from planes.retrying import Patience
 from planes.threads import until_done
 
@@ -118,6 +119,30 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         if got.tally is not None:
             answer.exported.compared.CopyFrom(_compared(got.tally))
         yield answer
+
+    async def RelinkDomain(
+        self, request: exchange_pb2.RelinkDomainRequest, context: Context
+    ) -> exchange_pb2.RelinkDomainResponse:
+        """Other links; raises InvalidSpec, NotFound, CallerDenied, Refused, TargetChanged, Unavailable."""
+        wrong: dict[str, str] = {}
+        path = self._path(request.target, "domain", request.domain, wrong)
+        for field in ("old_prefix", "new_prefix"):
+            if not getattr(request, field):
+                wrong[field] = f"{field} is how links begin, like s3://bucket/folder/"
+        refuse(wrong)
+        need_library()
+        from fileserver.hdf5.recast import Relinking
+
+        storage = self._targets.settings(request.target).storage
+        if not storage:
+            msg = "links are changed in the server's bucket: name the plane that it is as `storage` of that server"
+            raise Refused(msg, hsds=self._targets.name(request.target))
+        bucket = self._planes.plane(storage)
+        async with self._patient(request.target) as connection:
+            await root_of(connection, path)
+            job = Relinking(connection, bucket, request.old_prefix, request.new_prefix)
+            done = await job.run(path, time.time())
+        return exchange_pb2.RelinkDomainResponse(root=done.root, datasets=done.datasets)
 
     def _spool(self) -> Path:
         """The folder for files in the making; those of a server that was killed are gone."""

@@ -331,3 +331,63 @@ class Exported(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Exported: _TypeAlias = Exported  # noqa: Y015
+
+@_typing.final
+class RelinkDomainRequest(_message.Message):
+    """Request of RelinkDomain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    OLD_PREFIX_FIELD_NUMBER: _builtins.int
+    NEW_PREFIX_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Address of the domain."""
+    target: _builtins.str
+    """Name of the HSDS server; the first of the configuration if empty."""
+    old_prefix: _builtins.str
+    """How links begin that are to change, as HSDS has them: "s3://bucket/folder/", or "bucket/folder/" on POSIX storage."""
+    new_prefix: _builtins.str
+    """How they begin afterwards."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        target: _builtins.str = ...,
+        old_prefix: _builtins.str = ...,
+        new_prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "new_prefix", b"new_prefix", "old_prefix", b"old_prefix", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelinkDomainRequest: _TypeAlias = RelinkDomainRequest  # noqa: Y015
+
+@_typing.final
+class RelinkDomainResponse(_message.Message):
+    """Response of RelinkDomain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    DATASETS_FIELD_NUMBER: _builtins.int
+    root: _builtins.str
+    """Id of the root group, which is another now."""
+    datasets: _builtins.int
+    """Datasets whose links have changed."""
+    def __init__(
+        self,
+        *,
+        root: _builtins.str = ...,
+        datasets: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datasets", b"datasets", "root", b"root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelinkDomainResponse: _TypeAlias = RelinkDomainResponse  # noqa: Y015

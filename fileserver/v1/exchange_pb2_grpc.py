@@ -45,6 +45,11 @@ class ExchangeServiceStub:
                 request_serializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.FromString,
                 _registered_method=True)
+        self.RelinkDomain = channel.unary_unary(
+                '/fileserver.v1.ExchangeService/RelinkDomain',
+                request_serializer=fileserver_dot_v1_dot_exchange__pb2.RelinkDomainRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_exchange__pb2.RelinkDomainResponse.FromString,
+                _registered_method=True)
 
 
 class ExchangeServiceServicer:
@@ -66,6 +71,13 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RelinkDomain(self, request, context):
+        """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +90,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.ExportDomain,
                     request_deserializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.SerializeToString,
+            ),
+            'RelinkDomain': grpc.unary_unary_rpc_method_handler(
+                    servicer.RelinkDomain,
+                    request_deserializer=fileserver_dot_v1_dot_exchange__pb2.RelinkDomainRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_exchange__pb2.RelinkDomainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +152,33 @@ class ExchangeService:
             '/fileserver.v1.ExchangeService/ExportDomain',
             fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.SerializeToString,
             fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RelinkDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fileserver.v1.ExchangeService/RelinkDomain',
+            fileserver_dot_v1_dot_exchange__pb2.RelinkDomainRequest.SerializeToString,
+            fileserver_dot_v1_dot_exchange__pb2.RelinkDomainResponse.FromString,
             options,
             channel_credentials,
             insecure,

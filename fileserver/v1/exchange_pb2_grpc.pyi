@@ -39,6 +39,8 @@ class ExchangeServiceStub:
     """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
     nothing behind.
     """
+    RelinkDomain: _grpc.UnaryUnaryMultiCallable[_exchange_pb2.RelinkDomainRequest, _exchange_pb2.RelinkDomainResponse]
+    """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones."""
 
 @_typing.type_check_only
 class ExchangeServiceAsyncStub(ExchangeServiceStub):
@@ -51,6 +53,8 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
     nothing behind.
     """
+    RelinkDomain: _aio.UnaryUnaryMultiCallable[_exchange_pb2.RelinkDomainRequest, _exchange_pb2.RelinkDomainResponse]  # type: ignore[assignment]
+    """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones."""
 
 class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Between HDF5 files and domains of HSDS."""
@@ -72,5 +76,13 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
         nothing behind.
         """
+
+    @_abc_1.abstractmethod
+    def RelinkDomain(
+        self,
+        request: _exchange_pb2.RelinkDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_exchange_pb2.RelinkDomainResponse, _abc.Awaitable[_exchange_pb2.RelinkDomainResponse]]:
+        """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones."""
 
 def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

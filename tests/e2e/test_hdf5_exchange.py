@@ -71,3 +71,19 @@ def test_get_writes_a_domain_as_a_file_that_is_seen_whole(machine, server):
     assert machine("hdf5", "get", address, str(path), "--json", code=5).error["reason"] == "TARGET_EXISTS"
     assert "480 bytes of data compared" in machine("hdf5", "get", address, str(path), "--overwrite").out
     assert [each.name for each in machine.folder.glob("*out*")] == ["out.h5"]
+
+
+def test_relink_needs_the_bucket_and_links_that_begin_so(machine, server):
+    configured(machine, server)
+    address = "hdf5://home/admin/relinked"
+    words = ("hdf5", "relink", address, "--from", "old/", "--to", "new/", "--json")
+    assert "as `storage` of that server" in machine(*words, code=7).error["message"]
+    configuration = machine.folder / "config.yaml"
+    named = configuration.read_text().replace("  main: {", "  main: {storage: bucket, ", 1)
+    configuration.write_text(
+        named.replace("planes: {", f"planes: {{bucket: {{type: posix, path: {server.storage}}}, ", 1)
+    )
+    assert machine(*words, code=4).error["reason"] == "OBJECT_NOT_FOUND"
+    with domain(server, "/home/admin/relinked") as there:
+        fill(there)
+    assert "it has no links at all" in machine(*words, code=7).error["message"]
