@@ -55,6 +55,21 @@ class Exchange:
         self._ready()
         yield from self._client.stream(lambda c: ExchangeServiceStub(c).ExportDomain, request)
 
+    def copy(
+        self, domain: str, new_domain: str, *, new_target: str, verify: str, overwrite: bool
+    ) -> Iterator[exchange_pb2.CopyDomainResponse]:
+        """A domain to another place; `verify` is one of `COMPARISONS`. The last answer says what became of it."""
+        request = exchange_pb2.CopyDomainRequest(
+            domain=domain,
+            target=self._target,
+            new_domain=new_domain,
+            new_target=new_target,
+            overwrite=overwrite,
+            comparison=COMPARISONS[verify],
+        )
+        self._ready()
+        yield from self._client.stream(lambda c: ExchangeServiceStub(c).CopyDomain, request)
+
     def relink(self, domain: str, old: str, new: str) -> exchange_pb2.RelinkDomainResponse:
         """Links that begin with `old` begin with `new` afterwards."""
         request = exchange_pb2.RelinkDomainRequest(domain=domain, target=self._target, old_prefix=old, new_prefix=new)
@@ -88,6 +103,18 @@ def exported(found: exchange_pb2.ExportDomainResponse) -> dict[str, JSON]:
         "version": made.version,
         "objects": found.objects_done,
         "data_bytes": found.bytes,
+        **_outcome(made),
+    }
+
+
+def copied(found: exchange_pb2.CopyDomainResponse) -> dict[str, JSON]:
+    """A domain that was copied."""
+    made = found.copied
+    return {"root": made.root, "objects": found.objects_done, "data_bytes": found.bytes, **_outcome(made)}
+
+
+def _outcome(made: exchange_pb2.Exported | exchange_pb2.Copied) -> dict[str, JSON]:
+    return {
         "exceptions": [{"path": e.path, "what": e.what, "reason": e.reason} for e in made.exceptions],
         "compared": compared(made.compared) if made.HasField("compared") else None,
     }

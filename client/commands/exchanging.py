@@ -1,11 +1,11 @@
-"""hdf5 diff, get, relink: HDF5 files and domains of HSDS beside each other."""
+"""hdf5 diff, get, copy, relink: HDF5 files and domains of HSDS beside each other."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,8 +15,16 @@ from client.session import Session, command
 
 if TYPE_CHECKING:
     from client.shapes import JSON
-    from fileserver.v1.exchange_pb2 import CompareDomainResponse, Difference, ExportDomainResponse
+    from fileserver.v1.exchange_pb2 import (
+        CompareDomainResponse,
+        Copied,
+        CopyDomainResponse,
+        Difference,
+        ExportDomainResponse,
+        Exported,
+    )
 
+_Answer = TypeVar("_Answer", "ExportDomainResponse", "CopyDomainResponse")
 _DEPTHS = ("none", "sample", "full")
 _VERIFIED = ("none", "metadata", "sample", "full")
 _TARGET = Annotated[
@@ -26,11 +34,17 @@ _TARGET = Annotated[
     ),
 ]
 
+_VERIFY = Annotated[
+    str,
+    typer.Option(metavar="none|metadata|sample|full", help="How much is compared before the result is seen."),
+]
+
 
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     command(app, "diff")(diff)
     command(app, "get")(get)
+    command(app, "copy")(copy)
     command(app, "relink")(relink)
 
 
@@ -102,13 +116,7 @@ def get(
     ],
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    verify: Annotated[
-        str,
-        typer.Option(
-            metavar="none|metadata|sample|full",
-            help="How much of the file is compared with the domain before it is seen.",
-        ),
-    ] = "sample",
+    verify: _VERIFY = "sample",
     target: _TARGET = "",
 ) -> Exit | None:
     """Write a domain of HSDS as an HDF5 file, read through its server; the file is seen when all of it is there.
@@ -117,31 +125,88 @@ def get(
     """
     problems = Problems()
     check_places("TARGET.h5", [file], problems, "the file to write")
-    if verify not in _VERIFIED:
-        problems.say("--verify", f"'{verify}' is none of none, metadata, sample and full")
+    _check_verify(verify, problems)
     problems.check()
     from client import phrases  # noqa: PLC0415  # protobuf, not for help
     from client.exchange import Exchange, exported  # noqa: PLC0415  # the same
 
     [place] = find_all(session, [file])
-    last: list[ExportDomainResponse] = []
-    for answer in Exchange(session.client, target).export(domain, place, verify=verify, overwrite=overwrite):
-        last[:] = [answer]
-        if not answer.HasField("exported") and sys.stderr.isatty():
-            session.show.note(
-                f"{answer.objects_done} of {answer.objects_found} objects, {phrases.size(answer.bytes)} of data"
-            )
-    done = last[0].exported
-    left_out = any(each.what != "mapped" for each in done.exceptions)
+    answers = Exchange(session.client, target).export(domain, place, verify=verify, overwrite=overwrite)
+    last = _awaited(session, answers)
+    done = last.exported
     if session.show.as_json:
-        session.show.object(exported(last[0]))
-        return Exit.EXCEPTIONS if left_out else None
+        session.show.object(exported(last))
+    else:
+        words = f"{file}: {phrases.count(last.objects_done, 'object')}, {phrases.size(done.size)}, "
+        session.show.line(words + _told(session, done))
+    return Exit.EXCEPTIONS if _left_out(done) else None
+
+
+def copy(
+    session: Session,
+    domain: Annotated[str, typer.Argument(metavar="hdf5://FOLDER/NAME", help="A domain.", show_default=False)],
+    new: Annotated[str, typer.Argument(metavar="hdf5://NEW/NAME", help="Address of the copy.", show_default=False)],
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the domain that is there.")] = False,
+    verify: _VERIFY = "sample",
+    target: _TARGET = "",
+    to_target: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The HSDS server of the copy; the same if not given.", show_default=False),
+    ] = "",
+) -> Exit | None:
+    """Copy a domain, also to another HSDS server; the copy is seen when all of it is there and has been compared.
+
+    The server of the copy needs its bucket as a plane (`storage`). Permissions are those of the folder of the copy.
+    """
+    problems = Problems()
+    _check_verify(verify, problems)
+    problems.check()
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+    from client.exchange import Exchange, copied  # noqa: PLC0415  # the same
+
+    answers = Exchange(session.client, target).copy(
+        domain, new, new_target=to_target, verify=verify, overwrite=overwrite
+    )
+    last = _awaited(session, answers)
+    if session.show.as_json:
+        session.show.object(copied(last))
+    else:
+        words = f"{new}: {phrases.count(last.objects_done, 'object')}, {phrases.size(last.bytes)} of data, "
+        session.show.line(words + _told(session, last.copied))
+    return Exit.EXCEPTIONS if _left_out(last.copied) else None
+
+
+def _check_verify(verify: str, problems: Problems) -> None:
+    if verify not in _VERIFIED:
+        problems.say("--verify", f"'{verify}' is none of none, metadata, sample and full")
+
+
+def _awaited(session: Session, answers: Iterator[_Answer]) -> _Answer:
+    """The last answer; on a terminal each one tells how far it is."""
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
+    last = next(answers)
+    for last in answers:
+        if sys.stderr.isatty():
+            session.show.note(
+                f"{last.objects_done} of {last.objects_found} objects, {phrases.size(last.bytes)} of data"
+            )
+    return last
+
+
+def _told(session: Session, done: Exported | Copied) -> str:
+    """Show what is not as in the domain; how much was compared."""
+    from client import phrases  # noqa: PLC0415  # protobuf, not for help
+
     for each in done.exceptions:
         session.show.line(f"{each.what}: {each.path} {each.reason}")
-    words = f"{file}: {phrases.count(last[0].objects_done, 'object')}, {phrases.size(done.size)}, "
     checked = f"{phrases.size(done.compared.bytes)} of data compared with the domain"
-    session.show.line(words + (checked if done.HasField("compared") else "not compared"))
-    return Exit.EXCEPTIONS if left_out else None
+    return checked if done.HasField("compared") else "not compared"
+
+
+def _left_out(done: Exported | Copied) -> bool:
+    return any(each.what != "mapped" for each in done.exceptions)
 
 
 def relink(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,15 @@ class Got:
     """What was compared; None where nothing was."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A file in the spool, and what of the domain is not in it as it was."""
+
+    plane: PosixPlane
+    name: str
+    troubles: tuple[Trouble, ...]
+
+
 @dataclass(slots=True)
 class Getting:
     """One domain on its way; `progress` may be looked at meanwhile.
@@ -66,19 +76,25 @@ class Getting:
         """
         if not overwrite:
             await _nothing_at(target, key)
-        attempt = uuid4().hex
-        name = f"{attempt}.h5"
+        async with self.spooled() as made:
+            plane, name = made.plane, made.name
+            tally = await self._compared(plane, name, made.troubles) if self.depth is not None else None
+            attempt = name.removesuffix(".h5")
+            info = await deliver(plane, await plane.stat(name), target, key, attempt=attempt, replace=overwrite)
+        return Got(info, made.troubles, tally)
+
+    @asynccontextmanager
+    async def spooled(self) -> AsyncIterator[Spooled]:
+        """The domain as a file of the spool, which is gone afterwards; raises as `run` does."""
+        name = f"{uuid4().hex}.h5"
         plane = PosixPlane("spool", PosixSettings(path=self.spool, durability="os"))
         threads = Threads("spool", 1)
         try:
-            troubles = await self._written(self.spool / name)
-            tally = await self._compared(plane, name, troubles) if self.depth is not None else None
-            info = await deliver(plane, await plane.stat(name), target, key, attempt=attempt, replace=overwrite)
+            yield Spooled(plane, name, await self._written(self.spool / name))
         finally:
             await threads.run(lambda _: (self.spool / name).unlink(missing_ok=True))
             threads.close()
             await plane.aclose()
-        return Got(info, troubles, tally)
 
     async def _written(self, path: Path) -> tuple[Trouble, ...]:
         try:

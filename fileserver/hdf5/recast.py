@@ -21,6 +21,7 @@ from fileserver.hdf5.hsds import acls, domains, publish
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.types import Json
+from fileserver.hdf5.unpublished import forget
 from fileserver.together import side_by_side
 from planes.errors import Refused
 from planes.plane import Extent, Info, Plane
@@ -80,7 +81,7 @@ class Relinking:
             plan = await publish.prepare(self.connection, path, staging, overwrite=True)
             await publish.publish(self.connection, plan)
         except BaseException:
-            await self._forget(path, root, staging)
+            await forget(self.connection, self.bucket, path, root, staging, replaces=True)
             raise
         return Relinked(root, self.datasets)
 
@@ -154,16 +155,6 @@ class Relinking:
             known = ", ".join(sorted(self.kept)[:_NAMED]) or "it has no links at all"
             msg = f"no link of {show(path)} begins with {self.old} (there are: {known})"
             raise Refused(msg, hsds=self.connection.name, domain=show(path))
-
-    async def _forget(self, path: str, root: str, staging: str) -> None:
-        """Remove what was written for a domain that is not published; nothing of one that is."""
-        there = await domains.find(self.connection, path)
-        if there is None or there.root == root:
-            return
-        if await domains.find(self.connection, staging) is not None:
-            await domains.unlink(self.connection, staging)
-        keys = [info.key async for info in self.bucket.list(ids.folder(root))]
-        await side_by_side(keys, self.bucket.delete, _WIDTH)
 
 
 def _stored(each: acls.Permissions) -> Mapping[str, bool]:

@@ -19,6 +19,7 @@ from fileserver.hdf5.hsds.targets import Targets, connect
 from fileserver.services.hdf5 import need_library, place_of
 from fileserver.v1 import exchange_pb2, exchange_pb2_grpc
 from planes.errors import NotFound, Refused
+from planes.plane import Plane
 from planes.retrying import Patience
 from planes.threads import until_done
 
@@ -120,6 +121,45 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
             answer.exported.compared.CopyFrom(_compared(got.tally))
         yield answer
 
+    async def CopyDomain(
+        self, request: exchange_pb2.CopyDomainRequest, context: Context
+    ) -> AsyncIterator[exchange_pb2.CopyDomainResponse]:
+        """How far it is, then what became of it.
+
+        Raises InvalidSpec, NotFound, AlreadyExists, CallerDenied, Corrupt, Refused and its kinds, Unavailable.
+        """
+        wrong: dict[str, str] = {}
+        path = self._path(request.target, "domain", request.domain, wrong)
+        there = request.new_target or request.target
+        new = self._path(there, "new_domain", request.new_domain, wrong, of="new_target")
+        refuse(wrong)
+        need_library()
+        from fileserver.hdf5.copying import Copying
+        from fileserver.hdf5.getting import Getting
+
+        bucket, spool = self._bucket(there), await asyncio.to_thread(self._spool)
+        async with self._patient(request.target) as connection, self._patient(there) as to:
+            root = await root_of(connection, path)
+            job = Getting(connection, path, root, spool, _depth(request.comparison))
+            work = asyncio.ensure_future(Copying(job, to, bucket).run(new, time.time(), overwrite=request.overwrite))
+            async with aclosing(until(work)) as waiting:
+                async for _ in waiting:
+                    yield exchange_pb2.CopyDomainResponse(
+                        objects_done=job.progress.objects,
+                        objects_found=job.progress.found,
+                        bytes=job.progress.bytes,
+                    )
+        done = work.result()
+        answer = exchange_pb2.CopyDomainResponse(
+            objects_done=job.progress.objects, objects_found=job.progress.found, bytes=job.progress.bytes
+        )
+        answer.copied.root = done.root
+        for each in done.troubles:
+            answer.copied.exceptions.add(path=each.path, what=each.what, reason=each.reason)
+        if done.tally is not None:
+            answer.copied.compared.CopyFrom(_compared(done.tally))
+        yield answer
+
     async def RelinkDomain(
         self, request: exchange_pb2.RelinkDomainRequest, context: Context
     ) -> exchange_pb2.RelinkDomainResponse:
@@ -133,16 +173,21 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         need_library()
         from fileserver.hdf5.recast import Relinking
 
-        storage = self._targets.settings(request.target).storage
-        if not storage:
-            msg = "links are changed in the server's bucket: name the plane that it is as `storage` of that server"
-            raise Refused(msg, hsds=self._targets.name(request.target))
-        bucket = self._planes.plane(storage)
+        bucket = self._bucket(request.target)
         async with self._patient(request.target) as connection:
             await root_of(connection, path)
             job = Relinking(connection, bucket, request.old_prefix, request.new_prefix)
             done = await job.run(path, time.time())
         return exchange_pb2.RelinkDomainResponse(root=done.root, datasets=done.datasets)
+
+    def _bucket(self, target: str) -> Plane:
+        """The plane that is a server's bucket; raises Refused where there is none."""
+        name = self._targets.name(target)
+        storage = self._targets.settings(name).storage
+        if not storage:
+            msg = f"this writes to the bucket of HSDS '{name}': name the plane that it is as `storage` of that server"
+            raise Refused(msg, hsds=name)
+        return self._planes.plane(storage)
 
     def _spool(self) -> Path:
         """The folder for files in the making; those of a server that was killed are gone."""

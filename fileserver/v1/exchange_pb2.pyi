@@ -391,3 +391,115 @@ class RelinkDomainResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RelinkDomainResponse: _TypeAlias = RelinkDomainResponse  # noqa: Y015
+
+@_typing.final
+class CopyDomainRequest(_message.Message):
+    """Request of CopyDomain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    NEW_DOMAIN_FIELD_NUMBER: _builtins.int
+    NEW_TARGET_FIELD_NUMBER: _builtins.int
+    OVERWRITE_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Address of the domain."""
+    target: _builtins.str
+    """Name of its HSDS server; the first of the configuration if empty."""
+    new_domain: _builtins.str
+    """Address of the copy."""
+    new_target: _builtins.str
+    """Name of the HSDS server of the copy, whose bucket is a plane; that of the domain if empty."""
+    overwrite: _builtins.bool
+    """Replace the domain that is there."""
+    comparison: Global___Comparison.ValueType
+    """How much is compared before the copy is seen."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        target: _builtins.str = ...,
+        new_domain: _builtins.str = ...,
+        new_target: _builtins.str = ...,
+        overwrite: _builtins.bool = ...,
+        comparison: Global___Comparison.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "domain", b"domain", "new_domain", b"new_domain", "new_target", b"new_target", "overwrite", b"overwrite", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyDomainRequest: _TypeAlias = CopyDomainRequest  # noqa: Y015
+
+@_typing.final
+class CopyDomainResponse(_message.Message):
+    """Response of CopyDomain: how far it is, every second or so, and at last the outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_DONE_FIELD_NUMBER: _builtins.int
+    OBJECTS_FOUND_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
+    objects_done: _builtins.int
+    """Objects that have been read."""
+    objects_found: _builtins.int
+    """Objects that have been found so far."""
+    bytes: _builtins.int
+    """Bytes of data that were read from HSDS."""
+    @_builtins.property
+    def copied(self) -> Global___Copied:
+        """In the last answer."""
+
+    def __init__(
+        self,
+        *,
+        objects_done: _builtins.int = ...,
+        objects_found: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        copied: Global___Copied | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["copied", b"copied"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "copied", b"copied", "objects_done", b"objects_done", "objects_found", b"objects_found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyDomainResponse: _TypeAlias = CopyDomainResponse  # noqa: Y015
+
+@_typing.final
+class Copied(_message.Message):
+    """A copy that is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    root: _builtins.str
+    """Id of its root group."""
+    @_builtins.property
+    def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exception]:
+        """What is not as in the domain."""
+
+    @_builtins.property
+    def compared(self) -> Global___Compared:
+        """What was compared; unset where nothing was."""
+
+    def __init__(
+        self,
+        *,
+        root: _builtins.str = ...,
+        exceptions: _abc.Iterable[Global___Exception] | None = ...,
+        compared: Global___Compared | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "exceptions", b"exceptions", "root", b"root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Copied: _TypeAlias = Copied  # noqa: Y015

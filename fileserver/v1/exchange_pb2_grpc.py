@@ -45,6 +45,11 @@ class ExchangeServiceStub:
                 request_serializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.FromString,
                 _registered_method=True)
+        self.CopyDomain = channel.unary_stream(
+                '/fileserver.v1.ExchangeService/CopyDomain',
+                request_serializer=fileserver_dot_v1_dot_exchange__pb2.CopyDomainRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_exchange__pb2.CopyDomainResponse.FromString,
+                _registered_method=True)
         self.RelinkDomain = channel.unary_unary(
                 '/fileserver.v1.ExchangeService/RelinkDomain',
                 request_serializer=fileserver_dot_v1_dot_exchange__pb2.RelinkDomainRequest.SerializeToString,
@@ -71,6 +76,13 @@ class ExchangeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyDomain(self, request, context):
+        """Copies a domain to another place, of the same HSDS server or of another; it is seen when it has been compared.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RelinkDomain(self, request, context):
         """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones.
         """
@@ -90,6 +102,11 @@ def add_ExchangeServiceServicer_to_server(servicer, server):
                     servicer.ExportDomain,
                     request_deserializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.SerializeToString,
+            ),
+            'CopyDomain': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyDomain,
+                    request_deserializer=fileserver_dot_v1_dot_exchange__pb2.CopyDomainRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_exchange__pb2.CopyDomainResponse.SerializeToString,
             ),
             'RelinkDomain': grpc.unary_unary_rpc_method_handler(
                     servicer.RelinkDomain,
@@ -152,6 +169,33 @@ class ExchangeService:
             '/fileserver.v1.ExchangeService/ExportDomain',
             fileserver_dot_v1_dot_exchange__pb2.ExportDomainRequest.SerializeToString,
             fileserver_dot_v1_dot_exchange__pb2.ExportDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fileserver.v1.ExchangeService/CopyDomain',
+            fileserver_dot_v1_dot_exchange__pb2.CopyDomainRequest.SerializeToString,
+            fileserver_dot_v1_dot_exchange__pb2.CopyDomainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class ExchangeServiceStub:
     """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
     nothing behind.
     """
+    CopyDomain: _grpc.UnaryStreamMultiCallable[_exchange_pb2.CopyDomainRequest, _exchange_pb2.CopyDomainResponse]
+    """Copies a domain to another place, of the same HSDS server or of another; it is seen when it has been compared."""
     RelinkDomain: _grpc.UnaryUnaryMultiCallable[_exchange_pb2.RelinkDomainRequest, _exchange_pb2.RelinkDomainResponse]
     """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones."""
 
@@ -53,6 +55,8 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
     nothing behind.
     """
+    CopyDomain: _aio.UnaryStreamMultiCallable[_exchange_pb2.CopyDomainRequest, _exchange_pb2.CopyDomainResponse]  # type: ignore[assignment]
+    """Copies a domain to another place, of the same HSDS server or of another; it is seen when it has been compared."""
     RelinkDomain: _aio.UnaryUnaryMultiCallable[_exchange_pb2.RelinkDomainRequest, _exchange_pb2.RelinkDomainResponse]  # type: ignore[assignment]
     """Lets a domain whose data lie in other files lead to other places; readers see the old links or the new ones."""
 
@@ -76,6 +80,14 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes a domain as an HDF5 file, compares the two, and then lets the file be seen. A call that is cancelled leaves
         nothing behind.
         """
+
+    @_abc_1.abstractmethod
+    def CopyDomain(
+        self,
+        request: _exchange_pb2.CopyDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_exchange_pb2.CopyDomainResponse], _abc.AsyncIterator[_exchange_pb2.CopyDomainResponse]]:
+        """Copies a domain to another place, of the same HSDS server or of another; it is seen when it has been compared."""
 
     @_abc_1.abstractmethod
     def RelinkDomain(

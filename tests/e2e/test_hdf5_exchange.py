@@ -87,3 +87,26 @@ def test_relink_needs_the_bucket_and_links_that_begin_so(machine, server):
     with domain(server, "/home/admin/relinked") as there:
         fill(there)
     assert "it has no links at all" in machine(*words, code=7).error["message"]
+
+
+def test_copy_brings_a_domain_to_another_server(machine, server, tmp_path):
+    configured(machine, server)
+    with hsds.running(tmp_path, users=()) as other:
+        machine.environment["OTHER"] = other.password
+        configuration = machine.folder / "config.yaml"
+        plane = f"planes: {{bucket: {{type: posix, path: {other.storage}}}, "
+        text = configuration.read_text().replace("planes: {", plane, 1)
+        access = "username: admin, password: {env: OTHER}, storage: bucket"
+        configuration.write_text(f"{text}  other: {{endpoint: '{other.endpoint}', {access}}}\n")
+        with domain(server, "/home/admin/here") as there:
+            fill(there)
+        words = ("hdf5", "copy", "hdf5://home/admin/here", "hdf5://home/admin/new/there", "--to-target", "other")
+        done = machine(*words, "--verify", "full", "--json").json
+        assert (done["objects"], done["exceptions"], done["compared"]["bytes"]) == (3, [], 480)
+        with domain(other, "/home/admin/new/there") as there:
+            assert np.array_equal(there["d"], np.arange(60.0).reshape(6, 10))
+            assert there["d"].attrs["unit"] == "m"
+        assert machine(*words, "--json", code=5).error["reason"] == "TARGET_EXISTS"
+        assert "480 bytes of data compared" in machine(*words, "--overwrite").out
+        listed = machine("hdf5", "ls", "hdf5://home/admin/new", "--target", "other", "--json").json["domains"]
+        assert [each["domain"] for each in listed] == ["hdf5://home/admin/new/there"]
