@@ -5,6 +5,7 @@ What the file cannot have as the domain has it is mapped or left out with a reas
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 
 import h5py
 
-from fileserver.hdf5 import export_write, stretches
+from fileserver.hdf5 import export_direct, export_write, grid, stretches
 from fileserver.hdf5.declared import Declared, DeclaredLink, Unknown, declared
 from fileserver.hdf5.export_write import Written
 from fileserver.hdf5.hsds.objects import Objects, Slab
@@ -26,6 +27,7 @@ from fileserver.hdf5.source import alone, close_all
 from fileserver.hdf5.stretches import Block
 from fileserver.together import side_by_side
 from planes.errors import NotFound
+from planes.plane import Info, Plane
 from planes.threads import Threads
 
 T = TypeVar("T")
@@ -48,7 +50,9 @@ class Progress:
     """Of data, as the server gave them."""
 
 
-async def export(objects: Objects, root: str, path: Path, progress: Progress) -> tuple[Trouble, ...]:
+async def export(
+    objects: Objects, root: str, path: Path, progress: Progress, bucket: Plane | None = None
+) -> tuple[Trouble, ...]:
     """Write all that a domain holds into a new file; what could not be written as it is.
 
     Args:
@@ -56,6 +60,8 @@ async def export(objects: Objects, root: str, path: Path, progress: Progress) ->
         root: id of its root group.
         path: of the file, which is not there yet; its directory is.
         progress: told how far it is.
+        bucket: of the server, to which everything of the domain is flushed; chunks are taken from there where they are
+            as HDF5 has them.
 
     Raises:
         Unavailable, Throttled, CallerDenied: the server does not answer, or not to us.
@@ -66,7 +72,7 @@ async def export(objects: Objects, root: str, path: Path, progress: Progress) ->
     try:
         top = await declared(objects, root, attributes=False)
         await threads.run(lambda _: held.append(export_write.begun(path, ordered=top.ordered)))
-        job = _Export(objects, held, threads, progress)
+        job = _Export(objects, root, held, threads, progress, bucket)
         await job.structure(top)
         await job.contents()
         await threads.run(lambda _: close_all(held))
@@ -79,10 +85,12 @@ async def export(objects: Objects, root: str, path: Path, progress: Progress) ->
 @dataclass(slots=True)
 class _Export:
     objects: Objects
+    root: str
     held: list[h5py.File]
     """The file: nothing of the library's leaves its thread, see `fileserver.hdf5.source`."""
     threads: Threads
     progress: Progress
+    bucket: Plane | None
     troubles: list[Trouble] = field(default_factory=list)
     written: Written = field(default_factory=Written)
 
@@ -153,7 +161,12 @@ class _Export:
             there = [told[object_id] for object_id in batch if object_id in told]
             write = partial(export_write.attributes, written=self.written, found=there, troubles=self.troubles)
             await self._run(write)
-            await self._data([each for each in there if each.kind == "d"])
+            datasets = [each for each in there if each.kind == "d"]
+            if self.bucket is not None:
+                for each in [each for each in datasets if export_direct.chunk_size(each)]:
+                    await self._raw(each, self.bucket)
+                    datasets.remove(each)
+            await self._data(datasets)
             self.progress.objects += len(batch)
         await self._run(export_write.ended)
 
@@ -161,7 +174,32 @@ class _Export:
         path = self.written.paths[object_id].decode(errors="backslashreplace")
         self.troubles.append(Trouble(path, "failed", reason))
 
+    async def _raw(self, dataset: Declared, bucket: Plane) -> None:
+        """Chunks as they lie in the bucket; those that are otherwise through the server."""
+        size = export_direct.chunk_size(dataset)
+        otherwise: list[Block] = []
+
+        async def one(found: tuple[grid.Dims, Info]) -> None:
+            place, info = found
+            block = export_direct.block_of(dataset, place)
+            if min(block.count) <= 0:
+                return  # of a dataset that was larger once
+            data = await export_direct.raw(bucket, info, size)
+            if data is None or not await asyncio.to_thread(export_direct.is_chunk, dataset, data, size):
+                otherwise.append(block)
+                return
+            path = self.written.paths[dataset.id]
+            await self._run(partial(export_direct.put, path=path, start=block.start, data=data))
+            self.progress.bytes += size
+
+        held = [each async for each in export_direct.chunks(bucket, self.root, dataset)]
+        await side_by_side(held, one, _BLOCKS)
+        await self._blocks(iter([(dataset, block) for block in otherwise]))
+
     async def _data(self, datasets: Sequence[Declared]) -> None:
+        await self._blocks(_jobs(datasets))
+
+    async def _blocks(self, jobs: Iterator[tuple[Declared, Block]]) -> None:
         lost: set[str] = set()
 
         async def one(job: tuple[Declared, Block]) -> None:
@@ -181,7 +219,7 @@ class _Export:
                 self._trouble(dataset.id, f"its data cannot be written: {error}")
             self.progress.bytes += len(data)
 
-        await side_by_side(_jobs(datasets), one, _BLOCKS)
+        await side_by_side(jobs, one, _BLOCKS)
 
     async def _run(self, work: Callable[[h5py.File], T]) -> T:
         held = self.held

@@ -14,6 +14,7 @@ from fileserver.hdf5 import compare
 from fileserver.hdf5.compare import Depth, Tally
 from fileserver.hdf5.deliver import deliver
 from fileserver.hdf5.export import Progress, export
+from fileserver.hdf5.hsds import domains
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Objects
@@ -64,6 +65,8 @@ class Getting:
     root: str
     spool: Path
     depth: Depth | None
+    bucket: Plane | None = None
+    """That of the server, if it is a plane: chunks are taken from there as they are."""
     progress: Progress = field(default_factory=Progress)
 
     async def run(self, target: Plane, key: str, *, overwrite: bool) -> Got:
@@ -97,8 +100,11 @@ class Getting:
             await plane.aclose()
 
     async def _written(self, path: Path) -> tuple[Trouble, ...]:
+        if self.bucket is not None:
+            await domains.flush(self.connection, self.domain)
+        objects = Objects(self.connection, self.domain, self.root)
         try:
-            return await export(Objects(self.connection, self.domain, self.root), self.root, path, self.progress)
+            return await export(objects, self.root, path, self.progress, self.bucket)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 msg = f"no room for {show(self.domain)} as a file before it is delivered: make some in {self.spool}"

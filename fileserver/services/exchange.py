@@ -101,7 +101,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         spool = await asyncio.to_thread(self._spool)
         async with self._patient(request.target) as connection:
             root = await root_of(connection, path)
-            job = Getting(connection, path, root, spool, _depth(request.comparison))
+            job = Getting(connection, path, root, spool, _depth(request.comparison), self._known(request.target))
             work = asyncio.ensure_future(job.run(to, key, overwrite=request.overwrite))
             async with aclosing(until(work)) as waiting:
                 async for _ in waiting:
@@ -140,7 +140,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         bucket, spool = self._bucket(there), await asyncio.to_thread(self._spool)
         async with self._patient(request.target) as connection, self._patient(there) as to:
             root = await root_of(connection, path)
-            job = Getting(connection, path, root, spool, _depth(request.comparison))
+            job = Getting(connection, path, root, spool, _depth(request.comparison), self._known(request.target))
             work = asyncio.ensure_future(Copying(job, to, bucket).run(new, time.time(), overwrite=request.overwrite))
             async with aclosing(until(work)) as waiting:
                 async for _ in waiting:
@@ -188,6 +188,11 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
             msg = f"this writes to the bucket of HSDS '{name}': name the plane that it is as `storage` of that server"
             raise Refused(msg, hsds=name)
         return self._planes.plane(storage)
+
+    def _known(self, target: str) -> Plane | None:
+        """The plane that is a server's bucket, if there is one."""
+        storage = self._targets.settings(target).storage
+        return self._planes.plane(storage) if storage else None
 
     def _spool(self) -> Path:
         """The folder for files in the making; those of a server that was killed are gone."""

@@ -4,6 +4,7 @@ import asyncio
 import io
 
 import h5py
+import h5pyd
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from fileserver.hdf5 import compare, export_write
 from fileserver.hdf5.compare import Depth
 from fileserver.hdf5.export import Progress, export
 from fileserver.hdf5.getting import Getting
+from fileserver.hdf5.hsds import domains
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.source import opened
@@ -95,6 +97,38 @@ async def test_a_file_is_delivered_whole_and_the_spool_is_empty(connection, load
         await get(connection, loaded, spool, "scales").run(plane, "out/x.h5", overwrite=False)
     again = await get(connection, loaded, spool, "scales").run(plane, "out/x.h5", overwrite=True)
     assert again.info.size != got.info.size
+
+
+async def test_chunks_are_taken_from_the_bucket_as_they_are_and_others_through_the_server(
+    server, connection, connect, loaded, folder, spool, plane
+):
+    class Counting(Connection):
+        values = 0
+
+        async def call(self, method, path, **options):
+            self.values += method == "GET" and path.endswith("/value")
+            return await super().call(method, path, **options)
+
+    bucket, counting = posix("bucket", server.storage), connect(kind=Counting)
+    job = get(counting, loaded, spool, "layouts")
+    job.depth, job.bucket = None, bucket
+    await job.run(plane, "placed.h5", overwrite=False)
+    assert counting.values == 4  # two contiguous, the compact one, and one whose chunk reaches beyond it
+    checked = get(connection, loaded, spool, "layouts")
+    checked.bucket = bucket
+    assert (await checked.run(plane, "checked.h5", overwrite=False)).tally.datasets == 10
+
+    access = {"endpoint": server.endpoint, "username": server.user, "password": server.password}
+    with h5pyd.File(f"{folder}/x", "w", **access) as file:  # what the server itself has encoded
+        for name, options in {
+            "gzip": {"compression": "gzip"},
+            "both": {"compression": "gzip", "shuffle": True},
+        }.items():
+            file.create_dataset(name, data=np.arange(400.0).reshape(20, 20), chunks=(8, 8), **options)
+    there = await domains.stat(connection, f"{folder}/x")
+    served = Getting(connection, there.path, there.root, spool, Depth.FULL, bucket)
+    assert (await served.run(plane, "served.h5", overwrite=False)).tally.bytes == 6400
+    await bucket.aclose()
 
 
 async def test_a_domain_that_changes_meanwhile_is_told_and_nothing_is_delivered(
