@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 _WIDTH: Final = 8  # requests at a time
 _BLOCKS: Final = 4  # blocks of data that are held at a time
+_LISTED: Final = 1000  # chunk objects whose names are held at a time
 _BATCH: Final = 64  # objects that are held at a time
 _FAULTS: Final = (*BROKEN, Garbled, TypeError)
 """What the library or the domain's own bytes may have against one object."""
@@ -192,9 +194,25 @@ class _Export:
             await self._run(partial(export_direct.put, path=path, start=block.start, data=data))
             self.progress.bytes += size
 
-        held = [each async for each in export_direct.chunks(bucket, self.root, dataset)]
+        held: list[tuple[grid.Dims, Info]] = []
+        async with aclosing(export_direct.chunks(bucket, self.root, dataset)) as found:
+            async for each in found:
+                held.append(each)
+                if len(held) == _LISTED:
+                    await self._some(held, one, dataset, otherwise)
+        await self._some(held, one, dataset, otherwise)
+
+    async def _some(
+        self,
+        held: list[tuple[grid.Dims, Info]],
+        one: Callable[[tuple[grid.Dims, Info]], Awaitable[None]],
+        dataset: Declared,
+        otherwise: list[Block],
+    ) -> None:
         await side_by_side(held, one, _BLOCKS)
         await self._blocks(iter([(dataset, block) for block in otherwise]))
+        held.clear()
+        otherwise.clear()
 
     async def _data(self, datasets: Sequence[Declared]) -> None:
         await self._blocks(_jobs(datasets))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import h5py
@@ -37,7 +37,7 @@ def chunk_size(dataset: Declared) -> int:
     return size if size <= grid.MOST else 0
 
 
-async def chunks(bucket: Plane, root: str, dataset: Declared) -> AsyncIterator[tuple[grid.Dims, Info]]:
+async def chunks(bucket: Plane, root: str, dataset: Declared) -> AsyncGenerator[tuple[grid.Dims, Info]]:
     """The chunk objects of a dataset, with their places in the grid of chunks."""
     prefix = f"{ids.folder(root)}d/{dataset.id[20:]}/"
     rank = len(dataset.dims or ())

@@ -1,9 +1,7 @@
 """Link mode: a real HSDS reads the data where they are, also after all its nodes have forgotten everything."""
 
-import io
 from datetime import UTC, datetime
 
-import h5py
 import numpy as np
 import pytest
 
@@ -15,9 +13,6 @@ from fileserver.hdf5.source import opened
 from planes.errors import Refused
 from planes.memory import MemoryPlane, MemorySettings
 from planes.plane import Info
-from planes.s3 import S3Plane, S3Settings
-from planes.settings import Secret
-from tests.doubles import hsds, seaweedfs
 from tests.fileserver.hdf5.conftest import plane as posix
 from tests.fileserver.hdf5.sampling import SAMPLES, make
 
@@ -77,36 +72,6 @@ async def test_chunks_that_skipped_a_filter_are_ingested_and_that_is_said(server
     assert set(routes(done).values()) == {Route.PLACE}
     assert {(t.path, t.what) for t in done.troubles} == {("/mixed", "mapped"), ("/all_skipped", "mapped")}
     assert "1 of its chunks skipped a filter" in done.troubles[0].reason
-
-
-async def test_a_server_on_s3_reads_through_links_into_another_bucket(tmp_path):
-    from fileserver.hdf5.hsds.connection import Connection
-    from tests.fileserver.hdf5.conftest import settings_of
-
-    held = io.BytesIO()
-    with h5py.File(held, "w") as file:
-        values = np.arange(40_000, dtype="f4").reshape(200, 200)
-        file.create_dataset("chunked", data=values, chunks=(10, 10), compression="gzip", shuffle=True)
-        file["contiguous"] = values
-    with seaweedfs.running(tmp_path) as store, hsds.running(tmp_path, store=store) as server:
-        store.create_bucket("sources")
-        secrets = {"access_key": store.access_key, "secret_key": store.secret_key}
-        for name, text in secrets.items():
-            (tmp_path / name).write_text(text)
-        common = {
-            "endpoint": store.endpoint,
-            "access_key": Secret(file=tmp_path / "access_key"),
-            "secret_key": Secret(file=tmp_path / "secret_key"),
-        }
-        source = S3Plane("source", S3Settings(bucket="sources", **common))
-        bucket = S3Plane("bucket", S3Settings(bucket=server.bucket, **common))
-        await source.put("in/x.h5", held.getvalue(), upload_id="u")
-        done = await link(source, "in/x.h5", bucket, "/home/admin/x")
-        assert set(routes(done).values()) == {Route.LINK}
-        connection = Connection("main", settings_of(server))
-        assert await differences(source, "in/x.h5", connection, "/home/admin/x", done) == []
-        for each in (connection, source, bucket):
-            await each.aclose()
 
 
 async def test_the_name_that_the_server_has_for_a_file(tmp_path):
