@@ -18,6 +18,7 @@ from client.commands import (
     arriving,
     benching,
     domains,
+    exchanging,
     files,
     ingesting,
     inspecting,
@@ -78,7 +79,7 @@ def make_app() -> typer.Typer:
         ("files", (files,), "List, check and change logical files."),
         ("transfers", (transfers,), "Watch and steer transfers."),
         ("planes", (planes,), "Look at the storage behind the server."),
-        ("hdf5", (domains, inspecting), "Domains and folders of HSDS, and HDF5 files."),
+        ("hdf5", (domains, inspecting, exchanging), "Domains and folders of HSDS, and HDF5 files."),
         ("inventory", (watching, arriving), "Watch places where files arrive, and load them into HSDS."),
     )
     for name, modules, help_text in nouns:

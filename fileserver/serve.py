@@ -28,9 +28,11 @@ from fileserver.hdf5.hsds.targets import Targets
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
+from fileserver.services.exchange import ExchangeServicer
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import (
     domain_pb2_grpc,
+    exchange_pb2_grpc,
     file_pb2_grpc,
     hdf5_pb2_grpc,
     landing_pb2_grpc,
@@ -140,6 +142,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     plane, hdf5 = PlaneServicer(planes, jobs.sweep), Hdf5Servicer(planes, jobs.ingests)
     landing = Landing(store, planes, jobs)
     zones = LandingServicer(landing, targets)
+    exchange = ExchangeServicer(planes, targets, config.state_directory)
     services = [
         Service("TransferService", partial(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfer)),
         Service("FileService", partial(file_pb2_grpc.add_FileServiceServicer_to_server, file)),
@@ -147,6 +150,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("DomainService", partial(domain_pb2_grpc.add_DomainServiceServicer_to_server, DomainServicer(targets))),
         Service("Hdf5Service", partial(hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server, hdf5)),
         Service("LandingService", partial(landing_pb2_grpc.add_LandingServiceServicer_to_server, zones)),
+        Service("ExchangeService", partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]

@@ -114,7 +114,7 @@ def _properties(facts: Facts, plan: Plan) -> dict[str, Json]:
     layout: dict[str, Json] = (
         {"class": "H5D_CHUNKED", "dims": list(plan.chunk)} if chunked else {"class": "H5D_CONTIGUOUS"}
     )
-    body: dict[str, Json] = {"layout": layout}
+    body: dict[str, Json] = {"layout": plan.link or layout}
     if plan.filters:
         body["filters"] = plan.filters
     if facts.fill is not None:

@@ -24,7 +24,9 @@ from fileserver.hdf5.types import (
     VLEN_MOST,
     Array,
     Compound,
+    Enum,
     Json,
+    Number,
     Opaque,
     Reference,
     Sequenced,
@@ -154,7 +156,7 @@ def _value(kind: Type, one: Any, pointing: Pointing) -> Json:  # noqa: PLR0911 -
         case Text(length=None):
             return one.decode() if isinstance(one, bytes) else str(one or "")
         case Sequenced():
-            return to_value(kind.base, np.asarray(one), pointing)
+            return to_value(kind.base, sequenced(kind.base, np.asarray(one)), pointing)
         case Compound():
             return [_value(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields)]
         case Array():
@@ -167,21 +169,30 @@ def _bytes(kind: Type, one: Any, pointing: Pointing) -> bytes:
     match kind:
         case Reference(region=True):
             region = pointing.region(one) if one else None
-            return _measured(_region_blob(region) if region else b"")
+            return measured(region_blob(region) if region else b"")
         case Reference():
             found = pointing.target(one) if one else None
             return (f"{FOLDERS[found[0]]}/{found}" if found else "").encode().ljust(48, b"\0")
         case Text(length=None):
-            return _measured(one if isinstance(one, bytes) else str(one or "").encode())
+            return measured(one if isinstance(one, bytes) else str(one or "").encode())
         case Sequenced():
-            return _measured(to_bytes(kind.base, one, pointing) if isinstance(one, np.ndarray) else b"")
+            held = isinstance(one, np.ndarray)
+            return measured(to_bytes(kind.base, sequenced(kind.base, one), pointing) if held else b"")
         case Compound():
             return b"".join(_bytes(each, one[i], pointing) for i, (_, each) in enumerate(kind.fields))
         case _:
             return fixed(kind, np.asarray(one)).tobytes()
 
 
-def _measured(data: bytes) -> bytes:
+def sequenced(base: Type, values: Values) -> Values:
+    """Elements of a sequence as what they are: h5py (3.16) gives big-endian numbers out for native ones, unswapped."""
+    if isinstance(base, Number | Enum) and values.dtype.itemsize == packed(base).itemsize:
+        return values.view(packed(base))
+    return values
+
+
+def measured(data: bytes) -> bytes:
+    """Bytes with their number before them; raises NotHeld for more than HSDS takes."""
     if len(data) > VLEN_MOST:
         msg = f"an element of variable length has {len(data)} bytes: HSDS takes {VLEN_MOST} at most"
         raise NotHeld(msg)
@@ -206,7 +217,8 @@ def _region_json(region: Region | None) -> Json:
     return {**head, "select_type": "H5S_SEL_HYPERSLABS", "selection": [ends]}
 
 
-def _region_blob(region: Region) -> bytes:
+def region_blob(region: Region) -> bytes:
+    """A region reference as it lies in a chunk, without its length."""
     selection = _selection(region)
     name = region.dataset.encode()
     head = b"HRRF" + struct.pack("<BH", 1, len(name)) + name

@@ -17,7 +17,7 @@ from typing import Final, Literal
 import h5py
 import numpy as np
 
-from fileserver.hdf5 import describe, grid, ids, read, transcode
+from fileserver.hdf5 import describe, grid, ids, links, read, transcode
 from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.model import ChunkTable, Facts, Node, Outline, Trouble
@@ -78,19 +78,24 @@ async def survey(source: Source, means: Means) -> Survey:
     return await source.run(partial(_survey, means=means))
 
 
-async def load(source: Source, bucket: Plane, name: str, created: float) -> Loaded:
+async def load(source: Source, bucket: Plane, name: str, created: float, *, link: str = "") -> Loaded:
     """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
 
     They are durable when this returns, also in a bucket that is open in bulk (`planes.bulk`), which is faster. With
-    the same `name` and `created` it goes on where an earlier attempt was stopped.
+    the same `name` and `created` it goes on where an earlier attempt was stopped. With `link`, which is the file as
+    the server calls it (`links.uri`), data that the server can read there are not written.
 
     Raises:
         Changed: the source is not the version that was opened any more.
     """
-    found = await survey(source, Means())
+    found = await survey(source, Means(link=bool(link)))
     root = ids.root_id(name)
     to = Bucket(bucket, root, name)
     await to.resume()
+    if link:
+        keep = partial(links.put, to, root, created)
+        datasets, more = await links.linked(source, found.datasets, link, root, keep)
+        found = replace(found, datasets=datasets, troubles=(*found.troubles, *more))
     job = _Load(source, to, describe.Frame(root, created, names(found, root)), found, list(found.troubles))
     await job.run()
     await source.unchanged()

@@ -66,6 +66,8 @@ class Plan:
     shuffle: bool = False
     trailer: int = 0
     """Bytes to cut off each chunk."""
+    link: Json = None
+    """The layout by which HSDS finds linked data, see `fileserver.hdf5.links`."""
 
     @property
     def filters(self) -> list[Json]:
@@ -91,7 +93,8 @@ def plan(facts: Facts, means: Means = Means()) -> Plan:
         return Plan(Route.NONE, "it has no elements", chunk, chunked, level if chunked else None, shuffle and chunked)
     if means.link and (why := _not_linkable(facts)) is None:
         level, shuffle = _compression(facts)
-        return Plan(Route.LINK, "its chunks are read where they are", facts.chunk or facts.dims, True, level, shuffle)
+        chunked = facts.layout == "chunked"
+        return Plan(Route.LINK, "its data are read where they are", facts.chunk or facts.dims, chunked, level, shuffle)
     local = _bucket_plan(facts)
     if means.bucket:
         return local
@@ -184,13 +187,22 @@ def _compression(facts: Facts) -> tuple[int | None, bool]:
     return _LEVEL, plain and (facts.item or 1) > 1
 
 
-def _not_linkable(facts: Facts) -> str | None:
-    """Why HSDS cannot read a dataset through a link; None if it can."""
+def _not_linkable(facts: Facts) -> str | None:  # noqa: PLR0911 -- one a reason
+    """Why HSDS cannot read a dataset through a link; None if it can, as far as is known without its chunks."""
     decoded = _decoded(facts)
     if decoded is not None:
         return decoded
+    if not facts.stored or not facts.dims:
+        return "it is a single element" if facts.stored else "it was never written"
+    if facts.layout == "contiguous" and facts.offset is not None:
+        return None
     if facts.layout != "chunked":
-        return "only chunked data can be linked to"
+        return "only chunked and contiguous data can be linked to"
     if facts.filters and facts.filters[-1].number == FLETCHER:
         return "HSDS does not take the checksum off that is behind each chunk"
+    if facts.fill_unheld:
+        return "HSDS holds no fill value of this type for the chunks that were never written"
+    held = math.prod(facts.chunk or ()) * (facts.item or 1)
+    if held > grid.MOST:
+        return f"chunks of {held} bytes: HSDS reads at most {grid.MOST}"
     return None

@@ -107,7 +107,7 @@ class Source:
     async def run(self, work: Callable[[h5py.File], T]) -> T:
         """What `work` makes of the file, in the file's own thread; nothing of the library's may be in that."""
         held = self._open_file
-        return await self._threads.run(lambda _: _alone(held, work))
+        return await self._threads.run(lambda _: alone(held, work))
 
     async def read(self, start: int, end: int) -> memoryview:
         """Raw bytes [start, end) of the pinned version."""
@@ -157,7 +157,7 @@ class Source:
 
     async def _close(self) -> None:
         held = self._open_file
-        await self._threads.run(lambda _: _close_all(held))
+        await self._threads.run(lambda _: close_all(held))
         self._threads.close()
 
 
@@ -184,7 +184,8 @@ async def opened(plane: Plane, key: str) -> AsyncIterator[Source]:
         await source._close()  # noqa: SLF001 -- its own factory
 
 
-def _alone(held: list[h5py.File], work: Callable[[h5py.File], T]) -> T:
+def alone(held: list[h5py.File], work: Callable[[h5py.File], T]) -> T:
+    """What `work` makes of an open file, in its thread; an error takes nothing of the library's out of that."""
     try:
         return work(held[0])
     except BaseException as error:  # whatever it is, its frames hold objects of the library
@@ -209,6 +210,7 @@ def _open_into(held: list[h5py.File], name: str, whole: bytes | None, stream: io
         raise FormatMismatch(msg, key=name) from error
 
 
-def _close_all(held: list[h5py.File]) -> None:
+def close_all(held: list[h5py.File]) -> None:
+    """Close files in their thread, and let go of them there."""
     while held:
         held.pop().close()

@@ -49,11 +49,11 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
     async def InspectFile(self, request: hdf5_pb2.InspectFileRequest, context: Context) -> hdf5_pb2.InspectFileResponse:
         """One page of objects; raises InvalidSpec, PlaneNotFound, CallerDenied, NotFound, FormatMismatch, Changed."""
         wrong: dict[str, str] = {}
-        plane, key = _place(request.source, wrong)
+        plane, key = place_of(request.source, wrong)
         first, size = _page(request.page_token, request.page_size, OBJECTS, wrong)
         _refuse(wrong)
         allow(plane)
-        _need_library()
+        need_library()
         from fileserver.hdf5 import inspect
         from fileserver.hdf5.source import opened
 
@@ -72,13 +72,13 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
     async def ListChunks(self, request: hdf5_pb2.ListChunksRequest, context: Context) -> hdf5_pb2.ListChunksResponse:
         """One page of chunks; raises InvalidSpec, PlaneNotFound, CallerDenied, NotFound, FormatMismatch, Changed."""
         wrong: dict[str, str] = {}
-        plane, key = _place(request.source, wrong)
+        plane, key = place_of(request.source, wrong)
         first, size = _page(request.page_token, request.page_size, CHUNKS, wrong)
         if not request.path.startswith("/"):
             wrong["path"] = "path is that of a dataset and begins with /"
         _refuse(wrong)
         allow(plane)
-        _need_library()
+        need_library()
         from fileserver.hdf5 import inspect
         from fileserver.hdf5.source import opened
 
@@ -163,7 +163,8 @@ def _ingested(file: File) -> hdf5_pb2.IngestedFile:
     return made
 
 
-def _place(source: transfer_pb2.Location, wrong: dict[str, str]) -> tuple[str, str]:
+def place_of(source: transfer_pb2.Location, wrong: dict[str, str]) -> tuple[str, str]:
+    """Plane and key of an HDF5 file; what is wrong with them is added to `wrong`."""
     found = location_of(source, "source", wrong)
     return found.plane, found.key.lstrip("/") if found.plane == LOCAL else found.key
 
@@ -181,7 +182,8 @@ def _refuse(wrong: dict[str, str]) -> None:
         raise InvalidSpec("; ".join(wrong.values()), wrong)
 
 
-def _need_library() -> None:
+def need_library() -> None:
+    """Raises Refused where the HDF5 library is not installed."""
     try:
         import h5py  # noqa: F401 -- only whether it is there
         import hdf5plugin  # noqa: F401 -- the same

@@ -54,6 +54,15 @@ class Reader:
         """A mapping; raises Refused if it is none."""
         return self._reader(name, self._found.get(name))
 
+    def pairs(self, name: str) -> list[tuple[str, Reader]]:
+        """A mapping of names to mappings; raises Refused if it is none."""
+        found = self.item(name)
+        return [(key, self._reader(f"{name}.{key}", each)) for key, each in found._found.items()]  # noqa: SLF001 -- ours
+
+    def value(self, name: str) -> JSON:
+        """A member of any kind; None if it is not there."""
+        return self._found.get(name)
+
     def _list(self, name: str) -> Sequence[JSON]:
         value = self._found.get(name)
         if not isinstance(value, list):

@@ -119,6 +119,12 @@ def _selected(domain: h5pyd.File, region: Any) -> list[Any]:
 
 def _values(dataset: Any) -> Any:
     """What h5py reads; opaque bytes with a tag it only reads as the file's own type."""
+    base = h5py.check_vlen_dtype(dataset.dtype) if isinstance(dataset, h5py.Dataset) else None
+    if isinstance(base, np.dtype) and base.byteorder == ">":  # h5py 3.16 gives their bytes out for native ones
+        found = dataset[()]
+        for place in np.ndindex(found.shape):
+            found[place] = found[place].view(base)
+        return found
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "V" or dataset.dtype.names:
         return dataset[()]
     if dataset.dtype.subdtype:

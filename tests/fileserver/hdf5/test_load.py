@@ -213,3 +213,17 @@ async def test_decoded_chunks_are_compressed_as_hsds_is_told(plane):
     chunk = next(data for key, data in found.items() if key.endswith("/0_0"))
     shuffled = np.frombuffer(zlib.decompress(chunk), "u1").reshape(4, 40)
     assert shuffled.T.copy().view("i4").reshape(5, 8).tolist() == values.tolist()
+
+
+async def test_big_endian_sequences_keep_their_bytes(plane):
+    """Seen: h5py gives them out unswapped as native numbers, so that they were swapped once more."""
+
+    def fill(file):
+        made = file.create_dataset("d", (1,), h5py.vlen_dtype(">f8"))
+        made[0] = [0.5, 1.5]
+
+    await plane.put("x.h5", hdf5(fill), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    await run(plane, bucket)
+    chunk = next(data for key, data in (await content(bucket)).items() if key.endswith("/0"))
+    assert chunk == b"\x10\0\0\0" + np.array([0.5, 1.5], ">f8").tobytes()

@@ -80,7 +80,7 @@ def test_without_the_bucket_the_server_writes(row):
     assert plan(facts, Means(bucket=False)).route is expected
 
 
-LINKED = {"no filter", "gzip", "shuffle, gzip", "tiny chunks", "few tiny chunks", "huge chunks", "never written"}
+LINKED = {"no filter", "gzip", "shuffle, gzip", "tiny chunks", "few tiny chunks", "contiguous"}
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - {"null", "no elements", "never written, odd fill"}))
