@@ -81,9 +81,8 @@ class IngestStages:
             self._planes.plane(location.plane)
         if goes_direct(ingest, self._targets):
             self._planes.settings(self._targets.settings(name).storage)
-        if ingest.mode == "link" or ingest.aggregate:
-            what = "--mode link" if ingest.mode == "link" else "joining files along a dimension"
-            msg = f"{what} is not there yet"
+        if ingest.aggregate:
+            msg = "joining files along a dimension is not there yet: load each into a domain of its own"
             raise Unsupported(msg)
         need_library()
         # Two may fill one folder at once: each of their domains is made once, by whoever comes first.

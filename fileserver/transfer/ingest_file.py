@@ -19,7 +19,7 @@ from typing import Any, Final
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import TargetBusy, to_record
-from fileserver.hdf5 import describe, ids, load, rest, verify
+from fileserver.hdf5 import describe, ids, links, load, rest, verify
 from fileserver.hdf5.hsds import acls, address, domains, publish
 from fileserver.hdf5.hsds.acls import Permissions
 from fileserver.hdf5.hsds.domains import Domain
@@ -113,9 +113,11 @@ class Worker:
 
     async def _load(self, file: File, source: Source) -> Loaded:
         begun = file.begun or time()
-        # Mode "link" goes here: `load.load` with `Means(link=True)`, for what the server can read where it is.
         if self.target.bulk is not None:
-            return await load.load(source, self.target.bulk, file.load, begun)
+            link = ""
+            if self.target.ingest.mode == "link":
+                link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
+            return await load.load(source, self.target.bulk, file.load, begun, link=link)
         connection, staging = self.target.connection, self.target.staging(file)
         for _ in range(_PASSES):
             lost = connection.traffic.lost

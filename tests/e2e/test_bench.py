@@ -4,11 +4,8 @@ import re
 import signal
 
 import h5py
-import pytest
 
 from tests.doubles import hsds
-
-pytestmark = pytest.mark.xdist_group("hsds")
 
 
 def test_writers_fill_a_domain_and_status_checks_what_users_read(machine, tmp_path_factory):

@@ -6,8 +6,6 @@ import pytest
 
 from tests.doubles import hsds
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

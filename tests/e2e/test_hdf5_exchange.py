@@ -8,8 +8,6 @@ import pytest
 from tests.doubles import hsds
 from tests.e2e.test_hdf5 import configured
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

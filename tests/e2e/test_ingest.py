@@ -1,6 +1,7 @@
 """HDF5 files into HSDS through the installed command line."""
 
 import json
+import shutil
 
 import h5py
 import h5pyd
@@ -8,8 +9,6 @@ import numpy as np
 import pytest
 
 from tests.doubles import hsds
-
-pytestmark = pytest.mark.xdist_group("hsds")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +32,7 @@ def data(machine, server):
     common = f"endpoint: '{server.endpoint}', bucket: {server.bucket}, username: admin, password: {{env: HS_PASSWORD}}"
     machine.configure(
         f"planes:\n  data: {{type: posix, path: {folder}}}\n  bucket: {{type: posix, path: {server.storage}}}\n"
+        f"  near: {{type: posix, path: {server.storage.parent}/near}}\n"
         f"hsds:\n  main: {{{common}, storage: bucket}}\n  far: {{{common}}}\n  wrong: {{{common}, storage: data}}\n"
         f"  alice: {{{common.replace('admin', 'alice').replace('HS_PASSWORD', 'ALICE')}, storage: bucket}}\n"
     )
@@ -84,6 +84,23 @@ def test_a_domain_is_replaced_only_if_that_is_asked_for(machine, server, data):
     assert "-r----  bob" in machine("hdf5", "acl", domain).out
     left = machine("hdf5", "ls", "hdf5://home/admin", "--json").json["domains"]
     assert not [each for each in left if "cropduster" in each["domain"] or "previous" in each["domain"]]
+
+
+def test_a_linked_domain_has_no_chunks_and_reads_the_file_where_it_is(machine, server, data):
+    near = server.storage.parent / "near"
+    near.mkdir()
+    shutil.copy(data / "in/a.h5", near)
+    before = set(server.storage.rglob("*"))
+    done = machine(
+        "ingest", "near:a.h5", "hdf5://home/admin/linked", "--mode", "link", "--verify", "full", "--json"
+    ).json
+    assert read(server, "/home/admin/linked")[0].tolist() == np.arange(1000.0).tolist()
+    told = machine("transfers", "show", done["name"], "--report", "--json").json["report"]
+    assert {each["path"]: each["route"] for each in told}["/d"] == "link"
+    made = {path.name for path in set(server.storage.rglob("*")) - before if path.is_file()}
+    assert made <= {".dataset.json", ".group.json", ".domain.json", ".info.json", ".summary.json"}
+    away = machine("ingest", "data:in/a.h5", "hdf5://home/admin/away", "--mode", "link", "--json", code=7).error
+    assert "HSDS cannot read data:in/a.h5 through a link" in away["message"]
 
 
 def test_a_dry_run_shows_the_routes_and_writes_nothing(machine, server, data):

@@ -5,11 +5,8 @@ import time
 import h5py
 import h5pyd
 import numpy as np
-import pytest
 
 from tests.doubles import hsds, seaweedfs
-
-pytestmark = pytest.mark.xdist_group("hsds")
 
 VALUES = np.random.default_rng(7).random((16, 65536))  # 8 MiB: S3 copies ranges out of objects over 5 MiB
 

@@ -9,8 +9,6 @@ import pytest
 
 from tests.doubles import hsds
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 FOLDER = "hdf5://home/admin"
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-import pytest
-
 from tests.e2e.conftest import config_of
-
-pytestmark = pytest.mark.xdist_group("azure")
 
 SIZE = 3_000_000
 

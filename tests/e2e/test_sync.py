@@ -66,7 +66,6 @@ def test_every_pair_of_planes(machine, bucket, source):
     assert bucket.open_uploads() == []
 
 
-@pytest.mark.xdist_group("azure")
 def test_with_azure(machine, bucket, source, account):
     name = f"c{os.urandom(6).hex()}"
     account.create_container(name)

@@ -20,8 +20,6 @@ from tests.fileserver.hdf5.compare import Comparison
 from tests.fileserver.hdf5.conftest import settings_of
 from tests.fileserver.hdf5.sampling import SAMPLES, make_all
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 FOLDER = "/home/admin/arrivals"
 
 

@@ -16,8 +16,6 @@ from planes.memory import MemoryPlane, MemorySettings
 from planes.posix import PosixPlane, PosixSettings
 from tests.fileserver.hdf5.test_load import hdf5
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.fixture
 async def plane():

@@ -7,8 +7,6 @@ from fileserver.hdf5.hsds import acls, domains
 from fileserver.hdf5.hsds.acls import Permissions
 from planes.errors import AlreadyExists, NotFound
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 ALL = Permissions(create=True, read=True, update=True, delete=True, read_acl=True, update_acl=True)
 
 

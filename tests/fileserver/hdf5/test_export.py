@@ -25,8 +25,6 @@ from tests.fileserver.hdf5.conftest import FOLDER
 from tests.fileserver.hdf5.conftest import plane as posix
 from tests.fileserver.hdf5.sampling import SAMPLES
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.fixture
 def spool(tmp_path):

@@ -16,8 +16,6 @@ from planes.plane import Info
 from tests.fileserver.hdf5.conftest import plane as posix
 from tests.fileserver.hdf5.sampling import SAMPLES, make
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 LINKED = ("numbers", "layouts", "filters", "filter_mask", "user_block", "latest", "fills", "spaces", "compounds")
 
 

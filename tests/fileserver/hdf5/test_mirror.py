@@ -9,8 +9,6 @@ from fileserver.landing.mirror import mirror
 from fileserver.landing.watch import Arrival, State
 from planes.errors import AlreadyExists
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 ERROR = {"reason": "FORMAT_MISMATCH", "message": "é is no HDF5 file", "facts": {}}
 
 

@@ -12,8 +12,6 @@ from planes.s3_settings import S3Settings
 from planes.settings import Secret
 from tests.doubles import hsds, seaweedfs
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 VALUES = np.random.default_rng(5).random((16, 65536))  # 8 MiB: S3 copies ranges out of objects over 5 MiB
 
 

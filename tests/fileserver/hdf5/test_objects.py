@@ -10,8 +10,6 @@ from fileserver.hdf5.hsds.objects import Objects, Slab
 from planes.errors import AlreadyExists, NotFound, Refused
 from planes.retrying import Patience
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 async def no_time(_):
     """Who is asked to wait does not."""

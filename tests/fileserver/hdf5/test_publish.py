@@ -13,8 +13,6 @@ from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.publish import Outcome
 from planes.errors import AlreadyExists, NotFound
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 READER = Permissions(read=True)
 
 

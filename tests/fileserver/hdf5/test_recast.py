@@ -11,8 +11,6 @@ from planes.errors import NotFound, Refused, Unavailable
 from tests.fileserver.hdf5.conftest import plane as posix
 from tests.fileserver.hdf5.test_links import differences, link
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 def fill(file):
     file.create_dataset("linked", data=np.arange(60.0).reshape(6, 10), chunks=(2, 10), compression="gzip")

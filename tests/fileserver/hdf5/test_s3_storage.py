@@ -18,8 +18,6 @@ from tests.doubles import hsds, seaweedfs
 from tests.fileserver.hdf5.conftest import settings_of
 from tests.fileserver.hdf5.test_links import differences, link, routes
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 I4 = {"class": "H5T_INTEGER", "base": "H5T_STD_I32LE"}
 
 

@@ -11,8 +11,6 @@ from tests.fileserver.hdf5.compare import Comparison
 from tests.fileserver.hdf5.conftest import FOLDER, plane
 from tests.fileserver.hdf5.sampling import SAMPLES
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_domain_reads_as_its_file(name, loaded, server, monkeypatch):

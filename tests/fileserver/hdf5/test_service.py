@@ -10,8 +10,6 @@ from fileserver.v1 import domain_pb2
 from planes.errors import NotFound
 from tests.fileserver.hdf5.conftest import settings_of
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.fixture
 async def asked(server):

@@ -24,8 +24,6 @@ from planes.retrying import Patience
 from planes.settings import Secret
 from tests.doubles import hsds
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

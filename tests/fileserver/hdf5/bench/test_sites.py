@@ -19,8 +19,6 @@ from fileserver.hdf5.hsds import domains
 from planes.errors import AlreadyExists, NotFound, Refused
 from tests.fileserver.hdf5.conftest import settings_of
 
-pytestmark = pytest.mark.xdist_group("hsds")
-
 SMALL = checked(50, 45, (10, 12), "block", 7)
 
 
