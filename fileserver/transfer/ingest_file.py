@@ -70,7 +70,7 @@ class Worker:
             loaded = await self._load(file, source)
             file, told = _loaded(file, loaded, self.target.ingest.verify), list(report(loaded))
             if is_mine:
-                return _ended(file, told)
+                return await self._unstaged(file, told)
             is_new = there is None and not seen
             if frame is not None:
                 await self._stage(file, loaded, frame, needed=not is_new)

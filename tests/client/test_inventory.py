@@ -7,7 +7,7 @@ import h5py
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from client import cli
+from client import app
 from client.commands import watching
 from fileserver.v1 import landing_pb2 as pb
 from fileserver.v1.plane_pb2 import ListPlanesResponse, Plane
@@ -50,7 +50,7 @@ def run(server, capsys, tmp_path, monkeypatch):
     server.on("ListArrivals", pb.ListArrivalsResponse(arrivals=[DONE, FAILED]))
 
     def run(*words):
-        code = cli.run(["inventory", *words, "--server", server.address, "--state", str(tmp_path / "state")])
+        code = app.run(["inventory", *words, "--server", server.address, "--state", str(tmp_path / "state")])
         said = capsys.readouterr()
         return code, said.out, said.err
 

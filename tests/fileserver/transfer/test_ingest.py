@@ -180,6 +180,25 @@ async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_new_and
     assert died > fresh / 2
 
 
+async def test_a_process_that_dies_as_soon_as_a_new_domain_has_its_name_leaves_no_other(world):
+    world.make("a.h5", 3)
+    for name in ("first", "whole"):  # the first also makes the folder
+        await world.begin(name, "a.h5", domain=f"{world.folder}/{name}", target="main")
+        before = world.life.count
+        await world.run(name)
+    steps = world.life.count - before
+    for back in range(1, 13):
+        transfer = f"back-{back}"
+        await world.begin(transfer, "a.h5", domain=f"{world.folder}/{transfer}", target="main")
+        world.life.left = steps - back
+        with pytest.raises(Crash):
+            await world.run(transfer)
+        world.life.left = 1 << 30
+        await world.run(transfer)
+        assert (await world.files(transfer))[0].state == "loaded"
+    assert world.left()[0] == sorted([*(f"back-{back}" for back in range(1, 13)), "first", "whole"])
+
+
 async def test_a_cancelled_ingest_leaves_nothing_wherever_it_was(world):
     world.make("a.h5", 3)
     died = 0
