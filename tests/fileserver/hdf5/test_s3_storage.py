@@ -58,6 +58,7 @@ async def test_a_replaced_domain_reads_as_the_new_one_after_a_crash(server):
     await connection.aclose()
 
 
+@pytest.mark.soak
 async def test_a_server_on_s3_reads_through_links_into_another_bucket(server, store, tmp_path):
     held = io.BytesIO()
     with h5py.File(held, "w") as file:

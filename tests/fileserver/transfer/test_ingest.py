@@ -141,7 +141,15 @@ async def world(tmp_path, server, monkeypatch):
     made.store.close()
 
 
-@pytest.mark.parametrize(("target", "step"), [("main", 4), ("far", 9)])  # a flush takes the server seconds
+@pytest.mark.parametrize(
+    ("target", "step"),
+    [
+        ("main", 8),
+        ("far", 27),  # a flush takes the server seconds
+        pytest.param("main", 1, marks=pytest.mark.soak),
+        pytest.param("far", 4, marks=pytest.mark.soak),
+    ],
+)
 async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_new_and_the_next_one_ends_it(
     world, target, step
 ):
