@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, folder: Path, scale: float, runs: int) -> None:
         self.folder, self.scale, self.runs = folder, scale, runs
-        self.files = folder / "files"
+        self.files = folder / "hsds" / "storage" / "files"  # where HSDS can read them through links
         self.files.mkdir(parents=True)
 
     @contextmanager

@@ -241,7 +241,7 @@ def running(
     """
     installed()
     data = folder / "hsds"
-    data.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
     storage = None
     more = dict(environment or {})
     if store is None:
