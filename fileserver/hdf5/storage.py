@@ -6,7 +6,7 @@ object appears whole, and what is there already is not written again: so a load 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -131,11 +131,6 @@ class Bucket:
             await self.put(piece.key, part if len(part) >= piece.full else bytes(part).ljust(piece.full, b"\0"))
 
         await side_by_side(group, put, min(len(group), _PUTS))
-
-    async def leftovers(self) -> AsyncIterator[str]:
-        """Keys of all that was written under this root, for a load that is given up."""
-        async for info in self.plane.list(ids.folder(self.root)):
-            yield info.key
 
     def _attempt(self, key: str) -> str:
         return f"{sha256(self.load.encode()).hexdigest()[:12]}-{sha256(key.encode()).hexdigest()[:20]}"

@@ -27,7 +27,6 @@ from fileserver.hdf5.source import Source
 from fileserver.together import side_by_side
 from planes.errors import Corrupt, NotFound
 
-LEVELS: Final = ("none", "metadata", "sample", "full")
 SAMPLED: Final = 3
 """Blocks of a dataset that a sample reads."""
 _BATCH: Final = 64  # objects that one trip to the file's thread describes

@@ -23,6 +23,7 @@ from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, sync_rows
+from fileserver.transfer.course import Course
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
 from fileserver.transfer.ingest_rows import Ended, File, Found, Tally, Told
 from fileserver.transfer.live import Live, Paused
@@ -54,18 +55,14 @@ class _Run:
     tried: set[str] = field(default_factory=set)
 
 
-class IngestStages:
+class IngestStages(Course):
     """What has to be done for an ingest, on this file server."""
 
     def __init__(self, planes: Configured, store: Store, targets: Targets) -> None:
+        super().__init__(store)
         self._planes = planes
-        self._store = store
         self._targets = targets
         self._runs: dict[str, _Run] = {}
-
-    async def record(self, transfer: str) -> Record:
-        """The transfer as it stands."""
-        return await self._store.read(lambda c: ledger.get(c, transfer))
 
     def check(self, spec: Spec) -> str:
         """What a call can be told at once; returns the target to reserve: a domain, or a name of its own.
@@ -292,29 +289,18 @@ class IngestStages:
 
     async def stop(self, transfer: str, kind: str, live: Live) -> None:
         """Stand still ("pause"), or remove what is half loaded and end ("cancel", "fail"); what is published stays."""
-        record = await self.record(transfer)
-        if record.ended is not None:
-            return
-        progress = plain(record.progress.forward(live.progress))
-        if kind == "pause":
-            kind = await self._store.write(lambda c: ledger.stand_still(c, transfer, now(), progress))
-            if kind != "cancel":
-                await self._let_go(transfer)
-                return
-        left = await self._clean(transfer)
-        notes = [f"not everything could be removed yet, which will be tried again: {left}"] if left else []
-        await self._end(record, kind, notes, progress=progress)
+        await super().stop(transfer, kind, live)
         await self._let_go(transfer)
 
     async def give_up(self, transfer: str, kind: str, note: str) -> None:
         """End an ingest whose clean-up failed; what it left is tried again later."""
-        await self._end(await self.record(transfer), kind, [note])
+        await super().give_up(transfer, kind, note)
         await self._let_go(transfer)
 
     async def clean_again(self) -> None:
         """Try again to remove what ended ingests have left, and forget files of transfers that are forgotten."""
         for transfer in await self._store.read(ingest_rows.unclean):
-            await self._clean(transfer)
+            await self._removed(await self.record(transfer))
             await self._let_go(transfer)
         await self._store.write(ingest_rows.forgotten)
 
@@ -335,35 +321,22 @@ class IngestStages:
         if run is not None:
             await run.worker.target.aclose()
 
-    async def _clean(self, transfer: str) -> str:
-        """Remove what is half loaded, and finish what is half published; a sentence for the first that cannot be."""
-        left, after = "", 0
+    async def _removed(self, record: Record) -> list[str]:
+        """Remove what is half loaded, and finish what is half published; a sentence for what cannot be."""
+        transfer, left, after = record.id, list[str](), 0
         while files := await self._store.read(lambda c, n=after: ingest_rows.owing(c, transfer, n)):  # type: ignore[misc]
             worker = (await self._run(transfer)).worker
             for file in files:
                 try:
                     ended = await worker.settle(file)
                 except Error as error:
-                    left = left or error.message
+                    left.append(error.message)
                     if isinstance(error, Throttled | Unavailable):
                         return left  # the server is away: it would be asked in vain for every file
                 else:
                     await self._store.write(lambda c, e=ended: ingest_rows.settle(c, e))  # type: ignore[misc]
             after = files[-1].number
         return left
-
-    async def _end(self, record: Record, kind: str, notes: list[str], **values: Any) -> None:
-        state = "CANCELLED" if kind == "cancel" else "FAILED"
-
-        def work(c: sa.Connection) -> None:
-            warnings = [*ledger.get(c, record.id).warnings, *notes]
-            ledger.end(c, record.id, now(), state, warnings=warnings, **values)
-
-        await self._store.write(work, durable=True)
-
-    async def _state(self, transfer: str, state: str, live: Live) -> None:
-        await self._store.write(lambda c: ledger.enter_state(c, transfer, now(), state))
-        live.announce()
 
 
 def need_library() -> None:

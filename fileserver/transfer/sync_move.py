@@ -282,7 +282,7 @@ class Mover:
             stored = [receipts[step.number] for step in steps]
             whole = checksum.combine_all((r.crc64nvme, r.size) for r in stored)
             await upload.commit(stored, item.size, whole)
-        except Exception as error:
+        except Exception as error:  # whatever it was, also the database's: an upload that nobody goes on with is no use
             self._live.done -= sum(step.size for step in steps if step.number in receipts)
             try:
                 await self._abort(item)

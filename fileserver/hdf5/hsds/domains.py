@@ -236,16 +236,6 @@ async def rescan(connection: Connection, path: str) -> None:
     await connection.call("PUT", "/", domain=path, params={"rescan": "1"})
 
 
-async def data_nodes(connection: Connection, path: str) -> list[str]:
-    """Ids of the data nodes that serve just now.
-
-    Other ids mean that one was started anew, and has lost what it had not stored; the same ids do not mean that none
-    was: without a head node they are `dn-001` and so on for ever (seen with 1.0.2). Only reading back tells.
-    """
-    answer = await connection.call("GET", "/", domain=path, params={"getdnids": "1"})
-    return Reader(answer.asked, answer.json()).texts("dn_ids")
-
-
 async def _delete(connection: Connection, path: str, *, keep_root: bool) -> None:
     try:
         await connection.call("DELETE", "/", domain=path, body={"keep_root": 1} if keep_root else None)
