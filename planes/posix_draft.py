@@ -19,12 +19,11 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from planes.errors import AlreadyExists, Corrupt, NotFound, Refused
-from planes.posix_paths import HIDDEN, Tree, closing, opened
+from planes.posix_paths import HIDDEN, TRIES, Tree, closing, opened
 from planes.posix_sync import sync_directory
 
 _ATTRIBUTE: Final = "user.cropduster.upload"
 _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9-]{1,200}")
-_TRIES: Final = 8  # another upload may remove a directory between our making it and our writing into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def begin(tree: Tree, key: str, upload_id: str, *, replace: bool) -> Draft:
     """Make the temporary file, and the directories above it; what an earlier attempt of this id left is replaced."""
     folder, _ = tree.target(key)
     name, made = hidden_name(upload_id), ""
-    for attempt in range(1, _TRIES + 1):
+    for attempt in range(1, TRIES + 1):
         try:
             with tree.directory(folder) as directory, tree.translating("write", key):
                 fd = _create(name, directory)
@@ -96,7 +95,7 @@ def begin(tree: Tree, key: str, upload_id: str, *, replace: bool) -> Draft:
                 found, word = os.fstat(fd), _set_mark(fd, upload_id)
             return Draft(key, upload_id, replace, found.st_dev, found.st_ino, word, made)
         except NotFound:
-            if attempt == _TRIES:
+            if attempt == TRIES:
                 raise
             made = min(filter(None, (made, tree.make_directory(folder))), key=len, default="")
     raise AssertionError

@@ -31,6 +31,9 @@ Links = Literal["inside", "refuse", "anywhere"]
 HIDDEN: Final = ".cropduster-"
 """Names that begin so are temporary files of uploads: not listed, and not to be used as keys."""
 
+TRIES: Final = 100
+"""How often a directory is made again that others, tidying up, removed before anything was in it."""
+
 _BY_ERRNO: Final[dict[int, type[Error]]] = {
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), NotFound),
     errno.EEXIST: AlreadyExists,
@@ -136,26 +139,22 @@ class Tree:
             os.close(fd)
 
     def make_directory(self, path: str) -> str:
-        """Make a directory and those above it; returns the topmost that was made, empty if all were there."""
-        made = ""
-        elements = self.elements(path) if path else ()
-        with self.translating("make directory", path), self._path_is_free(path), self._opened_root() as root:
-            current = os.dup(root.fd)
+        """Make a directory and those above it; returns the topmost that was made, empty if all were there.
+
+        Raises:
+            NotFound: others removed it again and again meanwhile, as `remove_empty` does.
+            Refused: an element of the path is a file, or a symlink that leads nowhere.
+        """
+        made: list[str] = []
+        for attempt in range(1, TRIES + 1):
             try:
-                for depth, element in enumerate(elements, 1):
-                    here = "/".join(elements[:depth])
-                    try:
-                        os.mkdir(element, dir_fd=current)
-                        made = made or here
-                    except FileExistsError:
-                        pass
-                    deeper = os.open(element, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
-                    os.close(current)
-                    current = deeper
-                    self._must_be_inside(current, root, here)
-            finally:
-                os.close(current)
-        return made
+                with self.translating("make directory", path):
+                    self._make_each(path, made)
+                break
+            except NotFound:
+                if attempt == TRIES:
+                    raise
+        return min(made, key=len, default="")
 
     def remove_empty(self, path: str, top: str = "") -> None:
         """Remove a directory and those above it as long as they are empty, `top` the last; never the root.
@@ -190,11 +189,33 @@ class Tree:
                 self._not_a_file(key, mode)
             yield handle
 
+    def _make_each(self, path: str, made: list[str]) -> None:
+        elements = self.elements(path) if path else ()
+        with self._opened_root() as root:
+            current = os.dup(root.fd)
+            try:
+                for depth, element in enumerate(elements, 1):
+                    here = "/".join(elements[:depth])
+                    try:
+                        os.mkdir(element, dir_fd=current)
+                        made.append(here)
+                    except FileExistsError:
+                        pass
+                    with self._not_in_the_way(element, current, path):
+                        deeper = os.open(element, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+                    os.close(current)
+                    current = deeper
+                    self._must_be_inside(current, root, here)
+            finally:
+                os.close(current)
+
     @contextmanager
-    def _path_is_free(self, path: str) -> Iterator[None]:
+    def _not_in_the_way(self, element: str, above: int, path: str) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
+            # Gone altogether is another matter: whoever removed it was tidying up, and it can be made again.
+            os.stat(element, dir_fd=above, follow_symlinks=False)
             msg = (
                 f"cannot make directory {self.shown(path)}: an element of it is a file, or a symlink that leads nowhere"
             )

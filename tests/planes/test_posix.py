@@ -239,6 +239,27 @@ async def test_what_is_not_a_file_is_refused_and_never_opened(plane, root):
     assert await keys(plane) == []
 
 
+def test_directories_are_made_while_others_tidy_up(root):
+    tree, done = Tree("data", str(root), "inside"), threading.Event()
+
+    def tidy() -> None:
+        while not done.is_set():
+            tree.remove_empty("a/b/c")
+
+    others = [threading.Thread(target=tidy) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for number in range(100):
+            draft = posix_draft.begin(tree, f"a/b/c/{number}", "u", replace=False)
+            posix_draft.abort(tree, draft, prune=False)
+    finally:
+        done.set()
+        for other in others:
+            other.join()
+    assert everything(root) == []
+
+
 async def test_a_directory_in_the_place_of_the_target(plane, root):
     (root / "d").mkdir()
     with pytest.raises(AlreadyExists):

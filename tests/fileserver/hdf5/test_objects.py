@@ -108,8 +108,3 @@ async def test_large_values_travel_in_slices(opened):
     data = np.random.default_rng(1).integers(0, 9, (1024, 1024), "i4")
     await inside.write(item["id"], data)
     assert await inside.read(item["id"]) == data.tobytes()
-
-
-async def test_the_data_nodes_have_ids(connection, opened):
-    path, _, _ = opened
-    assert await domains.data_nodes(connection, path) == ["dn-001"]
