@@ -133,8 +133,10 @@ def socket_path(state: Path, environment: Mapping[str, str]) -> Path:
     return path
 
 
-def server_command() -> list[str]:
-    """The words that run a server with this interpreter; the folder one stands in is not on its module path (-P).
+def server_command(verb: str = "serve") -> list[str]:
+    """The words that run a server, or its other verb, with this interpreter.
+
+    The folder one stands in is not on its module path (-P).
 
     Raises:
         ServerError: NOT_SUPPORTED, only the client is installed.
@@ -145,7 +147,7 @@ def server_command() -> list[str]:
             "pip install 'cropduster[server]', or name a running one with --server HOST:PORT"
         )
         raise ServerError(Reason.NOT_SUPPORTED, Code.UNIMPLEMENTED, msg)
-    return [sys.executable, "-P", "-m", "fileserver", "serve"]
+    return [sys.executable, "-P", "-m", "fileserver", verb]
 
 
 class EmbeddedServer:

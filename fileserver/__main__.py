@@ -1,4 +1,4 @@
-"""`python -m fileserver serve`: what `cropduster serve` and the command line's embedded server start."""
+"""`python -m fileserver serve`, and `migrate`: what `cropduster serve` and the command line's embedded server start."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         loaded = config.load(options.config, os.environ, options.state)
+        if options.verb == "migrate":
+            print(f"cropduster migrate: {serve.migrate(loaded)}")  # noqa: T201  # for people
+            return 0
         listen = config.check_address("--listen", options.listen) if options.listen else None
         serve.run(loaded, embedded=options.embedded, listen=listen, idle_exit=options.idle_exit)
     except Error as error:
-        print(f"cropduster serve: {error.message}", file=sys.stderr)  # noqa: T201  # the log is not up yet
+        print(f"cropduster {options.verb}: {error.message}", file=sys.stderr)  # noqa: T201  # the log is not up yet
         codes = {errors.InvalidSpec: 2, Refused: 7}
         return next((code for kind, code in codes.items() if isinstance(error, kind)), 8 if error.retriable else 1)
     return 0
@@ -28,7 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fileserver", description="The Cropduster file server.")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
+    migrate = verbs.add_parser("migrate", help="make or upgrade the tables of the configured database")
+    migrate.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: the user's, the system's)")
+    migrate.add_argument("--state", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     serve = verbs.add_parser("serve", help="run a file server until SIGTERM or Ctrl-C")
     serve.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: the user's, the system's)")
     serve.add_argument("--state", type=Path, metavar="DIR", help="state directory, on a local disk")

@@ -46,11 +46,20 @@ def allow(plane: str) -> None:
 
 
 class Cookies:
-    """Asks every call but health checks for the cookie."""
+    """Asks every call but health checks for the cookie, or the secret that file servers of one database share.
 
-    def __init__(self, cookie: str, path: Path) -> None:
+    Args:
+        cookie: the secret of this server's own user.
+        path: where it is found.
+        secret: of the file servers; "" is none.
+        local: whether the user's own files are within reach: a transfer of one machine runs on that machine.
+    """
+
+    def __init__(self, cookie: str, path: Path, *, secret: str = "", local: bool = True) -> None:
         self._cookie = cookie.encode()
+        self._secret = secret.encode()
         self._path = path
+        self._local = local
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
@@ -60,15 +69,18 @@ class Cookies:
             CallerUnknown: no cookie or a wrong one; the fact `cookie` is the path of the file with the right one.
         """
         if not call.method.startswith(HEALTH):
-            if not self._matches(call):
+            proved = self._proved(call)
+            if not proved:
                 msg = f"this file server answers its own user only: send the content of {self._path} as {METADATA_KEY}"
                 raise CallerUnknown(msg, cookie=str(self._path))
-            _caller.set(Caller(local=True))
+            _caller.set(Caller(local=self._local and proved == self._cookie))
         yield
 
-    def _matches(self, call: Call) -> bool:
+    def _proved(self, call: Call) -> bytes:
+        """Which of the two secrets the caller knows; empty for neither."""
         for key, value in call.context.invocation_metadata() or ():
             if key == METADATA_KEY:
                 presented = value if isinstance(value, bytes) else value.encode()
-                return hmac.compare_digest(presented, self._cookie)
-        return False
+                known = [one for one in (self._cookie, self._secret) if one and hmac.compare_digest(presented, one)]
+                return known[0] if known else b""
+        return b""

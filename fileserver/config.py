@@ -27,7 +27,8 @@ from fileserver.hdf5.hsds.settings import HsdsSettings
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
 from planes.plane import MIB
-from planes.settings import PlaneSettings
+from planes.posix import PosixSettings
+from planes.settings import PlaneSettings, Secret
 
 SYSTEM: Final = Path("/etc/cropduster/config.yaml")
 DEFAULT_PARTS: Final = 4
@@ -108,6 +109,22 @@ class Log(_Section):
     file: Place | None = Field(default=None, description="Appended to; standard error if unset.")
 
 
+class DatabaseSettings(_Section):
+    """A PostgreSQL that many file servers share, instead of the SQLite of a state directory."""
+
+    url: Secret = Field(description="Where postgresql://USER:PASSWORD@HOST/NAME stands.")
+
+
+class ReplicaSettings(_Section):
+    """The file servers of one database, which take parts of each other's transfers."""
+
+    address: str = Field(
+        pattern=r"^(dns|ipv4|ipv6|unix):.+",
+        description="As gRPC writes it: dns:///NAME:PORT of all of them, or ipv4:HOST:PORT,HOST:PORT.",
+    )
+    secret: Secret = Field(description="What they ask of each other; the same for all.")
+
+
 class _Document(_Section):
     planes: object = None
     hsds: object = None
@@ -115,6 +132,8 @@ class _Document(_Section):
     listen: Listen = Listen()
     state: State = State()
     log: Log = Log()
+    database: DatabaseSettings | None = None
+    replicas: ReplicaSettings | None = None
     retire_after: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(hours=1)
     memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
         default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
@@ -172,6 +191,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         offered = {"data": {"type": "posix", "path": str(directory / "data"), "default_parts": DEFAULT_PARTS}}
     planes = _planes(offered, violations)
     servers = _hsds(document.get("hsds"), {} if builtin else planes, violations)
+    violations.update(_alone(rest, planes))
     named = document.get("default_plane")
     default = _default_plane(named if isinstance(named, str) else None, planes, violations)
     if violations:
@@ -189,6 +209,8 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         listen=rest.listen,
         state=rest.state,
         log=rest.log,
+        database=rest.database,
+        replicas=rest.replicas,
         retire_after=rest.retire_after,
         memory=rest.memory,
     )
@@ -302,6 +324,21 @@ def _hsds(offered: object, planes: Mapping[str, PlaneSettings], violations: dict
         if storage and storage not in planes and f"planes.{storage}" not in violations:
             violations[f"{here}.storage"] = f"no plane is called {storage}{_nearest(storage, planes)}"
     return servers
+
+
+def _alone(rest: _Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tuple[str, str]]:
+    """What only a server that shares its database can have, and what it cannot."""
+    if rest.database is None:
+        if rest.replicas is not None:
+            yield "replicas", "file servers find each other's transfers in a database: set database.url as well"
+        return
+    for name, settings in planes.items():
+        if isinstance(settings, PosixSettings) and not settings.shared:
+            msg = (
+                "with a database any file server may work on this plane: say `shared: true` if all of them see the "
+                "same files below this path (NFS and its like), else use a store"
+            )
+            yield f"planes.{name}.shared", msg
 
 
 def _unknown(settings: object, path: str) -> Iterator[tuple[str, str]]:

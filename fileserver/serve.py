@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from fileserver import config as configuration
 from fileserver import log, spool, state
+from fileserver.catalogue.databases import HEAD
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
 from fileserver.catalogue.writes import Writes
-from fileserver.config import Config
+from fileserver.config import Config, DatabaseSettings
 from fileserver.configured import LOCAL, Configured
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
@@ -79,6 +80,12 @@ def run(config: Config, *, embedded: bool = False, listen: str | None = None, id
         ServerBusy: another server holds the state directory.
     """
     directory = config.state_directory
+    if embedded and config.database is not None:
+        msg = (
+            f"{config.source} names a database, which file servers share that somebody runs: name one of them with "
+            "--server HOST:PORT, or start one with `cropduster serve`"
+        )
+        raise InvalidSpec(msg, {"database": msg})
     state.prepare(directory)
     log.configure(config.log.level, config.log.format, config.log.file)
     with state.hold(directory, version("cropduster"), configuration.digest(config, os.environ)):
@@ -96,6 +103,8 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
             services,
             jobs,
             cookie=state.cookie(config.state_directory),
+            secret=config.replicas.secret.resolve() if config.replicas else "",
+            sees_callers=config.database is None,
             cookie_path=config.state_directory / "cookie",
             internal=_internal(config, embedded=embedded, listen=listen),
             external=[target(config.listen.external)] if config.listen.external and not embedded else [],
@@ -120,11 +129,12 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     from fileserver.services.part import PartServicer  # noqa: PLC0415
     from fileserver.services.transfer import TransferServicer  # noqa: PLC0415
     from fileserver.transfer.custody import Custody  # noqa: PLC0415
+    from fileserver.transfer.dispatch import Replicas  # noqa: PLC0415
     from fileserver.transfer.jobs import Jobs as Transfers  # noqa: PLC0415
 
     if config.builtin_plane:
         state.make_folder(config.state_directory / "data")
-    store = _store(config.state_directory)
+    store = _shared_store(config.database) if config.database else _store(config.state_directory)
     closing.callback(store.close)
     planes = Configured(config.planes, config.default_plane or "")
     closing.push_async_callback(planes.aclose)
@@ -132,7 +142,8 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.push_async_callback(targets.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets)
+    others = Replicas(config.replicas.address, config.replicas.secret.resolve()) if config.replicas else None
+    jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets, replicas=others)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
     for sweep, seconds in ((data.sweep, _SWEEP), (partial(_sweep_spool, config.state_directory, jobs), _SWEEP_SPOOL)):
@@ -189,6 +200,47 @@ def _store(directory: Path) -> Store:
             "has worked on it, or name another state directory with --state"
         )
         raise InvalidSpec(msg, {"state.directory": msg}, path=str(directory / "state.db")) from None
+
+
+def _shared_store(database: DatabaseSettings) -> Store:
+    """The database that other file servers share; raises Refused, InvalidSpec."""
+    try:
+        return Store(Path(), database.url.resolve())
+    except ArgumentError:  # its words hold the URL, and that a password
+        msg = f"the {database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
+    except DatabaseError as error:
+        msg = f"the database of the {database.url.reference} does not answer: {_first_line(error)}"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
+
+
+def migrate(config: Config) -> str:
+    """Make or upgrade the tables of the configured database; a sentence that says what was done.
+
+    Raises:
+        InvalidSpec: no database is configured, or it does not answer.
+    """
+    from fileserver.transfer.jobs import migrate as migrate_all  # noqa: PLC0415 - see `_rooms`
+
+    if config.database is None:
+        msg = "no database is configured: set database.url; the one in a state directory is upgraded by the server"
+        raise InvalidSpec(msg, {"database": msg})
+    try:
+        before = migrate_all(config.database.url.resolve())
+    except ArgumentError:
+        msg = f"the {config.database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
+    except DatabaseError as error:
+        msg = f"the database of the {config.database.url.reference} can't be set up: {_first_line(error)}"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
+    if before == HEAD:
+        return f"the database is at revision {HEAD} already"
+    return f"the database went from {f'revision {before}' if before else 'nothing'} to revision {HEAD}"
+
+
+def _first_line(error: DatabaseError) -> str:
+    """What the database says, without the statement and its values."""
+    return str(error.orig).strip().partition("\n")[0]
 
 
 def _unknown_revision() -> type[Exception]:

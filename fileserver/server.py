@@ -36,6 +36,8 @@ OPTIONS: Final = (
     ("grpc.http2.lookahead_bytes", 16 * MIB),
     ("grpc.so_reuseport", 0),  # a second server on one port is a mistake that must be told
 )
+SPREAD: Final = (("grpc.max_connection_age_ms", 300_000), ("grpc.max_connection_age_grace_ms", 3_600_000))
+"""For one of many servers: connections end after a while, so that callers find those that were added since."""
 GRACE: Final = 10.0
 """Seconds that transfers and calls have to stop in good order."""
 PACKAGE: Final = "fileserver.v1."
@@ -82,6 +84,8 @@ class Server:
         cookie_path: where they find it.
         internal: addresses for the server's own kind and user: `unix:/path` or `host:port`.
         external: addresses for everybody else.
+        secret: what other file servers of the same database may present instead of the cookie; "" is nothing.
+        sees_callers: the server works for one machine, whose user's files it can see.
     """
 
     def __init__(
@@ -93,11 +97,14 @@ class Server:
         cookie_path: Path,
         internal: Sequence[str],
         external: Sequence[str] = (),
+        secret: str = "",
+        sees_callers: bool = True,
     ) -> None:
         self.calls = Calls()
+        self._many = secret != ""
         self._services = services
         self._jobs = jobs
-        self._cookies = Cookies(cookie, cookie_path)
+        self._cookies = Cookies(cookie, cookie_path, secret=secret, local=sees_callers)
         self._health = health.aio.HealthServicer()
         self._addresses = {True: tuple(internal), False: tuple(external)}
         self._listeners: list[aio.Server] = []
@@ -129,7 +136,7 @@ class Server:
     def _listener(self, services: Sequence[Service], *, reflect: bool) -> aio.Server:
         around = (self.calls.around, self._cookies.around)
         interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in around)]
-        listener = aio.server(interceptors=interceptors, options=OPTIONS)
+        listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
         for service in services:
             service.add_to(listener)

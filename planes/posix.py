@@ -62,6 +62,9 @@ class PosixSettings(PlaneSettings):
             "`os`: the kernel's word is taken for both."
         ),
     )
+    shared: bool = Field(
+        default=False, description="Every file server of the same database sees the same files below this path."
+    )
     symlinks: Literal["inside", "refuse"] = Field(
         default="inside", description="`inside`: follow those that stay inside the directory; `refuse`: none."
     )

@@ -1,4 +1,4 @@
-"""serve and doctor: to run a server, and to find out why none runs."""
+"""serve, migrate and doctor: to run a server, and to find out why none runs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _NETWORK: Final = frozenset({"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "lus
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     command(app, "serve")(serve)
+    command(app, "migrate")(migrate)
     command(app, "doctor")(doctor)
 
 
@@ -49,6 +50,17 @@ def serve(
         arguments += ["--state", str(session.state)]
     if listen:
         arguments += ["--listen", listen]
+    sys.stdout.flush()
+    os.execv(arguments[0], arguments)  # noqa: S606  # our own interpreter and words, no shell
+
+
+def migrate(session: Session) -> None:
+    """Make or upgrade the tables of the PostgreSQL that the configuration names."""
+    from client.embedded import find_config, server_command  # noqa: PLC0415  # not for help
+
+    arguments = server_command("migrate")
+    if config := find_config(session.settings.config):
+        arguments += ["--config", str(config)]
     sys.stdout.flush()
     os.execv(arguments[0], arguments)  # noqa: S606  # our own interpreter and words, no shell
 

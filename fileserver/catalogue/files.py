@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
-from fileserver.catalogue import waste
+from fileserver.catalogue import upsert, waste
 from fileserver.catalogue.names import MANIFEST, normalise
 from fileserver.catalogue.store import Store
 from fileserver.errors import FileNotFound
@@ -115,8 +115,8 @@ def planes_of(c: sa.Connection, copy: str) -> list[str]:
     return sorted(c.execute(sa.select(p.plane).where(p.generation == copy).distinct()).scalars())
 
 
-def parts(c: sa.Connection, copy: str, after: int = 0, limit: int = PAGE) -> list[FilePart]:
-    """One page of the parts of a copy in order; limit -1 is all."""
+def parts(c: sa.Connection, copy: str, after: int = 0, limit: int | None = PAGE) -> list[FilePart]:
+    """One page of the parts of a copy in order; limit None is all."""
     p = t.file_parts.c
     query = sa.select(t.file_parts).where(p.generation == copy, p.number > after).order_by(p.number).limit(limit)
     return [
@@ -186,7 +186,7 @@ def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
 
 def _add_copy(c: sa.Connection, copy: Copy) -> None:
     row = {"id": copy.id, "generation": copy.generation, "evidence": copy.evidence, "created": copy.created}
-    c.execute(t.copies.insert().prefix_with("OR REPLACE"), row)
+    upsert.replace(c, t.copies, [row])
 
 
 def enter_parts(c: sa.Connection, generation: str, rows: Iterable[FilePart]) -> None:
@@ -232,7 +232,7 @@ def note_stale_manifests(c: sa.Connection, file: LogicalFile, not_before: float)
     for copy in copies(c, file.generation):
         if c.execute(sa.select(p.number).where(p.generation == copy.id, p.owned).limit(1)).first() is not None:
             row = {"generation": copy.id, "name": file.name, "not_before": not_before}
-            c.execute(t.stale_manifests.insert().prefix_with("OR REPLACE"), row)
+            upsert.replace(c, t.stale_manifests, [row])
             found.append(copy.id)
     return found
 
@@ -331,7 +331,7 @@ def _copies(c: sa.Connection, generation: str) -> list[Copy]:
 
 
 def _all_parts(c: sa.Connection, copy: str) -> list[FilePart]:
-    found = parts(c, copy, limit=-1)  # one statement sees one moment
+    found = parts(c, copy, limit=None)  # one statement sees one moment
     known = by_copy(c, copy)
     if not found or (known is not None and known[0].part_count != len(found)):
         raise replaced() if known is None else replaced(known[0].name)

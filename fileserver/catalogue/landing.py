@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text
 
-from fileserver.catalogue.tables import metadata
+from fileserver.catalogue.tables import Ordered, metadata
 
 watches = Table(
     "watches",
@@ -36,7 +36,7 @@ arrivals = Table(
     "arrivals",
     metadata,
     Column("watch", String(64), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", Ordered, primary_key=True),
     Column("version", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("modified", Float, nullable=False),

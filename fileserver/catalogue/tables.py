@@ -10,13 +10,16 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer,
 
 metadata = MetaData()
 
+Ordered = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that sorts by its bytes in either database."""
+
 files = Table(
     "files",
     metadata,
-    Column("name", String(512), primary_key=True),
+    Column("name", String(512).with_variant(String(512, collation="C"), "postgresql"), primary_key=True),
     Column("generation", String(64), nullable=False, unique=True),
     Column("size", BigInteger, nullable=False),
-    Column("format", JSON),
+    Column("format", JSON, quote=True),
     Column("evidence", String(16), nullable=False),
     Column("crc64nvme", String(16)),
     Column("part_count", Integer, nullable=False),
@@ -46,7 +49,7 @@ file_parts = Table(
     Column("generation", String(64), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("plane", String(64), nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Ordered, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("checksums", JSON, nullable=False),
@@ -60,7 +63,7 @@ sources = Table(
     Column("transfer", String(64), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("plane", String(64), nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Ordered, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("checksums", JSON, nullable=False),
@@ -85,14 +88,18 @@ transfers = Table(
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
     Column("ended", Float),
+    Column("owner", String(64), nullable=False, server_default=""),
     Index("transfers_by_age", "created", "id"),
 )
-"""One row a transfer; `wish` is what was asked of it while it runs: "", "cancel" or "pause"."""
+"""One row a transfer; `wish` is what was asked of it while it runs: "", "cancel" or "pause".
+
+`owner` is the process that works on it, or did last.
+"""
 
 reservations = Table(
     "reservations",
     metadata,
-    Column("target", Text, primary_key=True),
+    Column("target", Ordered, primary_key=True),
     Column("transfer", String(64), nullable=False),
 )
 """Names and objects that a running transfer will write."""
@@ -102,7 +109,7 @@ parts = Table(
     metadata,
     Column("transfer", String(64), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("key", Text, nullable=False),
+    Column("key", Ordered, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("pieces", JSON, nullable=False),
     Column("token", Text),
@@ -145,14 +152,21 @@ segments = Table(
     Column("last_step", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("done", Boolean, nullable=False),
+    Column("server", String(64), nullable=False, server_default=""),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("begun", Float),
+    Column("ended", Float),
 )
-"""Runs of whole small parts, or (one part, first_step … last_step) of a large one."""
+"""Runs of whole small parts, or (one part, first_step … last_step) of a large one.
+
+`server` is the process that took it up last, for the `tries`-th time, at `begun`; `ended` is when it was done.
+"""
 
 garbage = Table(
     "garbage",
     metadata,
     Column("plane", String(64), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", Ordered, primary_key=True),
     Column("not_before", Float, nullable=False),
     Column("version", Text, nullable=False, server_default=""),
 )
@@ -178,7 +192,7 @@ sync_objects = Table(
     metadata,
     Column("transfer", String(64), primary_key=True),
     Column("side", String(8), primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("key", Ordered, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("modified", Float, nullable=False),
@@ -192,7 +206,7 @@ sync_items = Table(
     Column("number", Integer, primary_key=True),
     Column("action", String(8), nullable=False),
     Column("why", String(8), nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Ordered, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("version", Text, nullable=False),
     Column("token", Text),
@@ -215,10 +229,10 @@ ingest_files = Table(
     Column("transfer", String(64), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("plane", String(64), nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Ordered, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("version", Text, nullable=False),
-    Column("domain", Text, nullable=False),
+    Column("domain", Ordered, nullable=False),
     Column("state", String(16), nullable=False, server_default="waiting"),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("begun", Float),

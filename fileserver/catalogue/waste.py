@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
+from fileserver.catalogue import upsert
 
 PAGE = 1000
 MOST_KEYS: Final = 10_000
@@ -27,20 +28,18 @@ class Garbage:
 def discard(c: sa.Connection, plane: str, keys: Sequence[str], not_before: float) -> None:
     """Enter objects of ours that nobody needs from a moment on; one that is entered already gets the new moment."""
     rows = [{"plane": plane, "key": key, "not_before": not_before} for key in keys]
-    if rows:
-        c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
+    upsert.replace(c, t.garbage, rows)
 
 
 def doom(c: sa.Connection, objects: Sequence[Garbage], not_before: float) -> None:
     """Enter objects of strangers that the user asked to destroy, each with the version that was meant."""
     rows = [{"plane": g.plane, "key": g.key, "version": g.version, "not_before": not_before} for g in objects]
-    if rows:
-        c.execute(t.garbage.insert().prefix_with("OR REPLACE"), rows)
+    upsert.replace(c, t.garbage, rows)
 
 
 def discard_all(c: sa.Connection, rows: sa.Select[Any]) -> None:
     """Enter what a statement finds: plane, key, and the moment from which nobody needs it."""
-    c.execute(t.garbage.insert().prefix_with("OR REPLACE").from_select(["plane", "key", "not_before"], rows))
+    upsert.replace_from(c, t.garbage, ["plane", "key", "not_before"], rows)
 
 
 def due(c: sa.Connection, now: float, planes: Sequence[str], after: tuple[str, str] = ("", "")) -> list[Garbage]:

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
 
+from fileserver.catalogue import upsert
 from fileserver.catalogue.store import Store
-from fileserver.catalogue.tables import metadata
+from fileserver.catalogue.tables import Ordered, metadata
 from planes import checksum
 
 writes = Table(
@@ -18,7 +19,7 @@ writes = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("plane", String(64), nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Ordered, nullable=False),
     Column("overwrite", Boolean, nullable=False),
     Column("token", Text, nullable=False),
     Column("updated", Float, nullable=False),
@@ -99,7 +100,7 @@ class Writes:
             "size": write.size,
             "crc64nvme": checksum.to_hex(write.crc64nvme) if write.finished else None,
         }
-        await self._store.write(lambda c: _replace(c, writes, row))
+        await self._store.write(lambda c: upsert.replace(c, writes, [row]))
 
     async def stored(self, name: str, step: WriteStep) -> None:
         """Record a step that the plane has stored; a step of the same number is replaced."""
@@ -113,7 +114,7 @@ class Writes:
         }
 
         def work(c: sa.Connection) -> None:
-            _replace(c, write_steps, row)
+            upsert.replace(c, write_steps, [row])
             c.execute(writes.update().where(writes.c.id == name).values(updated=time.time()))
 
         await self._store.write(work)
@@ -131,10 +132,6 @@ class Writes:
         """Writes, finished or not, to which nothing happened after `since` (seconds since 1970), oldest first."""
         query = sa.select(writes).where(writes.c.updated < since).order_by(writes.c.updated).limit(limit)
         return await self._store.read(lambda c: [_write(row) for row in c.execute(query)])
-
-
-def _replace(c: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
-    c.execute(table.insert().prefix_with("OR REPLACE"), row)
 
 
 def _get(c: sa.Connection, name: str) -> Write | None:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
-from fileserver.errors import InvalidSpec, TransferNotFound
+from fileserver.errors import Cancelled, InvalidSpec, ServerBusy, TransferNotFound
 from fileserver.services.shapes import format_of
 from fileserver.services.transfer import id_of
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Source
+from fileserver.transfer.record import Progress
 from fileserver.v1 import part_pb2 as pb
 from fileserver.v1.part_pb2_grpc import PartServiceServicer
 from planes.errors import Unsupported
 
-_EVERY = 1.0  # seconds between two messages of progress
+_EVERY: Final = 0.5  # seconds between two messages of progress, and two looks whether the transfer is to stop
+_RETRY_AFTER: Final = 0.25
+SEGMENTS: Final = 8
+"""Segments at once; a server that has as many sends its callers to another."""
 
 
 class PartServicer(PartServiceServicer):
     """Work on parts, on the wire. Pull and Push do the same here: which server does it was the caller's choice."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, segments: int = SEGMENTS) -> None:
         self._jobs = jobs
+        self._free = segments
 
     async def Partition(self, request: pb.PartitionRequest, context: Any) -> pb.PartitionResponse:
         """Finds split points."""
@@ -52,21 +57,29 @@ class PartServicer(PartServiceServicer):
 
         Raises:
             TransferNotFound, InvalidSpec: there is nothing to move.
+            ServerBusy: this server moves as many segments as it can.
+            Cancelled: the transfer is being stopped; nothing is written any more.
             Unsupported: the provider will not copy from the plane that the facts name; the bytes have to travel.
             Error: what the planes raise.
         """
         transfer = id_of(segment.transfer)
-        record, _ = await self._jobs.get(transfer)
-        if record.ended is not None or record.wish:
+        if await self._stops(transfer):
             msg = f"transfer {transfer} has ended or is being stopped: none of its segments may be moved"
             raise TransferNotFound(msg, transfer=transfer)
-        live = Live(record.progress)
-        live.done = live.through_us = live.native = live.checked = 0
-        live.total = 0
-        work = asyncio.create_task(self._jobs.stages.fill(transfer, segment.number, live))
+        if not self._free:
+            msg = f"this file server moves {SEGMENTS} segments already: ask another, or again in a moment"
+            raise ServerBusy(msg, retry_after=_RETRY_AFTER)
+        self._free -= 1
+        live = Live(Progress(), elsewhere=True)
+        work = asyncio.create_task(self._jobs.stages.fill_here(transfer, segment.number, live))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=_EVERY)
+                if not work.done() and await self._stops(transfer):
+                    work.cancel()
+                    await asyncio.wait({work})
+                    msg = f"transfer {transfer} is being stopped"
+                    raise Cancelled(msg)
                 yield _progress(live, done=False)
             try:
                 work.result()
@@ -76,6 +89,12 @@ class PartServicer(PartServiceServicer):
         finally:
             work.cancel()
             await asyncio.wait({work})
+            self._free += 1
+
+    async def _stops(self, transfer: str) -> bool:
+        """Whether a transfer has ended, or is to stop; raises TransferNotFound."""
+        record = await self._jobs.stages.record(transfer)
+        return record.ended is not None or record.wish != "" or record.error is not None
 
 
 def _progress(live: Live, *, done: bool) -> pb.SegmentProgress:
@@ -85,4 +104,5 @@ def _progress(live: Live, *, done: bool) -> pb.SegmentProgress:
         bytes_native=live.native,
         bytes_checked=live.checked,
         done=done,
+        parts_done=live.parts_done,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,12 +12,17 @@ from fileserver.transfer import ledger
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Record, plain
 
+WIDTH: Final = 2
+"""Segments of a transfer side by side on one server."""
+
 
 class Course:
     """The course of transfers in the store. A verb's stages say what is to be removed when one is given up."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.width = WIDTH
+        """Segments of a transfer that are moved side by side."""
 
     async def record(self, transfer: str) -> Record:
         """The transfer as it stands."""

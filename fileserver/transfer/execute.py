@@ -78,6 +78,7 @@ class Executor:
                 c, transfer, segment.first_part, segment.last_part, segment.first_step, segment.last_step
             )
         )
+        await self._store.write(lambda c: ledger.segment_begun(c, transfer, number, self._store.me, now()))
         work = _Filling(self, transfer, record.plan, live)
         # Packing is arithmetic, but a part of a million pieces has much of it.
         missing = await asyncio.to_thread(work.missing, segment, rows, have)
@@ -93,7 +94,7 @@ class Executor:
                 raise first_of(failure) from None
             raise
         await work.record()
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, number))
+        await self._store.write(lambda c: ledger.segment_done(c, transfer, number, now()))
 
     def plane(self, name: str) -> Plane:
         """A configured plane."""
@@ -320,7 +321,8 @@ class _Filling:
         done = [Done(n, r.crc64nvme, r.other, r.compared, r.etag if named else "") for n, r in ended]
         ledger.parts_done(c, self.transfer, done)
         # With the receipts, so that after a crash the counters are those of what is stored.
-        ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))
+        if not self._live.elsewhere:
+            ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))
 
 
 def odd_quotes(part: Part) -> FormatMismatch:

@@ -174,6 +174,7 @@ class IngestStages(Course):
         part, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
         if done:
             return
+        await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
         run = await self._run(transfer)
         first = part.first_part
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
@@ -183,7 +184,7 @@ class IngestStages(Course):
                 files = await self._begin(files, run)
                 await side_by_side(files, partial(self._one, run, work), WIDTH)
                 first = files[-1].number + 1
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
+        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
 
     async def _begin(self, files: list[File], run: _Run) -> list[File]:
         """Files with all that they need to be begun, or gone on with."""

@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Final
 
+import sqlalchemy as sa
 import structlog
-from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
+from fileserver.catalogue import databases
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
@@ -25,10 +27,12 @@ from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.dispatch import Dispatch, Replicas
 from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.liveness import Liveness
 from fileserver.transfer.planning import Drawing, Planner, check_names
 from fileserver.transfer.record import Record
-from fileserver.transfer.runs import Runs, Stage, name_of
+from fileserver.transfer.runs import Runs, Stage, Superseded, name_of
 from fileserver.transfer.spec import Ingest, Spec, spec_to_json
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sweep import Sweep
@@ -39,8 +43,8 @@ from planes.plane import MIB
 VERSION: Final = "1"
 """Of the workflow: raised only when the order of its steps changes."""
 
-WIDTH: Final = 2
-"""Segments of a transfer that run side by side."""
+SPREAD: Final = 8
+"""Segments of a transfer side by side where many servers take them."""
 
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED"})  # states in which the engine takes a run for running
 
@@ -58,18 +62,26 @@ class Jobs:
         retire_after: float,
         memory: int = 128 * MIB,
         targets: Targets | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self._store = store
         self._planes = planes
+        self._liveness: Liveness | None = None
         buffers = Buffers(memory)
         self.stages = Stages(planes, store, buffers, retire_after)
         self.syncs = SyncStages(planes, store, buffers)
         self.ingests = IngestStages(planes, store, targets or Targets({}))
         self.planner = Planner(planes, store)
         self.runs = Runs(store, self.stages, {"sync": self.syncs, "ingest": self.ingests})
+        self._dispatch: Dispatch | None = None
+        if replicas is not None:
+            self._dispatch = Dispatch(replicas, self.stages.fill_here, self.runs.live)
+            self.stages.filling, self.stages.width = self._dispatch.fill, SPREAD
         self.sweep = Sweep(store, planes, self.stages.clean_again)
         cleaning = (self.stages, self.syncs, self.ingests, self.sweep)
-        self._upkeep = Upkeep(store, planes, *cleaning, self._every_second, DBOS.delete_workflows_async)
+        self._upkeep = Upkeep(
+            store, planes, *cleaning, self._every_second, DBOS.delete_workflows_async, lambda: self._is_keeper
+        )
 
     # --- life of the server -------------------------------------------------------------------------------------
 
@@ -77,18 +89,13 @@ class Jobs:
         """Start the engine in the running event loop and go on with every transfer that has not ended."""
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
         _CURRENT.append(self)
-        DBOS(
-            config={
-                "name": "cropduster",
-                "system_database_url": str(self._store.engine.url),
-                "system_database_engine": self._store.engine,
-                "executor_id": "local",
-                "application_version": VERSION,
-                "serializer": DBOSPortableJSONSerializer(),
-                "log_level": "CRITICAL",
-            }
-        )
+        if self._store.shared:
+            self._liveness = Liveness(self._store.engine, self._store.me)
+            await asyncio.to_thread(self._liveness.hold)
+        DBOS(config=_engine(self._store.engine, self._store.me if self._store.shared else "local"))
         DBOS.launch()
+        if self._dispatch is not None:
+            self._dispatch.connect()
         await self._start_idle()
         self._upkeep.start()
 
@@ -98,15 +105,36 @@ class Jobs:
         await self._upkeep.stop()
         await self.runs.idle()
         await self.runs.save_progress()
+        if self._dispatch is not None:
+            await self._dispatch.aclose()
+        if self._liveness is not None:
+            await asyncio.to_thread(self._liveness.release)
         _CURRENT.remove(self)
 
     def unfinished(self) -> int:
         """Transfers that are running here."""
         return len(self.runs)
 
+    @property
+    def _is_keeper(self) -> bool:
+        """Whether this server cleans up: alone, or as the one that does it for all."""
+        return self._liveness is None or self._liveness.keeper
+
     async def _every_second(self) -> None:
+        if self._liveness is not None:
+            await self.runs.hear()
+            await asyncio.to_thread(self._take_over, self._liveness)
         await self.runs.save_progress()
-        await self._start_idle()
+        if self._is_keeper:
+            await self._start_idle()
+
+    @staticmethod
+    def _take_over(liveness: Liveness) -> None:
+        """Let the engine go on, on any server, with what dead ones were at."""
+        running = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        for peer in liveness.dead(w.executor_id for w in running if w.executor_id):
+            log.warning("a file server is gone: its transfers go on elsewhere", server=peer)
+            DBOS._recover_pending_workflows([peer])  # noqa: SLF001 - the engine has no other way; a test holds it to this
 
     async def _start_idle(self) -> None:
         """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
@@ -120,7 +148,10 @@ class Jobs:
     async def _start_again(self, record: Record) -> None:
         """Start the current run; if that one is over without an end of the transfer, the next."""
         status = await DBOS.get_workflow_status_async(name_of(record.id, record.run))
-        over = self.runs.forget_broken(record) or (status is not None and status.status not in _UNDER_WAY)
+        over = status is not None and status.status not in _UNDER_WAY
+        if self._store.shared and status is not None and not over:
+            return  # some server is at it, or the engine is about to find one
+        over = self.runs.forget_broken(record) or over
         again = await self._store.write(lambda c: ledger.run_again(c, record.id, record.run, now(), new=over))
         if again is not None and record.id not in self.runs:
             await self._run(again)
@@ -220,7 +251,28 @@ class Jobs:
         """Start the workflow of the current run; the engine knows it already after a crash."""
         self.runs.begin(record)
         with SetWorkflowID(name_of(record.id, record.run)):
-            await DBOS.start_workflow_async(_transfer, record.id, record.run)
+            handle = await DBOS.start_workflow_async(_transfer, record.id, record.run)
+        if self._store.shared and (await handle.get_status()).executor_id != self._store.me:
+            self.runs.ended(record.id, record.run)  # another server was quicker
+
+
+def migrate(url: str) -> str:
+    """Make or upgrade all tables of a PostgreSQL database, those of the engine too; our revision before ("": none)."""
+    before = databases.migrate(url)
+    DBOS.migrate(databases.postgres_url(url))
+    return before
+
+
+def _engine(engine: sa.Engine, me: str) -> DBOSConfig:
+    return {
+        "name": "cropduster",
+        "system_database_url": engine.url.render_as_string(hide_password=False),
+        "system_database_engine": engine,
+        "executor_id": me,
+        "application_version": VERSION,
+        "serializer": DBOSPortableJSONSerializer(),
+        "log_level": "CRITICAL",
+    }
 
 
 _CURRENT: Final[list[Jobs]] = []
@@ -267,9 +319,9 @@ async def _stop(transfer: str, kind: str) -> None:
 
 
 async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
-    """All segments, WIDTH side by side; their step ids are drawn first, so that a replay finds them in any order."""
+    """All segments, some side by side; their step ids are drawn first, so that a replay finds them in any order."""
     slots = [DBOS.reserve_step() for _ in range(segments)]
-    gate = asyncio.Semaphore(WIDTH)
+    gate = asyncio.Semaphore(await _CURRENT[-1].runs.width(transfer))
 
     async def one(number: int) -> dict[str, Any]:
         async with gate:
@@ -289,11 +341,13 @@ async def _transfer(transfer: str, run: int) -> str:
     """One run of a transfer, from wherever the ledger says it stands."""
     runs = _CURRENT[-1].runs
     try:
-        if not await runs.is_current(transfer, run):
+        if not await runs.take(transfer, run):
             return "superseded"
         end = await _move(transfer)
         if "stop" in end:
             await _stop(transfer, end["stop"])
+    except Superseded:
+        raise
     except BaseException:
         runs.broke(transfer, run)
         raise

@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
+from fileserver.catalogue import upsert
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import InvalidSpec, TargetBusy, TransferNotFound
 from fileserver.transfer.addresses import overlap
@@ -153,6 +154,18 @@ def run_again(c: sa.Connection, transfer: str, run: int, now: float, *, new: boo
     return get(c, transfer)
 
 
+def take(c: sa.Connection, transfer: str, run: int, owner: str) -> bool:
+    """Note which file server works on a transfer; False if the run is not its newest."""
+    x = t.transfers.c
+    done = c.execute(t.transfers.update().where(x.id == transfer, x.run == run).values(owner=owner))
+    return done.rowcount == 1
+
+
+def owner(c: sa.Connection, transfer: str) -> str:
+    """The file server that works on a transfer, or did last; "" if none has."""
+    return c.execute(sa.select(t.transfers.c.owner).where(t.transfers.c.id == transfer)).scalar() or ""
+
+
 def end(c: sa.Connection, transfer: str, now: float, state: str, *, clean: bool = True, **values: Any) -> None:
     """End a transfer: its target is free, its work is forgotten; sources and outcome stay.
 
@@ -276,10 +289,17 @@ def segment(c: sa.Connection, transfer: str, number: int) -> tuple[Segment, bool
     return Segment(r.number, r.first_part, r.last_part, r.first_step, r.last_step, r.size), r.done
 
 
-def segment_done(c: sa.Connection, transfer: str, number: int) -> None:
+def segment_begun(c: sa.Connection, transfer: str, number: int, server: str, now: float) -> None:
+    """A file server takes a segment up."""
+    s = t.segments.c
+    values = {"server": server, "tries": s.tries + 1, "begun": now, "ended": None}
+    c.execute(t.segments.update().where(s.transfer == transfer, s.number == number).values(**values))
+
+
+def segment_done(c: sa.Connection, transfer: str, number: int, now: float) -> None:
     """All steps of the segment are stored."""
     s = t.segments.c
-    c.execute(t.segments.update().where(s.transfer == transfer, s.number == number).values(done=True))
+    c.execute(t.segments.update().where(s.transfer == transfer, s.number == number).values(done=True, ended=now))
 
 
 def parts(c: sa.Connection, transfer: str, first: int = 1, last: int | None = None, limit: int = PAGE) -> list[PartRow]:
@@ -333,8 +353,7 @@ def add_steps(c: sa.Connection, transfer: str, stored: Sequence[StoredStep]) -> 
         }
         for s in stored
     ]
-    if rows:
-        c.execute(t.steps.insert().prefix_with("OR REPLACE"), rows)
+    upsert.replace(c, t.steps, list({(r["part"], r["number"]): r for r in rows}.values()))
 
 
 def steps(

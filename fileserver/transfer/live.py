@@ -29,8 +29,10 @@ class Live:
     Counters only grow while the process lives; what is stored is never less than what was stored before.
     """
 
-    def __init__(self, progress: Progress, run: int = 1) -> None:
+    def __init__(self, progress: Progress, run: int = 1, *, elsewhere: bool = False) -> None:
         self.run = run
+        self.elsewhere = elsewhere
+        """These counters are of a segment alone: another process counts and stores those of the transfer."""
         self.total = progress.bytes_total
         self.parts_total = progress.parts_total
         self.done = progress.bytes_done

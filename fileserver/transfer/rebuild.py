@@ -197,7 +197,7 @@ def _cut_elsewhere(c: Any, manifest: ManifestFile) -> int:
     Parts of one number are read in each other's place.
     """
     known, *_ = files.copies(c, manifest.origin)
-    for one, p in zip(files.parts(c, known.id, limit=-1), manifest.parts, strict=True):
+    for one, p in zip(files.parts(c, known.id, limit=None), manifest.parts, strict=True):
         values = {kind: checksum.to_hex(value, kind) for kind, value in one.checksums.items()}
         if one.size != p.size or any(p.checksum.get(kind, text) != text for kind, text in values.items()):
             return p.number

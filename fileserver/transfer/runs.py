@@ -30,6 +30,10 @@ Stage = Callable[[AnyStages, Live], Coroutine[None, None, Any]]
 log = structlog.get_logger(__name__)
 
 
+class Superseded(BaseException):
+    """Another file server works on the transfer: this one must not touch it any more, nor say that it failed."""
+
+
 class Runs:
     """What is at work here.
 
@@ -119,6 +123,7 @@ class Runs:
             live.finish()
 
     async def _failed(self, transfer: str, live: Live, error: dict[str, Any]) -> dict[str, Any]:
+        await self._must_own(transfer)
         record = await self._stages.record(transfer)
         if record.error is None:
             await self._store.write(lambda c: ledger.update(c, transfer, now(), error=error))
@@ -130,6 +135,7 @@ class Runs:
         live = await self.live(transfer)
         if self.draining:
             await _for_ever()
+        await self._must_own(transfer)
         live.begin()
         try:
             await (await self._stages_of(transfer)).stop(transfer, kind, live)
@@ -144,9 +150,28 @@ class Runs:
         """The stages that the verb of a transfer has."""
         return self._others.get((await self._stages.record(transfer)).spec["kind"], self._stages)
 
-    async def is_current(self, transfer: str, run: int) -> bool:
-        """Whether a run is the newest of its transfer: one that broke off comes back with the next server."""
-        return (await self._stages.record(transfer)).run == run
+    async def width(self, transfer: str) -> int:
+        """How many segments of a transfer are moved side by side."""
+        return (await self._stages_of(transfer)).width
+
+    async def take(self, transfer: str, run: int) -> bool:
+        """Work on a run from now on; False if it is not the newest: one that broke off comes back with a server."""
+        return await self._store.write(lambda c: ledger.take(c, transfer, run, self._store.me))
+
+    async def _must_own(self, transfer: str) -> None:
+        """Raise Superseded if another file server took this one for dead, and works on the transfer."""
+        if self._store.shared and await self._store.read(lambda c: ledger.owner(c, transfer)) != self._store.me:
+            raise Superseded
+
+    async def hear(self) -> None:
+        """Do what was asked of other file servers about transfers that run here."""
+        for transfer, live in list(self._live.items()):
+            record = await self._stages.record(transfer)
+            wish = "fail" if record.error is not None else record.wish
+            if wish and live.wish not in {wish, "drain"}:
+                live.ask(wish)
+            elif not wish:
+                live.go_on("pause")
 
     def broke(self, transfer: str, run: int) -> None:
         """A run broke off without an end, which no stage does."""

@@ -24,6 +24,7 @@ from fileserver.transfer import ledger, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.course import Course
 from fileserver.transfer.described import described
+from fileserver.transfer.dispatch import Fill
 from fileserver.transfer.evidence import Evidence, Proof
 from fileserver.transfer.execute import Executor, upload_id
 from fileserver.transfer.finish import Finisher
@@ -43,6 +44,8 @@ class Stages(Course):
 
     def __init__(self, planes: Configured, store: Store, buffers: Buffers, retire_after: float) -> None:
         super().__init__(store)
+        self.filling: Fill = self.fill_here
+        """Who stores a segment: this server, or (`transfer.dispatch`) one of many."""
         self._planes = planes
         self._planner = Planner(planes, store)
         self._executor = Executor(planes, store, buffers)
@@ -111,7 +114,11 @@ class Stages(Course):
                 await to_its_end(self._store.write(lambda c: ledger.set_tokens(c, transfer, tokens)))
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
-        """Store what is missing of a segment."""
+        """Have what is missing of a segment stored."""
+        await self.filling(transfer, segment, live)
+
+    async def fill_here(self, transfer: str, segment: int, live: Live) -> None:
+        """Store what is missing of a segment, on this file server."""
         await self._executor.fill(transfer, segment, live)
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:

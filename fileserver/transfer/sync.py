@@ -144,6 +144,7 @@ class SyncStages(Course):
         run, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
         if done:
             return
+        await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
         record = await self.record(transfer)
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
@@ -160,7 +161,7 @@ class SyncStages(Course):
             self._closed[transfer] = mover.closed
             await self._note(transfer, f"{mover.closed}; bytes travelled through this machine")
         await self._stop_if_hopeless(transfer)
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
+        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
 
     async def _one(self, mover: Mover, work: Recorded[Ended], item: Item) -> None:
         work.check()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
+from fileserver.catalogue import upsert
 from fileserver.catalogue.files import PAGE
 from fileserver.transfer import ledger
 from fileserver.transfer.record import Segment
@@ -108,8 +109,7 @@ def enter(c: sa.Connection, transfer: str, side: str, listed: Iterable[Listed]) 
         }
         for each in listed
     ]
-    if rows:
-        c.execute(t.sync_objects.insert().prefix_with("OR REPLACE"), rows)
+    upsert.replace(c, t.sync_objects, rows)
 
 
 def clear(c: sa.Connection, transfer: str) -> None:

@@ -21,6 +21,7 @@ KEPT: Final = 30 * 24 * 3600.0
 """Seconds that an ended transfer is remembered."""
 
 _SWEEP: Final = 60.0
+_LOOK: Final = 1.0  # seconds between two looks whether it is upon this server to clean up
 
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ class Upkeep:
 
     Args:
         every_second: stores counters, and starts what has no one working at it.
+        keeper: whether this server is the one that cleans up.
         forget: drops what the job engine keeps of transfers that are forgotten, by their ids and number of runs.
     """
 
@@ -43,6 +45,7 @@ class Upkeep:
         sweep: Sweep,
         every_second: Callable[[], Awaitable[None]],
         forget: Callable[[list[str]], Awaitable[None]],
+        keeper: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._planes = planes
@@ -52,6 +55,7 @@ class Upkeep:
         self._open_uploads = sweep
         self._every_second = every_second
         self._forget = forget
+        self._keeper = keeper
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -71,6 +75,9 @@ class Upkeep:
 
     async def _sweep(self) -> None:
         while True:
+            if not self._keeper():
+                await asyncio.sleep(_LOOK)
+                continue
             await _tried("garbage", garbage.collect(self._store, self._planes, now()))
             await _tried("what failed transfers left", self._stages.clean_again())
             await _tried("open uploads of ended transfers", self._open_uploads.recent(now()))

@@ -124,6 +124,7 @@ class SegmentProgress(_message.Message):
     BYTES_NATIVE_FIELD_NUMBER: _builtins.int
     BYTES_CHECKED_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    PARTS_DONE_FIELD_NUMBER: _builtins.int
     bytes_done: _builtins.int
     """Bytes stored."""
     bytes_through_us: _builtins.int
@@ -134,6 +135,8 @@ class SegmentProgress(_message.Message):
     """Bytes read for checksums alone."""
     done: _builtins.bool
     """All steps of the segment are stored and their receipts recorded."""
+    parts_done: _builtins.int
+    """Parts that were written whole."""
     def __init__(
         self,
         *,
@@ -142,10 +145,11 @@ class SegmentProgress(_message.Message):
         bytes_native: _builtins.int = ...,
         bytes_checked: _builtins.int = ...,
         done: _builtins.bool = ...,
+        parts_done: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_checked", b"bytes_checked", "bytes_done", b"bytes_done", "bytes_native", b"bytes_native", "bytes_through_us", b"bytes_through_us", "done", b"done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_checked", b"bytes_checked", "bytes_done", b"bytes_done", "bytes_native", b"bytes_native", "bytes_through_us", b"bytes_through_us", "done", b"done", "parts_done", b"parts_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

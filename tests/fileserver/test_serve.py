@@ -40,7 +40,7 @@ def test_a_database_that_is_none_is_told_with_its_place(tmp_path, spoil, way_out
 
 
 def test_a_locked_database_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("fileserver.catalogue.store._PRAGMAS", ("busy_timeout=1",))
+    monkeypatch.setattr("fileserver.catalogue.databases._PRAGMAS", ("busy_timeout=1",))
     with sqlite3.connect(tmp_path / "state.db") as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(InvalidSpec, match="locked"):

@@ -10,8 +10,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from fileserver.catalogue import store as module
-from fileserver.catalogue.store import HEAD, Store
+from fileserver.catalogue import databases as module
+from fileserver.catalogue.databases import HEAD
+from fileserver.catalogue.store import Store
 
 
 def schema(engine: sa.Engine) -> dict[str, object]:

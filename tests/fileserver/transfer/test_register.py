@@ -38,7 +38,7 @@ async def register(custody, *locations):
 
 async def test_many_objects_are_asked_about_in_a_few_statements(custody, store):
     asked = []
-    sa.event.listen(store._durable, "before_cursor_execute", lambda _c, _cursor, text, *_: asked.append(text))
+    sa.event.listen(store._database._durable, "before_cursor_execute", lambda _c, _cursor, text, *_: asked.append(text))
     file = await register(custody, "one:in/*", "two:in/*")
     assert file.part_count == 100
     assert len(asked) < 20
