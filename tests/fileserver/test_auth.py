@@ -45,6 +45,22 @@ async def test_the_cookie_makes_the_caller_local(channel):
     assert [a async for a in channel.unary_stream("/fileserver.v1.T/Stream")(b"", metadata=metadata)] == [b"True"]
 
 
+async def test_a_file_server_of_the_same_database_is_let_in_and_its_files_are_not_within_reach(tmp_path):
+    cookies = Cookies(COOKIE, tmp_path / "cookie", secret="c1" * 32, local=False)
+    server = aio.server(interceptors=[ErrorInterceptor(), Interceptor(cookies.around)])
+    server.add_generic_rpc_handlers((Whoami(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+        for secret in (COOKIE, "c1" * 32):
+            stream = opened.unary_stream("/fileserver.v1.T/Stream")(b"", metadata=((METADATA_KEY, secret),))
+            assert [a async for a in stream] == [b"False"]
+        with pytest.raises(aio.AioRpcError) as caught:
+            await opened.unary_unary("/fileserver.v1.T/Who")(b"", metadata=((METADATA_KEY, "c2" * 32),))
+        assert caught.value.code() is StatusCode.UNAUTHENTICATED
+    await server.stop(0)
+
+
 @pytest.mark.parametrize("metadata", [(), ((METADATA_KEY, "c0" * 31 + "c1"),), ((METADATA_KEY, ""),)])
 @pytest.mark.parametrize("method", ["Who", "Stream"])
 async def test_without_it_the_caller_is_told_where_it_is(channel, metadata, method, tmp_path):

@@ -241,6 +241,36 @@ def test_a_secret_in_the_text_is_refused_and_not_repeated(tmp_path):
     assert "hunter2" not in caught.value.message + str(caught.value.violations)
 
 
+SHARED = """
+planes:
+  data: {type: posix, path: /srv/data}
+  nfs: {type: posix, path: /srv/nfs, shared: true}
+database: {url: {env: DATABASE}}
+replicas: {address: "dns:///cropduster:7300", secret: {file: /run/secret}}
+"""
+
+
+def test_file_servers_that_share_a_database_share_their_planes(tmp_path):
+    with pytest.raises(InvalidSpec) as caught:
+        config.load(written(tmp_path, SHARED), {})
+    assert list(caught.value.violations) == ["planes.data.shared"]
+    loaded = config.load(written(tmp_path, SHARED.replace("/srv/data}", "/srv/data, shared: true}")), {})
+    assert loaded.database is not None
+    assert loaded.database.url.reference == "environment variable DATABASE"
+    assert loaded.replicas is not None
+    assert loaded.replicas.address == "dns:///cropduster:7300"
+
+
+def test_replicas_need_a_database_and_an_address_that_says_how_it_is_resolved(tmp_path):
+    text = "replicas: {address: 'dns:///x:1', secret: {env: S}}\n"
+    with pytest.raises(InvalidSpec) as caught:
+        config.load(written(tmp_path, text), {})
+    assert list(caught.value.violations) == ["replicas"]
+    with pytest.raises(InvalidSpec) as caught:
+        config.load(written(tmp_path, text.replace("dns:///", "")), {})
+    assert list(caught.value.violations) == ["replicas.address"]
+
+
 def test_digest_follows_the_text_and_the_variables_it_names(tmp_path):
     loaded = config.load(written(tmp_path, FULL), {})
     first = config.digest(loaded, {"AK": "1", "OTHER": "1"})
