@@ -46,18 +46,16 @@ def allow(plane: str) -> None:
 
 
 class Cookies:
-    """Asks every call but health checks for the cookie, or the secret that file servers of one database share.
+    """Asks every call but health checks for the cookie.
 
     Args:
-        cookie: the secret of this server's own user.
+        cookie: the secret of this server's own user, or of all file servers of one database.
         path: where it is found.
-        secret: of the file servers; "" is none.
         local: whether the user's own files are within reach: a transfer of one machine runs on that machine.
     """
 
-    def __init__(self, cookie: str, path: Path, *, secret: str = "", local: bool = True) -> None:
+    def __init__(self, cookie: str, path: Path, *, local: bool = True) -> None:
         self._cookie = cookie.encode()
-        self._secret = secret.encode()
         self._path = path
         self._local = local
 
@@ -69,18 +67,15 @@ class Cookies:
             CallerUnknown: no cookie or a wrong one; the fact `cookie` is the path of the file with the right one.
         """
         if not call.method.startswith(HEALTH):
-            proved = self._proved(call)
-            if not proved:
+            if not self._matches(call):
                 msg = f"this file server answers its own user only: send the content of {self._path} as {METADATA_KEY}"
                 raise CallerUnknown(msg, cookie=str(self._path))
-            _caller.set(Caller(local=self._local and proved == self._cookie))
+            _caller.set(Caller(local=self._local))
         yield
 
-    def _proved(self, call: Call) -> bytes:
-        """Which of the two secrets the caller knows; empty for neither."""
+    def _matches(self, call: Call) -> bool:
         for key, value in call.context.invocation_metadata() or ():
             if key == METADATA_KEY:
                 presented = value if isinstance(value, bytes) else value.encode()
-                known = [one for one in (self._cookie, self._secret) if one and hmac.compare_digest(presented, one)]
-                return known[0] if known else b""
-        return b""
+                return hmac.compare_digest(presented, self._cookie)
+        return False

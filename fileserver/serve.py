@@ -102,9 +102,8 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
         server = Server(
             services,
             jobs,
-            cookie=state.cookie(config.state_directory),
-            secret=config.replicas.secret.resolve() if config.replicas else "",
-            sees_callers=config.database is None,
+            cookie=state.cookie(config.state_directory, _shared_cookie(config)),
+            many=config.database is not None,
             cookie_path=config.state_directory / "cookie",
             internal=_internal(config, embedded=embedded, listen=listen),
             external=[target(config.listen.external)] if config.listen.external and not embedded else [],
@@ -142,7 +141,7 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.push_async_callback(targets.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    others = Replicas(config.replicas.address, config.replicas.secret.resolve()) if config.replicas else None
+    others = Replicas(config.replicas.address, _shared_cookie(config)) if config.replicas else None
     jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets, replicas=others)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
@@ -200,6 +199,11 @@ def _store(directory: Path) -> Store:
             "has worked on it, or name another state directory with --state"
         )
         raise InvalidSpec(msg, {"state.directory": msg}, path=str(directory / "state.db")) from None
+
+
+def _shared_cookie(config: Config) -> str:
+    """What file servers of one database, and callers, show to any of them; "" for a server of its own."""
+    return state.shared_cookie(config.replicas.secret.resolve()) if config.replicas else ""
 
 
 def _shared_store(database: DatabaseSettings) -> Store:

@@ -84,8 +84,7 @@ class Server:
         cookie_path: where they find it.
         internal: addresses for the server's own kind and user: `unix:/path` or `host:port`.
         external: addresses for everybody else.
-        secret: what other file servers of the same database may present instead of the cookie; "" is nothing.
-        sees_callers: the server works for one machine, whose user's files it can see.
+        many: it is one of many, which share their cookie; none of them sees the files of its callers.
     """
 
     def __init__(
@@ -97,14 +96,13 @@ class Server:
         cookie_path: Path,
         internal: Sequence[str],
         external: Sequence[str] = (),
-        secret: str = "",
-        sees_callers: bool = True,
+        many: bool = False,
     ) -> None:
         self.calls = Calls()
-        self._many = secret != ""
+        self._many = many
         self._services = services
         self._jobs = jobs
-        self._cookies = Cookies(cookie, cookie_path, secret=secret, local=sees_callers)
+        self._cookies = Cookies(cookie, cookie_path, local=not many)
         self._health = health.aio.HealthServicer()
         self._addresses = {True: tuple(internal), False: tuple(external)}
         self._listeners: list[aio.Server] = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -221,8 +222,17 @@ def holder(directory: Path) -> Holder | None:
         return None
 
 
-def cookie(directory: Path) -> str:
+def shared_cookie(secret: str) -> str:
+    """The cookie of file servers that share a secret: the same for all of them, and not the secret itself."""
+    return hmac.new(secret.encode(), b"cropduster cookie", "sha256").hexdigest()
+
+
+def cookie(directory: Path, given: str = "") -> str:
     """The text by which callers prove to be the server's own user; made at the first call. Only under `hold`.
+
+    Args:
+        directory: of the state.
+        given: what it has to be, in 64 hex digits; "" is what is there, or a new one.
 
     Raises:
         InvalidSpec: something else is where the cookie should be.
@@ -233,9 +243,10 @@ def cookie(directory: Path) -> str:
         status = path.stat()
     except (OSError, UnicodeDecodeError):
         text, status = "", None
-    if status and re.fullmatch("[0-9a-f]{64}", text) and not stat.S_IMODE(status.st_mode) & 0o077:
+    right = text == given if given else re.fullmatch("[0-9a-f]{64}", text)
+    if status and right and not stat.S_IMODE(status.st_mode) & 0o077:
         return text
-    text = secrets.token_hex(32)
+    text = given or secrets.token_hex(32)
     fresh = directory / "cookie.new"
     with _usable(path):
         fresh.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ class Replicas:
 
     address: str
     """What gRPC resolves to all of them: `dns:///name:port`, or `ipv4:host:port,host:port`."""
-    secret: str = field(repr=False)
+    cookie: str = field(repr=False)
     """What they ask of each other."""
 
 
@@ -65,7 +65,7 @@ class Dispatch:
 
     def __init__(self, replicas: Replicas, here: Fill, refresh: Callable[[str], Awaitable[object]]) -> None:
         self._address = replicas.address
-        self._metadata = ((METADATA_KEY, replicas.secret),)
+        self._metadata = ((METADATA_KEY, replicas.cookie),)
         self._here = here
         self._refresh = refresh
         self._channel: aio.Channel | None = None
@@ -158,5 +158,5 @@ async def _count(call: Any, live: Live) -> bool:
 
 def _error(failure: aio.AioRpcError) -> Error:
     if failure.code() is grpc.StatusCode.UNAUTHENTICATED:  # configured wrong: this server can still do it itself
-        return ServerUnavailable("the file servers do not share a secret: set replicas.secret to the same everywhere")
+        return ServerUnavailable("the file servers do not share a secret: set `replicas.secret` to the same everywhere")
     return from_call(failure)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.doubles import postgres
+from tests.doubles import envoy, postgres
 from tests.doubles.seaweedfs import free_ports
 from tests.e2e.conftest import Machine
 
@@ -177,6 +178,24 @@ def test_any_server_answers_and_all_of_them_work(cluster):
     assert cluster(0, "files", "list")["files"] == []
 
 
+def test_no_call_is_lost_behind_a_proxy_when_a_server_dies(cluster):
+    data = table(cluster.folder / "data/x", PARTS)
+    for number in range(COUNT):
+        cluster.start(number)
+    with envoy.running(cluster.folder, cluster.ports) as address:
+
+        def call(*words: str) -> Any:
+            return cluster.machine(*words, "--server", address, "--json").json
+
+        call("spray", "data:x", "a::x", "--plane", "data", "--parts", "30", "--format", f"fixed:{RECORD}")
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(call, "files", "show", "a::x") for _ in range(20)]
+            cluster.stop(1)
+            assert [parts_of(cluster, shown.result()) == data for shown in calls] == [True] * 20
+        call("despray", "a::x", "data:back")
+        assert (cluster.folder / "data/back").read_bytes() == data
+
+
 def test_a_transfer_outlives_its_workers_its_coordinator_and_a_restart_of_the_database(cluster):
     data = table(cluster.folder / "data/x", PARTS)
     cluster.configure(rate=30_000)
@@ -207,6 +226,7 @@ def test_a_transfer_outlives_its_workers_its_coordinator_and_a_restart_of_the_da
     assert len(after) == PARTS // 50
 
 
+@pytest.mark.soak
 def test_a_rolling_restart_loses_nothing(cluster):
     data = table(cluster.folder / "data/x", PARTS)
     cluster.configure(rate=40_000)
