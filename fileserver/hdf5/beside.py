@@ -20,6 +20,7 @@ from h5py import h5d, h5p, h5s
 
 from fileserver.hdf5.model import Segment
 from fileserver.hdf5.outline import BROKEN
+from fileserver.hdf5.restored import set_fill
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.types import Values
 from fileserver.hdf5.typing_rules import NotHeld, readable
@@ -142,7 +143,7 @@ def _begin(file: h5py.File, path: bytes, held: Assembly) -> list[str]:
     if plist.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         fill = np.zeros((), place.dtype)
         plist.get_fill_value(fill)
-        copied.set_fill_value(fill)
+        set_fill(copied, fill)
     h5d.create(made.id, STAND_IN, place.get_type(), h5s.create_simple(space.get_simple_extent_dims()), dcpl=copied)
     return [part.file for part in held.parts]
 
