@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import ssl
 import threading
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import boto3.session
+import botocore.session
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
+from botocore.loaders import Loader, create_loader
 
 from planes import checksum, s3_errors, s3_listing
 from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unavailable, Unsupported
@@ -231,7 +234,10 @@ class Connection:
     def _sessions(self) -> boto3.session.Session:
         settings = self.settings
         if self._session is None:  # all clients have the same keys, even if a file changes between
+            own = botocore.session.Session()
+            own.register_component("data_loader", _descriptions(own.get_config_variable("data_path")))
             self._session = boto3.session.Session(
+                botocore_session=own,
                 aws_access_key_id=settings.access_key.resolve() if settings.access_key else None,
                 aws_secret_access_key=settings.secret_key.resolve() if settings.secret_key else None,
                 aws_session_token=settings.session_token.resolve() if settings.session_token else None,
@@ -265,7 +271,10 @@ class Connection:
         )
         if not patient:
             s3_listing.register(client.meta.events)
-            self._wire = Wire(client.meta.events, ssl.create_default_context(cafile=ca), _READ_SECONDS)
+            # To read all the usual certificates takes longer than all the rest of a client: only who needs them.
+            usual = client.meta.endpoint_url.startswith("http://") and not self.ca
+            context = None if usual else ssl.create_default_context(cafile=ca)
+            self._wire = Wire(client.meta.events, context, _READ_SECONDS)
         return client
 
     def close(self) -> None:
@@ -275,6 +284,12 @@ class Connection:
             client.close()
         if self._wire:
             self._wire.close()
+
+
+@functools.cache
+def _descriptions(path: str | None) -> Loader:
+    """The SDK's descriptions of services, read once a process: they are nearly all that a new client costs."""
+    return create_loader(path)
 
 
 def _info(key: str, head: HeadObjectOutputTypeDef) -> Info:
