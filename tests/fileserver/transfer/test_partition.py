@@ -73,10 +73,8 @@ async def test_all_ways_give_the_same_points(split, parts):
     asked = targets(len(FLIGHTS), parts)
     found = await points(Csv(split=split), FLIGHTS, asked=asked)
     assert found.split == split
-    assert found.points == tuple(
-        first_starts(Csv(quotes=()), FLIGHTS[:200], [t % 53 for t in asked])[i] + t - t % 53
-        for i, t in enumerate(asked)
-    )
+    near = first_starts(Csv(quotes=()), FLIGHTS[:200], [t % 53 for t in asked])
+    assert found.points == tuple(start + t - t % 53 for start, t in zip(near, asked, strict=True))
 
 
 async def test_deduce_reads_windows_alone_and_some_at_once():
