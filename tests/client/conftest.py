@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
 from client.api import Client
 from client.connection import Connection, Loopback
 from tests.client.scripted import Scripted
-
-# How long an example takes depends on who else uses the machine.
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
 
 
 @pytest.fixture

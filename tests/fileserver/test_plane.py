@@ -5,7 +5,7 @@ import socket
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fileserver.configured import Configured
@@ -113,7 +113,6 @@ async def test_limits_out_of_range_change_nothing(given, fields):
     assert asked._describe("data") == before
 
 
-@settings(deadline=None)
 @given(keys=st.sets(st.text("ab/é", min_size=1, max_size=4).filter(lambda k: "//" not in k and k.strip("/") == k)))
 async def test_pages_follow_each_other_without_gap_or_overlap(keys):
     asked = servicer(data={"type": "memory"})

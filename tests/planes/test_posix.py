@@ -603,7 +603,7 @@ def large(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("ways", WAYS.values(), ids=WAYS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_way_moves_exactly_the_range(ways, large, tmp_path, data):
     size = large.stat().st_size
@@ -680,7 +680,7 @@ def _legal(key: str) -> bool:
     return all(e not in {"", ".", ".."} for e in key.split("/"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.sets(_names.filter(_legal), max_size=12),
     prefix=st.sampled_from(["", "a", "a/", "b-", "a/b"]),

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fileserver.formats import deduce, terminator
@@ -20,7 +20,6 @@ def longest(form, data):
     return max(1, *(after - before for before, after in pairwise(starts)))
 
 
-@settings(max_examples=100, deadline=None)
 @given(data=tables(), ends=forms, window=st.sampled_from([2, 8, 32, 128]), spare=st.integers(0, 40))
 def test_what_deduce_proves_is_what_the_machine_finds(data, ends, window, spare):
     free = Csv(terminators=ends)
@@ -32,7 +31,6 @@ def test_what_deduce_proves_is_what_the_machine_finds(data, ends, window, spare)
         assert answer(deduce.search(form, len(data), target, window), data) in {None, expected}
 
 
-@settings(max_examples=100, deadline=None)
 @given(data=tables(), step=st.integers(1, 64))
 def test_exact_gives_the_same_points(data, step):
     targets = list(range(len(data) + 1))
@@ -41,7 +39,6 @@ def test_exact_gives_the_same_points(data, step):
     assert scan(Csv(), data, targets, step, walk=True) == expected
 
 
-@settings(deadline=None)
 @given(data=tables(), window=st.sampled_from([2, 8, 32, 128]))
 def test_terminator_gives_the_same_points_where_quotes_hold_none(data, window):
     free = Csv(quotes=())

@@ -72,7 +72,7 @@ pieces = st.sampled_from(
 anything = st.lists(pieces, max_size=40).map(b"".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(form=simple_forms, data=anything, step=st.integers(1, 9))
 @example(form=Csv(), data=b'a,5" x\nb\n', step=4)
 @example(form=Csv(), data=b'"a' + b" " * 30 + b'"\n' + b" " * 30 + b'"b\n"\n', step=64)
@@ -81,7 +81,7 @@ def test_ranges_joined_equal_the_machine(form, data, step):
     assert scan(form, data, targets, step) == first_starts(form, data, targets)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(form=simple_forms | exotic_forms, data=anything, step=st.integers(1, 9))
 @example(form=Csv(), data=b'"a""b\n', step=3)
 @example(form=Csv(), data=b'  "a\n', step=3)
@@ -91,7 +91,6 @@ def test_walk_equals_the_machine(form, data, step):
     assert scan(form, data, targets, step, walk=True) == first_starts(form, data, targets)
 
 
-@settings(deadline=None)
 @given(form=simple_forms, data=anything, step=st.integers(1, 9), place=st.integers(0, 100))
 def test_a_scan_may_begin_at_any_record_start(form, data, step, place):
     begin = first_starts(form, data, [place])[0]
