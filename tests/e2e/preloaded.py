@@ -9,6 +9,7 @@ test starts in the background (`Machine.start`) are the installed program itself
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import random
@@ -129,11 +130,23 @@ def serve(name: str) -> None:
 
 def _load() -> None:
     """Import all that commands and servers import sooner or later."""
-    os.environ["GRPC_VERBOSITY"] = "NONE"
+    os.environ |= {"GRPC_VERBOSITY": "NONE", "OPENBLAS_NUM_THREADS": "1"}  # threads cannot be forked
+    import encodings.ascii
+    import encodings.utf_8_sig  # noqa: F401
+
     import alembic.config  # noqa: F401
+    import azure.core.rest._http_response_impl
+    import azure.core.rest._requests_basic  # noqa: F401
     import boto3  # noqa: F401
+    import dbos._sys_db_sqlite  # noqa: F401
     import google.rpc.error_details_pb2  # noqa: F401
+    import grpc._channel  # noqa: F401
     import grpc_status.rpc_status  # noqa: F401
+    import obstore.store  # noqa: F401
+    import rich._emoji_codes  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    import typer._click.decorators
+    import typer.main
 
     import client.api
     import client.app
@@ -141,15 +154,27 @@ def _load() -> None:
     import client.phrases
     import client.shapes
     import client.show
-    import client.specs  # noqa: F401
+    import client.specs
     import fileserver.__main__
     import fileserver.serve
     import fileserver.services.file
+    import fileserver.services.landing
     import fileserver.services.part
     import fileserver.services.transfer
-    import fileserver.transfer.jobs  # noqa: F401
+    import fileserver.transfer.jobs
+    import fileserver.transfer.partition  # noqa: F401
     import planes.azure
-    import planes.s3  # noqa: F401
+    import planes.s3_connection
+
+    # A client of S3 reads what the SDK knows of it, which the clients of the children have then.
+    settings = planes.s3_settings.S3Settings(bucket="none", endpoint="http://127.0.0.1:1")
+    planes.s3_connection.Connection("none", settings)._client(patient=False).close()
+    # The tree of commands takes longer to make than most commands take.
+    vars(client.app)["make_app"] = cache(client.app.make_app)
+    vars(typer.main)["get_command"] = cache(typer.main.get_command)
+    typer.main.get_command(client.app.make_app())
+    gc.collect()
+    gc.freeze()  # or each child would look through all of it, and have a copy of its own then
 
 
 def _be(name: str, asked: dict[str, Any], streams: Sequence[int]) -> NoReturn:

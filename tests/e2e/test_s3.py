@@ -228,7 +228,7 @@ def test_a_composite_checksum_is_never_compared(machine, bucket):
 
     path = machine.folder / "x.dat"
     path.write_bytes(os.urandom(17 * MIB))
-    bucket.store.client().upload_file(
+    bucket.client.upload_file(
         str(path),
         bucket.name,
         "in/x.dat",
