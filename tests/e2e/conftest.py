@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import azurite, seaweedfs
-from tests.e2e.preloaded import Forked, address
+from tests.e2e.preloaded import Background, Forked, address
 
 CLI = Path(sys.executable).with_name("cropduster")
 
@@ -59,8 +59,12 @@ class Machine:
         """The embedded default plane."""
         return self.state / "data"
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """The installed command in the background."""
+    def start(self, *arguments: str, stdin: Any = None) -> Background:
+        """A command in the background."""
+        return Background("command", arguments, self.folder, self._variables(), stdin)
+
+    def installed(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """The installed command in the background: a program that Python loads, with options of `subprocess`."""
         return subprocess.Popen(
             [CLI, *arguments],
             cwd=self.folder,
