@@ -51,6 +51,7 @@ file_parts = Table(
     Column("version", Text, nullable=False),
     Column("checksums", JSON, nullable=False),
     Column("owned", Boolean, nullable=False),
+    Index("file_parts_by_object", "plane", "key"),
 )
 """The objects of copies; `generation` is the id of a copy."""
 

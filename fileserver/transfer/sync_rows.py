@@ -283,6 +283,13 @@ def tally(c: sa.Connection, transfer: str) -> Tally:
     return Tally(copied, size, equal, deleted, failed, well == copied)
 
 
+def failed(c: sa.Connection, transfer: str, most: int) -> int:
+    """How many objects could not be copied so far, counted up to `most`: asked after every segment."""
+    i = t.sync_items.c
+    some = sa.select(i.number).where(i.transfer == transfer, i.action == "copy", i.result == "failed").limit(most)
+    return c.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
+
+
 def failures(c: sa.Connection, transfer: str, limit: int) -> list[tuple[str, dict[str, Any]]]:
     """The first items that failed: key and error."""
     i = t.sync_items.c
