@@ -99,6 +99,16 @@ class Connection:
             raise ValueError(msg)
         return found
 
+    def base(self) -> str:
+        """The address that keys are appended to, as the SDK finds it: of the region, the environment, the bucket.
+
+        Raises:
+            Refused: the endpoint or the certificates cannot be used.
+        """
+        client = self._client(patient=False)
+        signed = client.generate_presigned_url("get_object", Params={"Bucket": self.bucket, "Key": "-"})
+        return signed.partition("?")[0].removesuffix("-")
+
     @property
     def scope(self) -> str:
         """Who can copy from whom without handing over keys: same store, same region, same owner of the keys."""
