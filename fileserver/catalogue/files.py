@@ -161,8 +161,10 @@ def publish(
     _add_copy(c, copy or Copy(file.generation, file.generation, file.evidence, file.created))
 
 
-def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
+def publish_copy(c: sa.Connection, copy: Copy, retire_at: float, instead_of: Sequence[str] = ()) -> None:
     """Make another copy of a file visible whose parts are already entered; others on its plane are retired.
+
+    So are those that it is made `instead_of`: a copy that was registered may lie there with some of its parts only.
 
     The evidence of the file is then that of the oldest that is left. May run twice for one copy.
 
@@ -177,7 +179,7 @@ def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
         return
     here = planes_of(c, copy.id)
     for other in known:
-        if planes_of(c, other.id) == here:
+        if other.id in instead_of or planes_of(c, other.id) == here:
             _retire_copy(c, other.id, retire_at)
     _add_copy(c, copy)
     oldest = copies(c, copy.generation)[0]
@@ -308,7 +310,11 @@ class Catalogue:
 
     async def all_copies(self, generation: str) -> list[list[FilePart]]:
         """All parts of each copy, as of one moment; raises Changed if they are not all there any more."""
-        return await self.store.read(lambda c: [_all_parts(c, copy.id) for copy in _copies(c, generation)])
+        return list((await self.parts_by_copy(generation)).values())
+
+    async def parts_by_copy(self, generation: str) -> dict[str, list[FilePart]]:
+        """The same by the ids of the copies, the oldest first."""
+        return await self.store.read(lambda c: {copy.id: _all_parts(c, copy.id) for copy in _copies(c, generation)})
 
 
 def gone(name: str) -> Changed:
