@@ -7,6 +7,7 @@ them, and a missing one is an error.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ VIRTUAL_MOST: Final = 64 * MIB
 """A virtual dataset with other files behind it is put together in memory, up to this size."""
 STAND_IN: Final = b"/data"
 """Where the assembled dataset lies in its file."""
+_NUMBERS: Final = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def _begin(file: h5py.File, path: bytes, held: Assembly) -> list[str]:
             msg = "a virtual dataset over a number of sources that is not fixed"
             raise NotHeld(msg)
         held.parts.append(_Part(name, dataset.encode() if isinstance(dataset, str) else dataset, into, out_of))
-    made = h5py.File("assembled", "w", driver="core", backing_store=False)
+    # The library takes files in memory that have the same name for the same file.
+    made = h5py.File(f"assembled {next(_NUMBERS)}", "w", driver="core", backing_store=False)
     held.made.append(made)
     copied = h5p.create(h5p.DATASET_CREATE)
     if plist.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:

@@ -237,7 +237,8 @@ async def test_a_caller_who_hangs_up_in_the_middle_is_no_bug(running, caplog):
         while running.server.calls.active:
             await asyncio.sleep(0)
     assert lines == []
-    assert caplog.records == []
+    # What gRPC had to tell the loop of an earlier test, which is closed, is told to asyncio's log whenever it is read.
+    assert [row for row in caplog.records if "PollerCompletionQueue" not in row.getMessage()] == []
 
 
 UNAVAILABLE = Unavailable("not now")
