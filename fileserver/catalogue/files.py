@@ -69,10 +69,7 @@ def get(c: sa.Connection, name: str) -> LogicalFile:
 
 
 def owners(c: sa.Connection, plane: str, keys: Sequence[str]) -> dict[str, str]:
-    """The names of the files that own some of these objects, by key; one that is only registered has none.
-
-    Each call goes through all parts once: ask about many objects, up to `waste.MOST_KEYS`, at a time.
-    """
+    """The files that own some of at most `waste.MOST_KEYS` objects, by key; what is only registered has no owner."""
     p = t.file_parts.c
     copied = sa.select(p.key, t.files.c.name).join(t.copies, t.copies.c.id == p.generation)
     owning = copied.join(t.files, t.files.c.generation == t.copies.c.generation)
@@ -211,6 +208,20 @@ def enter_parts(c: sa.Connection, generation: str, rows: Iterable[FilePart]) -> 
         numbers = [v["number"] for v in values]
         c.execute(t.file_parts.delete().where(f.generation == generation, f.number.between(min(numbers), max(numbers))))
         c.execute(t.file_parts.insert(), values)
+
+
+def pin_again(c: sa.Connection, rows: Sequence[tuple[str, FilePart, str]]) -> None:
+    """Note that parts, each of a copy, have another version now; what has changed since it was looked at stays."""
+    p = t.file_parts.c
+    known = (p.generation == sa.bindparam("copy"), p.number == sa.bindparam("part"))
+    same = (p.plane == sa.bindparam("on"), p.key == sa.bindparam("at"), p.version == sa.bindparam("old"))
+    c.execute(
+        t.file_parts.update().where(*known, *same).values(version=sa.bindparam("new")),
+        [
+            {"copy": copy, "part": part.number, "on": part.plane, "at": part.key, "old": part.version, "new": version}
+            for copy, part, version in rows
+        ],
+    )
 
 
 def rename(c: sa.Connection, name: str, new_name: str) -> LogicalFile:
