@@ -552,19 +552,23 @@ async def test_a_cancelled_copy_has_stopped_when_it_says_so(plane, root):
 
 
 async def test_a_cancelled_put_of_a_whole_object_leaves_nothing(plane, root, monkeypatch):
-    writing, go_on = threading.Event(), threading.Event()
-    put = Mover.put
+    writing, told = threading.Event(), threading.Event()
+    put, tell = Mover.put, Stop.set
 
     def slowly(*arguments):
         writing.set()
-        assert go_on.wait(30)
+        assert told.wait(30)
         return put(*arguments)
 
+    def stopped(stop):
+        tell(stop)
+        told.set()
+
     monkeypatch.setattr(Mover, "put", slowly)
+    monkeypatch.setattr(Stop, "set", stopped)
     task = asyncio.create_task(plane.put("d/f", b"x", upload_id="u"))
     await asyncio.to_thread(writing.wait)
     task.cancel()
-    go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert everything(root) == []
