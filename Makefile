@@ -6,6 +6,8 @@ READY  := $(VENV)/.ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
+# Every worker and every program that a test starts would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install hsds demo demo-s3 test check soak bench format stubs clean
 
