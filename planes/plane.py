@@ -138,8 +138,8 @@ class StepReceipt:
     number: int
     size: int
     crc64nvme: int | None
-    """Checksum of what was written, as the writer reports it; where a provider cannot (`Capabilities.confirms`), of
-    what was put, and None for a copy.
+    """Checksum of what was written, as the writer reports it, None if it does not; where a provider cannot
+    (`Capabilities.confirms`), of what was put, and None for a copy.
 
     In an upload of another kind: computed here for a put, None for a copy.
     """

@@ -76,9 +76,9 @@ class S3Plane:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the settings say the store can do."""
+        """What the settings say the store can do, less what it was seen not to do."""
         kinds = frozenset(checksum.WIDTH) if self._settings.proves else frozenset[str]()
-        confirms = self._settings.proves
+        confirms = self._settings.proves and not self._connection.silent
         return Capabilities(checksums=kinds, atomic_create=True, shared=True, metadata=_METADATA, confirms=confirms)
 
     async def stat(self, key: str) -> Info:

@@ -70,6 +70,8 @@ class Connection:
         self._session: boto3.session.Session | None = None
         self._wire: Wire | None = None
         self._bucket_seen = False
+        self.silent = False
+        """The store was sent a checksum, and did not confirm it."""
         self.place = Place(
             plane=name,
             bucket=settings.bucket,
@@ -218,6 +220,15 @@ class Connection:
         if not answer.get("ETag"):
             raise self.error(Unavailable, key, "the store answers without an ETag, as if there were no object")
         return etag_of(answer["ETag"])
+
+    def hear(self, confirmed: str) -> bool:
+        """Whether our checksum of a put may stand for what was written; note a store that should confirm and does not.
+
+        What was sent is not what such a store says that it has; where it is not even asked, nobody takes it for that.
+        """
+        is_silent = self.settings.proves and not confirmed
+        self.silent = self.silent or is_silent
+        return not is_silent
 
     def error(self, kind: type[Error], key: str, words: str) -> Error:
         """An error about this key that the store did not report itself."""
