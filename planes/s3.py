@@ -20,6 +20,7 @@ from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
 from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
+from planes.left_out import Tell
 from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
@@ -90,8 +91,9 @@ class S3Plane:
         """
         return await self._connection.head(self._connection.full(key), Asked("find", key))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Objects in byte order of their keys, a page at a time; pins are ETags without version id."""
+        del left_out
         connection, root = self._connection, self._settings.prefix
         full = connection.full_prefix(prefix)
         # By the store's own cursor: not every store's order is the one that StartAfter goes by.

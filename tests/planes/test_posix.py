@@ -33,6 +33,7 @@ from planes.errors import (
 from planes.plane import Extent
 from planes.posix import PosixPlane, PosixSettings
 from planes.posix_copy import SLICE, Mover, Source, copy_range, reflink, send
+from planes.posix_list import walk
 from planes.posix_paths import Tree, pin
 from planes.threads import Stop
 
@@ -719,6 +720,27 @@ async def test_a_name_that_is_not_utf8_is_named_and_never_left_out(plane, root):
     assert await keys(plane, "g") == ["good"]
     with pytest.raises(Refused, match=r"k\\xff is not UTF-8"):
         await keys(plane)
+
+
+@pytest.mark.parametrize("links", ["inside", "anywhere"])
+async def test_what_is_no_object_is_told_and_the_listing_goes_on(plane, root, links):
+    for name in ("good", "z/good"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"")
+    (root / os.fsdecode(b"d\xff")).mkdir()
+    for name in (b"d\xff/inside", b"k\xff"):
+        (root / os.fsdecode(name)).write_bytes(b"")
+    os.mkfifo(root / "pipe")
+    for name, goal in {"nowhere": "gone", "itself": "itself", "to pipe": "pipe", "up": ".", "link": "good"}.items():
+        (root / name).symlink_to(goal)
+    told = []
+    found = walk(Tree("data", str(root), links), "", "", left_out=told.append)
+    assert [key for key, _ in found] == ["good", "link", "z/good"]
+    assert {each.name: each.has_data for each in told} == {
+        "d\\xff": True, "k\\xff": True, "pipe": False, "nowhere": False, "itself": False, "to pipe": False, "up": False
+    }  # fmt: skip
+    assert all(each.why for each in told)
+    assert [info.key async for info in plane.list("g", left_out=told.append)] == ["good"]
 
 
 # The plane of bare paths.
