@@ -27,7 +27,7 @@ from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_small import SOON, SmallObjects
 from planes.s3_upload import S3Upload
-from planes.threads import Stop, to_its_end
+from planes.threads import Stop, cleaned_up
 
 if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
     from mypy_boto3_s3.client import S3Client
@@ -271,7 +271,7 @@ class S3Plane:
             return await self._connection.ask(begin, Asked("begin the upload of", key))
         except asyncio.CancelledError:  # comes when the thread has ended; nobody else will ever know of the upload
             for upload in begun:
-                await to_its_end(upload.abort())
+                await cleaned_up(upload.abort())
             raise
 
     def resume(self, token: str) -> S3Upload:

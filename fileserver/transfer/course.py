@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from fileserver.transfer.live import Live
 from fileserver.transfer.record import Record, plain
 
 
-class Course:
+class Course(ABC):
     """The course of transfers in the store. A verb's stages say what is to be removed when one is given up."""
 
     def __init__(self, store: Store) -> None:
@@ -44,9 +45,9 @@ class Course:
         """End a transfer whose clean-up failed; what it left is tried again later."""
         await self._end(await self.record(transfer), kind, [note], clean=False)
 
+    @abstractmethod
     async def _removed(self, record: Record) -> list[str]:
         """Remove what is half-made; returns a sentence for what could not be removed."""
-        raise NotImplementedError
 
     def _forget(self, c: sa.Connection, transfer: str) -> None:
         """Forget rows of the verb's own, of which nothing is left."""
