@@ -49,7 +49,7 @@ class Course(ABC):
     async def _removed(self, record: Record) -> list[str]:
         """Remove what is half-made; returns a sentence for what could not be removed."""
 
-    def _forget(self, c: sa.Connection, transfer: str) -> None:
+    def _forget(self, c: sa.Connection, transfer: str) -> None:  # noqa: B027 - sprays have none
         """Forget rows of the verb's own, of which nothing is left."""
 
     async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:
