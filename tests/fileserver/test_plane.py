@@ -133,6 +133,17 @@ async def test_pages_follow_each_other_without_gap_or_overlap(keys):
     assert pages == max(1, -(-len(keys) // 2))
 
 
+async def test_a_page_tells_what_is_no_object(tmp_path):
+    for name in (b"a", b"b", b"k\xff"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    asked = servicer(data={"type": "posix", "path": tmp_path})
+    page = await asked.ListObjects(plane_pb2.ListObjectsRequest(plane="data"), None)
+    assert [each.key for each in page.objects] == ["a", "b"]
+    assert {(each.name, each.has_data) for each in page.left_out} == {(r"k\xff", True), ("pipe", False)}
+    await asked._planes.plane("data").aclose()
+
+
 @pytest.mark.parametrize("size", [-1, 1001])
 async def test_a_page_has_its_bounds(size):
     asked = servicer(data={"type": "memory"})
