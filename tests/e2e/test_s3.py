@@ -123,9 +123,7 @@ def test_registered_objects_are_read_and_never_destroyed_by_accident(machine, bu
 def test_kill_9_in_the_middle_of_a_spray_into_a_store(machine, bucket, seaweed):
     data = os.urandom(48 * MIB)
     (machine.folder / "x.dat").write_bytes(data)
-    machine.configure(
-        config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 6000000}, put_size: 5MiB")
-    )
+    machine.configure(config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 6000000}, put_size: 5MiB"))
     first = spray(machine, "x.dat", "a::x", "--plane", "cloud", "--format", "fixed:1", "--parts", "2", "--no-wait")
     for _ in range(300):
         if machine("transfers", "show", first["id"], "--json").json["progress"]["bytes_done"] > 16 * MIB:
