@@ -6,6 +6,8 @@ READY  := $(VENV)/.ready
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
+# Every worker and every program that a test starts would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install hsds demo demo-s3 test check soak bench format stubs clean
 
@@ -41,9 +43,9 @@ check: $(READY) ## lint, types, layers, wire, freshness of generated code
 	cd proto && $(CURDIR)/$(BIN)/buf lint
 	$(BIN)/python -m pytest -q tests/house
 
-soak: hsds ## large sizes and crash marathons; takes an hour
+soak: hsds ## large sizes, crash marathons and many more examples; takes an hour
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
-	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m soak --timeout 3600
+	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'soak or hypothesis' --hypothesis-profile long --timeout 3600
 
 bench: hsds ## ratios against cp, split, dd, s5cmd, rclone and hsload
 	$(BIN)/python -m pip install --quiet --group bench

@@ -12,7 +12,7 @@ minute; an embedded server that has gone is started again. All failures are `cli
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -221,12 +221,17 @@ class Client(Calls):
         asked = plane_pb2.SweepPlaneRequest(name=name, validate_only=validate_only)
         return self.call(lambda c: PlaneServiceStub(c).SweepPlane, asked, timeout=None)
 
-    def list_objects(self, plane: str, prefix: str = "") -> Iterator[plane_pb2.Object]:
-        """Objects of a plane whose key begins with a prefix, in byte order of keys."""
+    def list_objects(
+        self, plane: str, prefix: str = "", left_out: Callable[[plane_pb2.LeftOut], object] = lambda _: None
+    ) -> Iterator[plane_pb2.Object]:
+        """Objects of a plane whose key begins with a prefix, in byte order of keys; `left_out` is told what is none."""
 
         def page(token: str) -> plane_pb2.ListObjectsResponse:
             request = plane_pb2.ListObjectsRequest(plane=plane, prefix=prefix, page_size=1000, page_token=token)
-            return self.call(lambda c: PlaneServiceStub(c).ListObjects, request, timeout=None)
+            answer = self.call(lambda c: PlaneServiceStub(c).ListObjects, request, timeout=None)
+            for each in answer.left_out:
+                left_out(each)
+            return answer
 
         return pages(page, lambda answer: answer.objects)
 

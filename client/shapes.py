@@ -378,5 +378,10 @@ def stored_object(message: plane_pb2.Object) -> dict[str, JSON]:
     }
 
 
+def left_out(message: plane_pb2.LeftOut) -> dict[str, JSON]:
+    """What is there and is no object."""
+    return {"name": message.name, "why": message.why, "has_data": message.has_data}
+
+
 def _time(message: Timestamp) -> str | None:
     return message.ToJsonString() if message.seconds or message.nanos else None

@@ -99,10 +99,11 @@ class Show:
         headers: Sequence[str],
         cells: Callable[[_Item], Sequence[str]],
         head: Mapping[str, shapes.JSON] | None = None,
+        tail: Callable[[], Mapping[str, shapes.JSON]] = dict,
     ) -> None:
         """Many results: one JSON object with a list under `key`, or a table; neither holds all of them at once.
 
-        `head` is what the JSON object has before the list.
+        `head` is what the JSON object has before the list, `tail` gives at the end what it has behind it.
         """
         if not self.as_json:
             self.table(headers, map(cells, items))
@@ -114,7 +115,8 @@ class Show:
         print(f"{{{before}{json.dumps(key)}: [{''.join(begun)}", end="")
         for item in rest:
             print(f", {json.dumps(shape(item))}", end="")
-        print("]}", flush=True)
+        behind = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in tail().items())
+        print(f"]{behind}}}", flush=True)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[Transfer], None]]:

@@ -23,6 +23,7 @@ from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEP, MAX_STEPS, AzureSettings
 from planes.azure_upload import AzureUpload, Target
 from planes.errors import AlreadyExists, Changed, Error, Unavailable
+from planes.left_out import Tell
 from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Ticket, Unfinished
 from planes.threads import Stop
 
@@ -76,8 +77,9 @@ class AzurePlane:
         """
         return await self._connection.head(key, Asked("find", key))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Objects in byte order of their keys, a page at a time."""
+        del left_out
         async for info in self._listed(prefix, after, ["metadata"]):
             yield info
 

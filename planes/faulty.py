@@ -16,6 +16,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error, Unavailable
+from planes.left_out import Tell
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -116,11 +117,11 @@ class FaultyPlane(WrappedPlane):
         """By the script."""
         return await self.script.play("stat", lambda: self.inner.stat(key))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """By the script: trouble comes before the first object, a lost answer after the last."""
         trouble = self.script.next("list")
         await _before(trouble)
-        async for info in self.inner.list(prefix, after):
+        async for info in self.inner.list(prefix, after, left_out):
             yield info
         _afterwards(trouble)
 

@@ -15,6 +15,7 @@ from typing_extensions import Buffer
 
 from planes.bounds import Bounds, Clock, Sleep
 from planes.errors import Throttled
+from planes.left_out import Tell
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
@@ -63,9 +64,9 @@ class LimitedPlane(WrappedPlane):
         async with self._bounds.of():
             return await self.inner.stat(key)
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """One request each time the provider is asked for the next object."""
-        found = self.inner.list(prefix, after)
+        found = self.inner.list(prefix, after, left_out)
         while True:
             async with self._bounds.of(is_page=False):
                 info = await anext(found, None)

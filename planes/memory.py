@@ -16,6 +16,7 @@ from typing_extensions import Buffer
 
 from planes.checksum import compute
 from planes.errors import AlreadyExists, Changed, Corrupt, NotFound, OutOfRange, PathEscapes, Refused, Unsupported
+from planes.left_out import Tell
 from planes.pack import must_have
 from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.settings import PlaneSettings
@@ -127,8 +128,9 @@ class MemoryPlane:
         self._store.cut(_legal(key), "", 0, 0)
         return self._store.objects[key].info
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Objects in byte order of their keys."""
+        del left_out
         for key in sorted(self._store.objects, key=str.encode):
             found = self._store.objects.get(key)
             if found is not None and key.startswith(prefix) and key.encode() > after.encode():

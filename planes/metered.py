@@ -10,6 +10,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Error
+from planes.left_out import Tell
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -83,11 +84,11 @@ class MeteredPlane(WrappedPlane):
         """Counted."""
         return await self._meter.count("stat", self.inner.stat(key))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Counted once, however many objects it yields."""
         self._meter.requests["list"] += 1
         try:
-            async for info in self.inner.list(prefix, after):
+            async for info in self.inner.list(prefix, after, left_out):
                 yield info
         except Error as error:
             self._meter.errors[error.reason] += 1

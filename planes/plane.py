@@ -39,6 +39,8 @@ from typing import Protocol, Self
 
 from typing_extensions import Buffer
 
+from planes.left_out import Tell
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -138,8 +140,8 @@ class StepReceipt:
     number: int
     size: int
     crc64nvme: int | None
-    """Checksum of what was written, as the writer reports it; where a provider cannot (`Capabilities.confirms`), of
-    what was put, and None for a copy.
+    """Checksum of what was written, as the writer reports it, None if it does not; where a provider cannot
+    (`Capabilities.confirms`), of what was put, and None for a copy.
 
     In an upload of another kind: computed here for a put, None for a copy.
     """
@@ -256,10 +258,14 @@ class Plane(Protocol):
         """Facts about one object; raises NotFound."""
         ...
 
-    def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Objects whose key begins with `prefix` and is greater than `after`, in byte order of keys, streaming.
 
-        Temporary objects of uploads are not listed. `Info.checksums` may be empty here.
+        Temporary objects of uploads are not listed. `Info.checksums` may be empty here. `left_out` is told, in any
+        thread and perhaps twice, what is there and is no object.
+
+        Raises:
+            Refused: there is no `left_out`, and something is there whose name no key can have.
         """
         ...
 

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
 from planes.errors import Unsupported
+from planes.left_out import Tell
 from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.posix_copy import Mover
 from planes.posix_draft import from_token
@@ -157,9 +158,12 @@ class PosixPlane:
         """
         return info(key, await self._threads.run(lambda _: self._site.tree.stat_file(key)))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
-        """Files in byte order of their keys; symlinks are followed where the settings allow it."""
-        found = walk(self._site.tree, prefix, after)
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
+        """Files in byte order of their keys; symlinks are followed where the settings allow it.
+
+        Pipes, sockets, devices and links that lead nowhere, in a circle or out are left out.
+        """
+        found = walk(self._site.tree, prefix, after, left_out=left_out)
         while page := await self._threads.run(lambda _: list(islice(found, _PAGE))):
             for key, facts in page:
                 yield info(key, facts)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planes.errors import NotFound, PathEscapes, Refused
+from planes.left_out import LeftOut, Tell
 from planes.posix_paths import HIDDEN, Tree, opened
 
 
@@ -23,18 +24,21 @@ class _Entry:
         return self.order.endswith(b"/")
 
 
-def walk(tree: Tree, prefix: str, after: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+def walk(
+    tree: Tree, prefix: str, after: str, *, hidden: bool = False, left_out: Tell | None = None
+) -> Iterator[tuple[str, os.stat_result]]:
     """Keys that begin with `prefix` and are greater than `after`, with facts about their files.
 
     With `hidden` those of temporary files, else of all others.
 
     Symlinks are followed as far as the tree allows; those that lead out of it, nowhere or in a circle are left out.
-    Where they may lead anywhere, those to directories are left out too.
+    Where they may lead anywhere, those to directories are left out too. `left_out` is told all of these.
 
     Raises:
         Missing: the root is not there.
         PathEscapes: the prefix has a `..` in it.
-        Refused: a directory cannot be read, or a name is not UTF-8, so that the listing would not be whole.
+        Refused: a directory cannot be read, or a name is not UTF-8 and there is no `left_out`, so that the listing
+            would not be whole.
     """
     folder, _, _ = prefix.rpartition("/")
     if folder:
@@ -44,7 +48,7 @@ def walk(tree: Tree, prefix: str, after: str, *, hidden: bool = False) -> Iterat
             identity = _identity(os.fstat(fd))
     except NotFound:
         return
-    yield from _Walk(tree, prefix.encode(), after.encode(), hidden).below(folder, (identity,))
+    yield from _Walk(tree, prefix.encode(), after.encode(), hidden, left_out).below(folder, (identity,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class _Walk:
     prefix: bytes
     after: bytes
     hidden: bool = False
+    left_out: Tell | None = None
 
     def below(self, folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, os.stat_result]]:
         """Files of one directory; `above` are the directories on the way to it, against symlinks in a circle."""
@@ -62,16 +67,22 @@ class _Walk:
             if not self._wanted(order, entry):
                 continue
             key = self._key(order.removesuffix(b"/"))
+            if key is None:
+                continue
             if not entry.is_directory:
                 found = self._file(key, entry)
                 if found is not None:
                     yield key, found
                 continue
             if entry.is_link and self.tree.links == "anywhere":
-                continue  # what lies behind it is not part of what was asked for: a sync would copy and delete there
+                # What lies behind it is not part of what was asked for: a sync would copy and delete there.
+                self._leave(key, "a link to a directory")
+                continue
             identity = self._directory(key)
             if identity is not None and identity not in above:
                 yield from self.below(key, (*above, identity))
+            elif entry.is_link:
+                self._leave(key, "a link that leads out or in a circle")
 
     def _entries(self, folder: str) -> list[_Entry]:
         try:
@@ -101,11 +112,18 @@ class _Walk:
             return reaches and (order > self.after or self.after.startswith(order))
         return order.startswith(self.prefix) and order > self.after
 
-    def _key(self, order: bytes) -> str:
+    def _leave(self, name: str, why: str, *, has_data: bool = False) -> None:
+        if self.left_out is not None:
+            self.left_out(LeftOut(name, why, has_data))
+
+    def _key(self, order: bytes) -> str | None:
         try:
             return order.decode("utf-8")
         except UnicodeDecodeError as error:
             shown = order.decode("utf-8", "backslashreplace")
+            if self.left_out is not None:
+                self._leave(shown, "its name is not UTF-8", has_data=True)
+                return None
             msg = f"the name of {self.tree.shown(shown)} is not UTF-8; rename it, or list a prefix without it"
             raise Refused(msg, plane=self.tree.plane, key=shown) from error
 
@@ -117,12 +135,18 @@ class _Walk:
             with self.tree.directory(folder) as fd, self.tree.translating("look at", key):
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except (NotFound, PathEscapes):
+            if entry.is_link:  # else it was removed since its name was read
+                self._leave(key, "a link that leads nowhere or out")
             return None
         except Refused:
-            if entry.is_link:  # to a directory that cannot be looked into, a pipe or a device
-                return None
-            raise
-        return found if stat.S_ISREG(found.st_mode) else None
+            if not entry.is_link:
+                raise
+            self._leave(key, "a link to what is no file")  # a directory that cannot be looked into, a pipe, a device
+            return None
+        if stat.S_ISREG(found.st_mode):
+            return found
+        self._leave(key, "a pipe, a socket or a device")
+        return None
 
     def _directory(self, key: str) -> tuple[int, int] | None:
         try:

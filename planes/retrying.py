@@ -19,6 +19,7 @@ from typing import TypeVar
 from typing_extensions import Buffer
 
 from planes.errors import Corrupt, Error, Throttled, Unavailable
+from planes.left_out import Tell
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -150,12 +151,12 @@ class RetryingPlane(WrappedPlane):
         """Asked again."""
         return await self._again.keep_trying(lambda: self.inner.stat(key))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Goes on behind the last key that came; every key that comes renews the patience."""
         trial = Trial(self._again)
         while True:
             try:
-                async for info in self.inner.list(prefix, after):
+                async for info in self.inner.list(prefix, after, left_out):
                     self._again.end()
                     after = info.key
                     yield info

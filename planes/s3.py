@@ -20,13 +20,14 @@ from typing_extensions import Buffer
 
 from planes import checksum, s3_whole
 from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupported
+from planes.left_out import Tell
 from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_small import SOON, SmallObjects
 from planes.s3_upload import S3Upload
-from planes.threads import Stop, to_its_end
+from planes.threads import Stop, cleaned_up
 
 if TYPE_CHECKING:  # the SDK's types are not installed beside a running server
     from mypy_boto3_s3.client import S3Client
@@ -76,9 +77,9 @@ class S3Plane:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the settings say the store can do."""
+        """What the settings say the store can do, less what it was seen not to do."""
         kinds = frozenset(checksum.WIDTH) if self._settings.proves else frozenset[str]()
-        confirms = self._settings.proves
+        confirms = self._settings.proves and not self._connection.silent
         return Capabilities(checksums=kinds, atomic_create=True, shared=True, metadata=_METADATA, confirms=confirms)
 
     async def stat(self, key: str) -> Info:
@@ -90,8 +91,9 @@ class S3Plane:
         """
         return await self._connection.head(self._connection.full(key), Asked("find", key))
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Objects in byte order of their keys, a page at a time; pins are ETags without version id."""
+        del left_out
         connection, root = self._connection, self._settings.prefix
         full = connection.full_prefix(prefix)
         # By the store's own cursor: not every store's order is the one that StartAfter goes by.
@@ -269,7 +271,7 @@ class S3Plane:
             return await self._connection.ask(begin, Asked("begin the upload of", key))
         except asyncio.CancelledError:  # comes when the thread has ended; nobody else will ever know of the upload
             for upload in begun:
-                await to_its_end(upload.abort())
+                await cleaned_up(upload.abort())
             raise
 
     def resume(self, token: str) -> S3Upload:

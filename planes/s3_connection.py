@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import ssl
 import threading
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import boto3.session
+import botocore.session
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
+from botocore.loaders import Loader, create_loader
 
 from planes import checksum, s3_errors, s3_listing
 from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unavailable, Unsupported
@@ -67,6 +70,8 @@ class Connection:
         self._session: boto3.session.Session | None = None
         self._wire: Wire | None = None
         self._bucket_seen = False
+        self.silent = False
+        """The store was sent a checksum, and did not confirm it."""
         self.place = Place(
             plane=name,
             bucket=settings.bucket,
@@ -95,6 +100,16 @@ class Connection:
             msg = "no credentials"
             raise ValueError(msg)
         return found
+
+    def base(self) -> str:
+        """The address that keys are appended to, as the SDK finds it: of the region, the environment, the bucket.
+
+        Raises:
+            Refused: the endpoint or the certificates cannot be used.
+        """
+        client = self._client(patient=False)
+        signed = client.generate_presigned_url("get_object", Params={"Bucket": self.bucket, "Key": "-"})
+        return signed.partition("?")[0].removesuffix("-")
 
     @property
     def scope(self) -> str:
@@ -206,6 +221,15 @@ class Connection:
             raise self.error(Unavailable, key, "the store answers without an ETag, as if there were no object")
         return etag_of(answer["ETag"])
 
+    def hear(self, confirmed: str) -> bool:
+        """Whether our checksum of a put may stand for what was written; note a store that should confirm and does not.
+
+        What was sent is not what such a store says that it has; where it is not even asked, nobody takes it for that.
+        """
+        is_silent = self.settings.proves and not confirmed
+        self.silent = self.silent or is_silent
+        return not is_silent
+
     def error(self, kind: type[Error], key: str, words: str) -> Error:
         """An error about this key that the store did not report itself."""
         about = f"plane {self.place.plane!r}: {key!r}" if key else f"plane {self.place.plane!r}"
@@ -231,7 +255,10 @@ class Connection:
     def _sessions(self) -> boto3.session.Session:
         settings = self.settings
         if self._session is None:  # all clients have the same keys, even if a file changes between
+            own = botocore.session.Session()
+            own.register_component("data_loader", _descriptions(own.get_config_variable("data_path")))
             self._session = boto3.session.Session(
+                botocore_session=own,
                 aws_access_key_id=settings.access_key.resolve() if settings.access_key else None,
                 aws_secret_access_key=settings.secret_key.resolve() if settings.secret_key else None,
                 aws_session_token=settings.session_token.resolve() if settings.session_token else None,
@@ -265,7 +292,10 @@ class Connection:
         )
         if not patient:
             s3_listing.register(client.meta.events)
-            self._wire = Wire(client.meta.events, ssl.create_default_context(cafile=ca), _READ_SECONDS)
+            # To read all the usual certificates takes longer than all the rest of a client: only who needs them.
+            usual = client.meta.endpoint_url.startswith("http://") and not self.ca
+            context = None if usual else ssl.create_default_context(cafile=ca)
+            self._wire = Wire(client.meta.events, context, _READ_SECONDS)
         return client
 
     def close(self) -> None:
@@ -275,6 +305,12 @@ class Connection:
             client.close()
         if self._wire:
             self._wire.close()
+
+
+@functools.cache
+def _descriptions(path: str | None) -> Loader:
+    """The SDK's descriptions of services, read once a process: they are nearly all that a new client costs."""
+    return create_loader(path)
 
 
 def _info(key: str, head: HeadObjectOutputTypeDef) -> Info:

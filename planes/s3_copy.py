@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from botocore.auth import S3SigV4Auth
@@ -35,12 +35,13 @@ class Copier:
 
     Raises:
         ValueError: there are no credentials.
+        Refused: the endpoint cannot be used.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._credentials: Credentials = connection.credentials()
-        self._base = _base(connection)
+        self._base = connection.base()
         sse = connection.settings.sse
         self._more = {"User-Agent": "cropduster"}
         if sse is not None:
@@ -72,14 +73,6 @@ class Copier:
             return _etag(*answered) if answered else None
 
         return await self._connection.over_wire(call, Asked("copy to", key))
-
-
-def _base(connection: Connection) -> str:
-    settings = connection.settings
-    endpoint = urlsplit(settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
-    if connection.path_style:
-        return f"{endpoint.scheme}://{endpoint.netloc}{endpoint.path.rstrip('/')}/{connection.bucket}/"
-    return f"{endpoint.scheme}://{connection.bucket}.{endpoint.netloc}{endpoint.path.rstrip('/')}/"
 
 
 def _etag(status: int, body: bytes) -> str | None:

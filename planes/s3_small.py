@@ -210,16 +210,15 @@ def _connect(connection: Connection) -> S3Store:
     from obstore.store import S3Store  # noqa: PLC0415 - only a plane with many small objects pays for it
 
     settings, credentials = connection.settings, connection.credentials()
+    base = connection.base().removesuffix("/")
+    in_path = urlsplit(base).path.endswith(f"/{connection.bucket}")
     config: Any = {
+        "endpoint": base.removesuffix(f"/{connection.bucket}") if in_path else base,
         "region": settings.region,
-        "virtual_hosted_style_request": not connection.path_style,
+        "virtual_hosted_style_request": not in_path,
         "unsigned_payload": not settings.hashes,
         "disable_bulk_delete": True,
     }
-    if settings.endpoint:
-        url = urlsplit(settings.endpoint)
-        host = url.netloc if connection.path_style else f"{connection.bucket}.{url.netloc}"
-        config["endpoint"] = f"{url.scheme}://{host}{url.path}"
     if settings.proves:
         config["checksum_algorithm"] = "CRC64NVME"
     if settings.sse:

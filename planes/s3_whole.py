@@ -60,10 +60,11 @@ async def put(connection: Connection, target: Target, view: memoryview) -> StepR
 
         asked = Asked("put", target.key, precondition=AlreadyExists if condition else Changed)
         answer = await connection.ask(call, asked)
-        confirmed = answer.get("ChecksumCRC64NVME", "")
-        if proof and confirmed and checksum.from_s3(confirmed) != crc:
+        confirmed = answer.get("ChecksumCRC64NVME", "") if proof else ""
+        if confirmed and checksum.from_s3(confirmed) != crc:
             raise connection.error(Corrupt, target.key, "the store holds another checksum than was sent")
-        return StepReceipt(1, len(view), crc, connection.etag(answer, target.key), compared=bool(proof and confirmed))
+        etag = connection.etag(answer, target.key)
+        return StepReceipt(1, len(view), crc if connection.hear(confirmed) else None, etag, compared=bool(confirmed))
 
     try:
         return await send(target.condition)

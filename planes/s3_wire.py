@@ -49,7 +49,7 @@ class Answer:
 class Wire:
     """Sends GetObject requests of one client, and others that are signed, with one kept connection a thread."""
 
-    def __init__(self, events: BaseEventHooks, context: ssl.SSLContext, timeout: float) -> None:
+    def __init__(self, events: BaseEventHooks, context: ssl.SSLContext | None, timeout: float) -> None:
         self._context = context
         self._timeout = timeout
         self._mine = threading.local()

@@ -77,7 +77,7 @@ async def until_done(future: asyncio.Future[T]) -> asyncio.CancelledError | None
     return cancelled
 
 
-async def to_its_end(work: Coroutine[None, None, None]) -> None:
+async def cleaned_up(work: Coroutine[None, None, None]) -> None:
     """Do a clean-up whole, however often the task is cancelled meanwhile; that it failed is not what to report then."""
     task = asyncio.ensure_future(work)
     await until_done(task)

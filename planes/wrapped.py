@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 from typing_extensions import Buffer
 
+from planes.left_out import Tell
 from planes.plane import (
     Capabilities,
     Extent,
@@ -53,9 +54,9 @@ class WrappedPlane:
         """Forwarded."""
         return await self.inner.stat(key)
 
-    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Info]:
+    async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Forwarded."""
-        async for info in self.inner.list(prefix, after):
+        async for info in self.inner.list(prefix, after, left_out):
             yield info
 
     async def read(self, extent: Extent, into: memoryview) -> None:

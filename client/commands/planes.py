@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from client.errors import Code, Reason, ServerError
+from client.errors import Code, Exit, Reason, ServerError
 from client.places import Problems
 from client.session import Session, command
 from client.words import parse_count, parse_size, split_plane
 
 if TYPE_CHECKING:
-    from fileserver.v1.plane_pb2 import CheckPlaneResponse, Object, Plane
+    from fileserver.v1.plane_pb2 import CheckPlaneResponse, LeftOut, Object, Plane
 
 _NAME = Annotated[str, typer.Argument(metavar="PLANE", help="The plane.", show_default=False)]
 
@@ -172,7 +172,7 @@ def objects(
             metavar="PLANE[:PREFIX]", help="The plane, and what keys must begin with if not all.", show_default=False
         ),
     ],
-) -> None:
+) -> Exit | None:
     """List the objects of a plane in order of their keys."""
     from client import shapes  # noqa: PLC0415  # protobuf, not for help
 
@@ -181,10 +181,15 @@ def objects(
     def cells(found: Object) -> tuple[str, ...]:
         return f"{found.size:,}", found.modify_time.ToJsonString()[:19] + "Z", found.key
 
+    odd: dict[str, LeftOut] = {}
     session.show.listing(
         "objects",
-        session.client.list_objects(where.plane, where.key),
+        session.client.list_objects(where.plane, where.key, lambda each: odd.setdefault(each.name, each)),
         shapes.stored_object,
         (">bytes", "modified", "key"),
         cells,
+        tail=lambda: {"left_out": [shapes.left_out(each) for each in odd.values()]} if odd else {},
     )
+    for each in odd.values():
+        session.show.note(f"left out: {each.name}: {each.why}")
+    return Exit.EXCEPTIONS if any(each.has_data for each in odd.values()) else None

@@ -69,10 +69,7 @@ def get(c: sa.Connection, name: str) -> LogicalFile:
 
 
 def owners(c: sa.Connection, plane: str, keys: Sequence[str]) -> dict[str, str]:
-    """The names of the files that own some of these objects, by key; one that is only registered has none.
-
-    Each call goes through all parts once: ask about many objects, up to `waste.MOST_KEYS`, at a time.
-    """
+    """The files that own some of at most `waste.MOST_KEYS` objects, by key; what is only registered has no owner."""
     p = t.file_parts.c
     copied = sa.select(p.key, t.files.c.name).join(t.copies, t.copies.c.id == p.generation)
     owning = copied.join(t.files, t.files.c.generation == t.copies.c.generation)
@@ -161,8 +158,10 @@ def publish(
     _add_copy(c, copy or Copy(file.generation, file.generation, file.evidence, file.created))
 
 
-def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
+def publish_copy(c: sa.Connection, copy: Copy, retire_at: float, instead_of: Sequence[str] = ()) -> None:
     """Make another copy of a file visible whose parts are already entered; others on its plane are retired.
+
+    So are those that it is made `instead_of`: a copy that was registered may lie there with some of its parts only.
 
     The evidence of the file is then that of the oldest that is left. May run twice for one copy.
 
@@ -177,7 +176,7 @@ def publish_copy(c: sa.Connection, copy: Copy, retire_at: float) -> None:
         return
     here = planes_of(c, copy.id)
     for other in known:
-        if planes_of(c, other.id) == here:
+        if other.id in instead_of or planes_of(c, other.id) == here:
             _retire_copy(c, other.id, retire_at)
     _add_copy(c, copy)
     oldest = copies(c, copy.generation)[0]
@@ -209,6 +208,20 @@ def enter_parts(c: sa.Connection, generation: str, rows: Iterable[FilePart]) -> 
         numbers = [v["number"] for v in values]
         c.execute(t.file_parts.delete().where(f.generation == generation, f.number.between(min(numbers), max(numbers))))
         c.execute(t.file_parts.insert(), values)
+
+
+def pin_again(c: sa.Connection, rows: Sequence[tuple[str, FilePart, str]]) -> None:
+    """Note that parts, each of a copy, have another version now; what has changed since it was looked at stays."""
+    p = t.file_parts.c
+    known = (p.generation == sa.bindparam("copy"), p.number == sa.bindparam("part"))
+    same = (p.plane == sa.bindparam("on"), p.key == sa.bindparam("at"), p.version == sa.bindparam("old"))
+    c.execute(
+        t.file_parts.update().where(*known, *same).values(version=sa.bindparam("new")),
+        [
+            {"copy": copy, "part": part.number, "on": part.plane, "at": part.key, "old": part.version, "new": version}
+            for copy, part, version in rows
+        ],
+    )
 
 
 def rename(c: sa.Connection, name: str, new_name: str) -> LogicalFile:
@@ -308,7 +321,11 @@ class Catalogue:
 
     async def all_copies(self, generation: str) -> list[list[FilePart]]:
         """All parts of each copy, as of one moment; raises Changed if they are not all there any more."""
-        return await self.store.read(lambda c: [_all_parts(c, copy.id) for copy in _copies(c, generation)])
+        return list((await self.parts_by_copy(generation)).values())
+
+    async def parts_by_copy(self, generation: str) -> dict[str, list[FilePart]]:
+        """The same by the ids of the copies, the oldest first."""
+        return await self.store.read(lambda c: {copy.id: _all_parts(c, copy.id) for copy in _copies(c, generation)})
 
 
 def gone(name: str) -> Changed:

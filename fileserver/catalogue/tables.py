@@ -54,6 +54,7 @@ file_parts = Table(
     Column("version", Text, nullable=False),
     Column("checksums", JSON, nullable=False),
     Column("owned", Boolean, nullable=False),
+    Index("file_parts_by_object", "plane", "key"),
 )
 """The objects of copies; `generation` is the id of a copy."""
 
@@ -197,7 +198,10 @@ sync_objects = Table(
     Column("version", Text, nullable=False),
     Column("modified", Float, nullable=False),
 )
-"""What a sync has listed, until it is compared: `side` is "source", "target" or "name", keys are relative."""
+"""What a sync has listed, until it is compared; keys are relative.
+
+`side` is "source", "target", "name" (of a list of names) or "unnamed" (in the source, with a name that is not UTF-8).
+"""
 
 sync_items = Table(
     "sync_items",

@@ -7,6 +7,7 @@ them, and a missing one is an error.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from h5py import h5d, h5p, h5s
 
 from fileserver.hdf5.model import Segment
 from fileserver.hdf5.outline import BROKEN
+from fileserver.hdf5.restored import set_fill
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.types import Values
 from fileserver.hdf5.typing_rules import NotHeld, readable
@@ -30,6 +32,7 @@ VIRTUAL_MOST: Final = 64 * MIB
 """A virtual dataset with other files behind it is put together in memory, up to this size."""
 STAND_IN: Final = b"/data"
 """Where the assembled dataset lies in its file."""
+_NUMBERS: Final = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +139,14 @@ def _begin(file: h5py.File, path: bytes, held: Assembly) -> list[str]:
             msg = "a virtual dataset over a number of sources that is not fixed"
             raise NotHeld(msg)
         held.parts.append(_Part(name, dataset.encode() if isinstance(dataset, str) else dataset, into, out_of))
-    made = h5py.File("assembled", "w", driver="core", backing_store=False)
+    # The library takes files in memory that have the same name for the same file.
+    made = h5py.File(f"assembled {next(_NUMBERS)}", "w", driver="core", backing_store=False)
     held.made.append(made)
     copied = h5p.create(h5p.DATASET_CREATE)
     if plist.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         fill = np.zeros((), place.dtype)
         plist.get_fill_value(fill)
-        copied.set_fill_value(fill)
+        set_fill(copied, fill)
     h5d.create(made.id, STAND_IN, place.get_type(), h5s.create_simple(space.get_simple_extent_dims()), dcpl=copied)
     return [part.file for part in held.parts]
 

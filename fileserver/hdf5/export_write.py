@@ -18,7 +18,7 @@ from fileserver.hdf5.declared import Declared, DeclaredAttribute, DeclaredLink, 
 from fileserver.hdf5.elements import Region
 from fileserver.hdf5.model import DEFLATE, FLETCHER, SHUFFLE, Trouble
 from fileserver.hdf5.outline import BROKEN
-from fileserver.hdf5.restored import Aiming, Garbled, from_json, hdf5_type, values
+from fileserver.hdf5.restored import Aiming, Garbled, from_json, hdf5_type, set_fill, values
 from fileserver.hdf5.stretches import Block
 from fileserver.hdf5.types import Type, is_plain, size
 from fileserver.hdf5.typing_rules import NotHeld
@@ -217,7 +217,7 @@ def _fill(plist: h5p.PropDCID, kind: Type, storage: Storage, memory: h5t.TypeID,
         return
     try:
         data = from_json(kind, storage.fill, 0)
-        plist.set_fill_value(np.frombuffer(data, np.dtype([("it", memory.dtype)]))["it"].reshape(()))
+        set_fill(plist, np.frombuffer(data, np.dtype([("it", memory.dtype)]))["it"].reshape(()))
     except (*BROKEN, TypeError, Garbled) as error:
         notes.append(f"its fill value is left out: {error}")
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import h5py
 import numpy as np
-from h5py import h5t
+from h5py import h5p, h5t
 
 from fileserver.hdf5.elements import Region, measured, region_blob
 from fileserver.hdf5.ids import FOLDERS
@@ -86,6 +86,16 @@ def hdf5_type(kind: Type) -> h5t.TypeID:  # noqa: C901, PLR0911 -- one a type
             return h5t.vlen_create(hdf5_type(kind.base))
         case Reference():
             return (h5t.STD_REF_DSETREG if kind.region else h5t.STD_REF_OBJ).copy()
+
+
+def set_fill(plist: h5p.PropDCID, value: Values) -> None:
+    """Let a dataset in the making have a fill value, an array of no dimension.
+
+    h5py takes every text for one of variable length, and of a fixed one would store the first bytes of its address;
+    so text is handed over as of variable length, and the library makes it as long as the dataset's.
+    """
+    text = h5t.check_string_dtype(value.dtype)
+    plist.set_fill_value(value if text is None else np.array(value.item(), h5t.string_dtype(text.encoding)))
 
 
 def values(kind: Type, data: bytes, dims: tuple[int, ...], memory: h5t.TypeID, aiming: Aiming) -> Values:

@@ -18,6 +18,7 @@ from fileserver.transfer.sweep import Sweep
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
 from planes.azure_settings import AzureSettings
 from planes.errors import Refused
+from planes.left_out import LeftOut
 from planes.limited import LimitedPlane
 from planes.opening import open_plane
 from planes.plane import Info
@@ -127,14 +128,15 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         allow(request.plane)
         size = request.page_size or PAGE
         plane = self._planes.plane(request.plane)
-        found: list[Info] = []
-        async for info in plane.list(request.prefix, request.page_token):
+        found, left = list[Info](), list[LeftOut]()
+        token = ""
+        async for info in plane.list(request.prefix, request.page_token, left.append):
             if len(found) == size:
+                token = found[-1].key
                 break
             found.append(info)
-        else:
-            return plane_pb2.ListObjectsResponse(objects=map(_object, found))
-        return plane_pb2.ListObjectsResponse(objects=map(_object, found), next_page_token=found[-1].key)
+        odd = (plane_pb2.LeftOut(name=o.name, why=o.why, has_data=o.has_data) for o in left[:LARGEST_PAGE])
+        return plane_pb2.ListObjectsResponse(objects=map(_object, found), next_page_token=token, left_out=odd)
 
     def _describe(self, name: str) -> plane_pb2.Plane:
         settings = self._planes.settings(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ WIDTH: Final = 2
 """Segments of a transfer side by side on one server."""
 
 
-class Course:
+class Course(ABC):
     """The course of transfers in the store. A verb's stages say what is to be removed when one is given up."""
 
     def __init__(self, store: Store) -> None:
@@ -49,11 +50,11 @@ class Course:
         """End a transfer whose clean-up failed; what it left is tried again later."""
         await self._end(await self.record(transfer), kind, [note], clean=False)
 
+    @abstractmethod
     async def _removed(self, record: Record) -> list[str]:
         """Remove what is half-made; returns a sentence for what could not be removed."""
-        raise NotImplementedError
 
-    def _forget(self, c: sa.Connection, transfer: str) -> None:
+    def _forget(self, c: sa.Connection, transfer: str) -> None:  # noqa: B027 - sprays have none
         """Forget rows of the verb's own, of which nothing is left."""
 
     async def _end(self, record: Record, kind: str, notes: list[str], *, clean: bool, **values: Any) -> None:

@@ -146,13 +146,23 @@ class Custody:
     async def verify(self, name: str, *, read: bool) -> list[Verdict]:
         """Compare every part of every copy with the catalogue, by stored values, or (read) by reading every byte.
 
+        What was read and is the same, though it was written again, is the part from then on: its version is noted.
+
         Raises:
             Error: the plane of the only copy does not answer; of several copies the others are looked at.
         """
         file = await self.catalogue.get(name)
-        copies = await self.catalogue.all_copies(file.generation)
-        parts = [part for copy in copies for part in copy]
-        return await verdicts(self._planes, parts, read=read, patient=len(copies) > 1)
+        copies = await self.catalogue.parts_by_copy(file.generation)
+        rows = [(copy, part) for copy, parts in copies.items() for part in parts]
+        found = await verdicts(self._planes, [part for _, part in rows], read=read, patient=len(copies) > 1)
+        same = [
+            (copy, part, verdict.version)
+            for (copy, part), verdict in zip(rows, found, strict=True)
+            if verdict.version not in {"", part.version}
+        ]
+        if same:
+            await self._store.write(lambda c: files.pin_again(c, same))
+        return found
 
     async def rebuild(self, plane: str, *, validate_only: bool) -> Rebuilt:
         """Enter every whole file again whose manifest lies on a plane and whose name is free."""

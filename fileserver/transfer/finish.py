@@ -104,7 +104,7 @@ class Finisher:
             if wish:  # asked while the last byte was proved: nothing is visible yet
                 raise Cancelled(f"the transfer {record.id} was cancelled") if wish == "cancel" else Paused
             if plan.copy_of:
-                files.publish_copy(c, copy, retire_at)
+                files.publish_copy(c, copy, retire_at, plan.instead_of)
                 _note_renamed(c, file)
             elif plan.file:
                 files.publish(c, file, overwrite=plan.overwrite, retire_at=retire_at)

@@ -135,21 +135,35 @@ class Planner:
     async def _replicate(self, verb: Replicate, spec: Spec, transfer: str) -> Drawing:
         file = await self._catalogue.get(verb.file)
         target = self._file_target(file.name, verb.plane, transfer)
-        here: list[list[FilePart]] = []
-        others: list[list[FilePart]] = []
-        for parts in await self._catalogue.all_copies(file.generation):
-            (here if {part.plane for part in parts} == {verb.plane} else others).append(parts)
-        if not spec.overwrite:
-            for parts in here:
-                if await whole(self._planes, parts):
-                    msg = f"{verb.plane} holds a whole copy of {file.name}; --overwrite makes it anew"
-                    raise AlreadyExists(msg, file=file.name, plane=verb.plane)
+        copies = await self._catalogue.parts_by_copy(file.generation)
+        stale = [id_ for id_, parts in copies.items() if await self._is_replaced(file.name, parts, verb.plane, spec)]
         # What is to be replaced is the last place to read from: what is wrong with it may show only at the end.
-        sources = await survey.pin_parts(self._planes, [*self._by_cost(others, verb.plane), *here])
+        others = self._by_cost([parts for id_, parts in copies.items() if id_ not in stale], verb.plane)
+        sources = await survey.pin_parts(self._planes, [*others, *(copies[id_] for id_ in stale)])
         stream = plan.Stream(sources, [b""] * len(sources))
         form = format_from_json(file.format)
         made = await self._dealt(spec, target, stream, len(sources), form, ())
-        return replace(made, plan=replace(made.plan, copy_of=file.generation))
+        return replace(made, plan=replace(made.plan, copy_of=file.generation, instead_of=tuple(stale)))
+
+    async def _is_replaced(self, name: str, parts: Sequence[FilePart], plane: str, spec: Spec) -> bool:
+        """Whether another copy on a plane takes the place of this one, which lies there with all of its parts or some.
+
+        Raises:
+            AlreadyExists: all of it lies there, it is whole, and nobody said that it is to be made anew.
+        """
+        on = {part.plane for part in parts}
+        if plane not in on or spec.overwrite:
+            return plane in on
+        try:
+            is_whole = await whole(self._planes, parts)
+        except Error:
+            if on == {plane}:
+                raise
+            return False  # a plane that does not answer says nothing of what is on it
+        if is_whole and on == {plane}:
+            msg = f"{plane} holds a whole copy of {name}; --overwrite makes it anew"
+            raise AlreadyExists(msg, file=name, plane=plane)
+        return not is_whole
 
     async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
         """Split points of pinned sources."""

@@ -65,6 +65,9 @@ class Plan:
     copy_of: str = ""
     """The generation of which another copy is made; "" where a file or an object of its own is."""
 
+    instead_of: tuple[str, ...] = ()
+    """Damaged copies of it that lie partly on other planes, whose place this one takes."""
+
     equal: int = 0
     """Objects of a sync that need not be touched."""
 
@@ -81,7 +84,7 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """The inverse of `to_json`."""
-        return cls(**{**data, "limits": Limits(**data["limits"])})
+        return cls(**{**data, "limits": Limits(**data["limits"]), "instead_of": tuple(data.get("instead_of", ()))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,8 +287,7 @@ class SyncStages(Course):
         return left
 
     async def _stop_if_hopeless(self, transfer: str) -> None:
-        tally = await self._store.read(lambda c: sync_rows.tally(c, transfer))
-        if tally.failed > MOST_FAILED:
+        if await self._store.read(lambda c: sync_rows.failed(c, transfer, MOST_FAILED + 1)) > MOST_FAILED:
             [(key, error)] = await self._store.read(lambda c: sync_rows.failures(c, transfer, 1))
             msg = f"more than {MOST_FAILED} objects failed, so the rest was not tried; the first, {key}: "
             raise Refused(msg + str(error["message"]), key=key)

@@ -19,9 +19,12 @@ from fileserver.transfer.spec import Location, Sync
 from fileserver.transfer.survey import key_of
 from fileserver.transfer.sync_rows import Listed, Totals
 from planes.errors import NotFound, Refused
+from planes.left_out import LeftOut
 from planes.plane import MIB, Extent
 
 _LEFT: Final = "they belong to logical files and were left out"
+_SHOWN: Final = 3
+"""Names that a warning tells, of those that were left out."""
 _LONGEST: Final = 64 * 1024  # bytes of a name
 
 
@@ -49,12 +52,16 @@ class SyncPlanner:
         await self._store.write(lambda c: sync_rows.clear(c, transfer))
         test = wanted(sync.include, sync.exclude)
         found = {"source": 0, "target": 0}
+        odd = {"source": _Odd(), "target": _Odd()}
         markers = {"source": 0, "target": 0}
         parts = {"source": 0, "target": 0}
 
         async def listed(side: str, location: Location) -> None:
-            async for page, count in self._pages(location, test):
+            async for page, count in self._pages(location, test, odd[side]):
                 found[side] += count
+                if side == "source" and (unnamed := odd[side].unnamed()):
+                    found[side] += len(unnamed)
+                    await self._store.write(lambda c, o=unnamed: sync_rows.enter(c, transfer, "unnamed", o))  # type: ignore[misc]
                 markers[side] += sum(1 for each in page if each.key.endswith("/"))
                 parts[side] += sum(1 for each in page if in_generation(each.key))
                 objects = [each for each in page if not (each.key.endswith("/") or in_generation(each.key))]
@@ -70,7 +77,7 @@ class SyncPlanner:
             raise NotFound(msg, plane=sync.source.plane, key=sync.source.key)
         options = {"named": sync.names is not None, "checksum": sync.checksum, "delete": sync.delete}
         totals = await self._store.write(lambda c: sync_rows.compare(c, transfer, **options))
-        notes = []
+        notes = [*odd["source"].notes(sync.source), *odd["target"].notes(sync.target)]
         if markers["source"]:
             notes.append(f"{markers['source']} keys that end in / (folders, not files) were left out")
         if parts["source"] or parts["target"]:
@@ -83,10 +90,18 @@ class SyncPlanner:
             notes.append(refused.message)
         return Compared(totals, tuple(notes))
 
-    async def _pages(self, location: Location, test: Callable[[str], bool]) -> AsyncIterator[tuple[list[Listed], int]]:
+    async def _pages(
+        self, location: Location, test: Callable[[str], bool], odd: _Odd
+    ) -> AsyncIterator[tuple[list[Listed], int]]:
         """Pages of what is below a folder, keys relative to it, and how many objects were looked at for each."""
         prefix, page, count = folder(location), list[Listed](), 0
-        async for info in self._planes.plane(location.plane).list(prefix):
+
+        def left_out(each: LeftOut) -> None:
+            name = each.name.removeprefix(prefix)
+            if test(name):
+                odd.add(replace(each, name=name))
+
+        async for info in self._planes.plane(location.plane).list(prefix, left_out=left_out):
             key, count = info.key[len(prefix) :], count + 1
             if key and test(key):
                 page.append(Listed(key, info.size, info.version, info.modified.timestamp()))
@@ -133,6 +148,39 @@ class SyncPlanner:
             page = listed[at : at + PAGE]
             await self._store.write(lambda c, page=page: sync_rows.enter(c, transfer, "name", page))  # type: ignore[misc]
             await asyncio.sleep(0)
+
+
+class _Odd:
+    """What a listing of one end left out; told of it by other threads."""
+
+    def __init__(self) -> None:
+        self._unnamed: list[LeftOut] = []
+        self._shown: dict[bool, list[str]] = {False: [], True: []}
+        self._count: dict[bool, int] = {False: 0, True: 0}
+
+    def add(self, each: LeftOut) -> None:
+        """Something that was left out."""
+        self._count[each.has_data] += 1
+        if each.has_data:
+            self._unnamed.append(each)
+        if len(self._shown[each.has_data]) < _SHOWN:
+            self._shown[each.has_data].append(f"{each.name} ({each.why})")
+
+    def unnamed(self) -> list[Listed]:
+        """What has come since and may hold data, though no key can be its name."""
+        taken, self._unnamed = self._unnamed, []
+        return [Listed(each.name) for each in taken]
+
+    def notes(self, location: Location) -> list[str]:
+        """What to tell of it."""
+        said = {True: "have names that no key can be", False: "are no files, and were left out"}
+        what = where(location.plane, folder(location))
+        return [
+            f"{self._count[kind]} below {what} {said[kind]}: {', '.join(shown)}"
+            + (", …" if self._count[kind] > len(shown) else "")
+            for kind, shown in self._shown.items()
+            if shown
+        ]
 
 
 async def _run(work: Awaitable[None]) -> None:

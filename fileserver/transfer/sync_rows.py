@@ -31,6 +31,11 @@ _MISSING: Final = {
     "message": "the list of names has it, but the source has not",
     "facts": {},
 }
+_UNNAMED: Final = {
+    "reason": "PLANE_REFUSED",
+    "message": "its name is not UTF-8, so that no key can be that name: rename it, or exclude it",
+    "facts": {},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,8 @@ def compare(c: sa.Connection, transfer: str, *, named: bool, checksum: bool, del
 
     An object is to be copied if the target has none of its key (why: "missing"), one of another size ("size"), an
     older one ("newer"), or any at all if `checksum`: the last two are looked at once more before they are copied.
-    `named` leaves only what the list of names has; a name without an object is a failure.
+    `named` leaves only what the list of names has; a name without an object is a failure, and so is an object without
+    a name (side "unnamed").
     """
     if named:
         _keep_named(c, transfer)
@@ -150,6 +156,8 @@ def compare(c: sa.Connection, transfer: str, *, named: bool, checksum: bool, del
         lacking = names.outerjoin(source, source.c.key == names.c.key)
         query = sa.select(names, sa.literal("missing").label("why")).select_from(lacking)
         _insert(c, transfer, "copy", query.where(source.c.key.is_(None)), result="failed", error=_MISSING)
+    unnamed = sa.select(_side("unnamed", transfer), sa.literal("name").label("why"))
+    _insert(c, transfer, "copy", unnamed, result="failed", error=_UNNAMED)
     if delete:
         extra = target.outerjoin(source, source.c.key == target.c.key)
         query = sa.select(target, sa.literal("extra").label("why")).select_from(extra)
@@ -281,6 +289,13 @@ def tally(c: sa.Connection, transfer: str) -> Tally:
     copied, size, well = found.get("copied", nothing)
     equal, deleted, failed = (found.get(result, nothing)[0] for result in ("equal", "deleted", "failed"))
     return Tally(copied, size, equal, deleted, failed, well == copied)
+
+
+def failed(c: sa.Connection, transfer: str, most: int) -> int:
+    """How many objects could not be copied so far, counted up to `most`: asked after every segment."""
+    i = t.sync_items.c
+    some = sa.select(i.number).where(i.transfer == transfer, i.action == "copy", i.result == "failed").limit(most)
+    return c.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
 
 
 def failures(c: sa.Connection, transfer: str, limit: int) -> list[tuple[str, dict[str, Any]]]:

@@ -28,6 +28,8 @@ class Verdict:
     verdict: str
     detail: str = ""
     bytes_read: int = 0
+    version: str = ""
+    """Of the object whose bytes were read, and are those that the catalogue has the checksum of."""
 
     @property
     def ok(self) -> bool:
@@ -77,8 +79,8 @@ async def whole(planes: Planes, parts: Sequence[FilePart]) -> bool:
 
 
 async def _verdict(plane: Plane, part: FilePart, *, read: bool) -> Verdict:
-    def said(verdict: str, detail: str = "", bytes_read: int = 0) -> Verdict:
-        return Verdict(part.number, part.plane, part.key, verdict, detail, bytes_read)
+    def said(verdict: str, detail: str = "") -> Verdict:
+        return Verdict(part.number, part.plane, part.key, verdict, detail)
 
     try:
         info = await plane.stat(part.key)
@@ -87,7 +89,9 @@ async def _verdict(plane: Plane, part: FilePart, *, read: bool) -> Verdict:
     if info.size != part.size:
         return said("different", f"{info.size} bytes are there, {part.size} are catalogued")
     if read:
-        return said(*await _read(plane, part, info), bytes_read=part.size)
+        word, detail = await _read(plane, part, info)
+        version = info.version if word == "read" and not detail else ""
+        return Verdict(part.number, part.plane, part.key, word, detail, part.size, version)
     for each, value in part.checksums.items():
         if each in info.checksums:
             return said(*_compared(each, info.checksums[each], value, "stored"))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
-from hypothesis import settings
+import typer.main
 
+from client import app
 from client.api import Client
 from client.connection import Connection, Loopback
 from tests.client.scripted import Scripted
 
-# How long an example takes depends on who else uses the machine.
-settings.register_profile("steady", deadline=None)
-settings.load_profile("steady")
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_tree_of_commands() -> Iterator[None]:
+    """Made once: that takes longer than most commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "make_app", cache(app.make_app))
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture

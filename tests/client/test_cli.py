@@ -33,6 +33,7 @@ from fileserver.v1.plane_pb2 import (
     CheckPlaneResponse,
     CheckResult,
     GetPlaneResponse,
+    LeftOut,
     ListObjectsResponse,
     ListPlanesResponse,
     Object,
@@ -817,6 +818,22 @@ def test_objects_of_a_prefix(run, server):
     shown = json.loads(run("planes", "objects", "cloud:in/", "--json")[1])
     assert shown["objects"][0]["size"] == 5_000_000_000
     assert (server.requests["ListObjects"][0].plane, server.requests["ListObjects"][0].prefix) == ("cloud", "in/")
+
+
+@pytest.mark.parametrize(("has_data", "expected"), [(True, 11), (False, 0)])
+def test_what_a_listing_leaves_out_is_told_once_behind_it(run, server, has_data, expected):
+    odd = [LeftOut(name=r"in/k\xff", why="its name is not UTF-8", has_data=has_data)]
+    pages = [
+        ListObjectsResponse(objects=[Object(key="in/a")], next_page_token="in/a", left_out=odd),
+        ListObjectsResponse(objects=[Object(key="in/b")], left_out=odd),
+    ]
+    server.on("ListObjects", *pages)
+    code, out, err = run("planes", "objects", "cloud:in/")
+    assert (code, out.count("in/"), err) == (expected, 2, "left out: in/k\\xff: its name is not UTF-8\n")
+    server.on("ListObjects", *pages)
+    code, out, err = run("planes", "objects", "cloud:in/", "--json")
+    told = json.loads(out)["left_out"]
+    assert (code, told) == (expected, [{"name": r"in/k\xff", "why": "its name is not UTF-8", "has_data": has_data}])
 
 
 def test_the_doctor_looks_at_everything(run, server):

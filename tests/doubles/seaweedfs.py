@@ -156,7 +156,8 @@ def running(folder: Path, *more: str) -> Iterator[Store]:
                     yield store
                     return
             finally:
-                stop(process)
+                process.kill()  # asked to end, it waits for connections that nobody will use again
+                process.wait()
                 for port in ports.values():  # it leaves its gRPC sockets behind
                     for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                         left.unlink(missing_ok=True)

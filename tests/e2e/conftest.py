@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.doubles import azurite, seaweedfs
-from tests.e2e.preloaded import Forked, address
+from tests.e2e.preloaded import Background, Forked, address
 
 CLI = Path(sys.executable).with_name("cropduster")
 
@@ -58,8 +59,12 @@ class Machine:
         """The embedded default plane."""
         return self.state / "data"
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """The installed command in the background."""
+    def start(self, *arguments: str, stdin: Any = None) -> Background:
+        """A command in the background."""
+        return Background("command", arguments, self.folder, self._variables(), stdin)
+
+    def installed(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """The installed command in the background: a program that Python loads, with options of `subprocess`."""
         return subprocess.Popen(
             [CLI, *arguments],
             cwd=self.folder,
@@ -165,30 +170,36 @@ class Bucket:
     store: seaweedfs.Store
     name: str
 
+    @cached_property
+    def client(self) -> Any:
+        return self.store.client()
+
     def put(self, key: str, data: bytes, **more: Any) -> None:
-        self.store.client().put_object(Bucket=self.name, Key=key, Body=data, **more)
+        self.client.put_object(Bucket=self.name, Key=key, Body=data, **more)
 
     def get(self, key: str) -> bytes:
-        return self.store.client().get_object(Bucket=self.name, Key=key)["Body"].read()
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
 
     def keys(self) -> list[str]:
-        found = self.store.client().list_objects_v2(Bucket=self.name)
+        found = self.client.list_objects_v2(Bucket=self.name)
         return [item["Key"] for item in found.get("Contents", [])]
 
     def open_uploads(self) -> list[str]:
-        found = self.store.client().list_multipart_uploads(Bucket=self.name)
+        found = self.client.list_multipart_uploads(Bucket=self.name)
         return [item["Key"] for item in found.get("Uploads", [])]
 
 
 @pytest.fixture
-def bucket(machine: Machine, seaweed: seaweedfs.Store) -> Bucket:
+def bucket(machine: Machine, seaweed: seaweedfs.Store) -> Iterator[Bucket]:
     """A fresh bucket, and the machine configured with the planes `cloud` (in/ of it) and `data` (posix)."""
     name = f"b{os.urandom(6).hex()}"
     seaweed.create_bucket(name)
     machine.environment |= {"AK": seaweed.access_key, "SK": seaweed.secret_key}
     (machine.folder / "plane").mkdir(exist_ok=True)
     machine.configure(config_of(machine, seaweed, name))
-    return Bucket(seaweed, name)
+    made = Bucket(seaweed, name)
+    yield made
+    made.client.close()
 
 
 def config_of(machine: Machine, store: seaweedfs.Store, bucket: str, limits: str = "") -> str:

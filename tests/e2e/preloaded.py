@@ -3,12 +3,13 @@
 One process has imported the program, and has done nothing else: it has one thread, no connection and no file open.
 For every command it forks a child with the caller's words, environment, folder and streams, and when that command
 needs an embedded server, another one in a session of its own, as `client.embedded` would start it. Commands that a
-test starts in the background (`Machine.start`) are the installed program itself, and so is the server they start.
+test starts by `Machine.installed` are the installed program itself, and so is the server they start.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import random
@@ -18,9 +19,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -67,6 +69,60 @@ class Forked:
         with suppress(BlockingIOError):
             self.wait(0)
         return self.returncode
+
+
+class Background(Forked):
+    """A child with pipes: as much of `subprocess.Popen` as its callers use, of text.
+
+    Args:
+        what: `command` or `server`.
+        words: after the program's name.
+        stdin: a file to read from, `subprocess.PIPE`, or nothing.
+    """
+
+    def __init__(
+        self, what: str, words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: Any = None
+    ) -> None:
+        (out, its_out), (err, its_err) = os.pipe(), os.pipe()
+        ours = None
+        if stdin is None:
+            its_in = os.open(os.devnull, os.O_RDONLY)
+        elif stdin == subprocess.PIPE:
+            its_in, ours = os.pipe()
+        else:
+            its_in = os.dup(stdin.fileno())
+        try:
+            super().__init__(address(), what, words, [its_in, its_out, its_err], folder, environment)
+        finally:
+            for stream in (its_in, its_out, its_err):
+                os.close(stream)
+        self.stdin = None if ours is None else os.fdopen(ours, "w")
+        self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """End its input, and wait: what it wrote and had not been read."""
+        if self.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.stdin.close()
+        with ThreadPoolExecutor(2) as pool:
+            told = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            self.wait(timeout)
+        self.stdout.close()
+        self.stderr.close()
+        return told[0].result(), told[1].result()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it lives."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
 
 
 def address() -> str:
@@ -129,11 +185,23 @@ def serve(name: str) -> None:
 
 def _load() -> None:
     """Import all that commands and servers import sooner or later."""
-    os.environ["GRPC_VERBOSITY"] = "NONE"
+    os.environ |= {"GRPC_VERBOSITY": "NONE", "OPENBLAS_NUM_THREADS": "1"}  # threads cannot be forked
+    import encodings.ascii
+    import encodings.utf_8_sig  # noqa: F401
+
     import alembic.config  # noqa: F401
+    import azure.core.rest._http_response_impl
+    import azure.core.rest._requests_basic  # noqa: F401
     import boto3  # noqa: F401
+    import dbos._sys_db_sqlite  # noqa: F401
     import google.rpc.error_details_pb2  # noqa: F401
+    import grpc._channel  # noqa: F401
     import grpc_status.rpc_status  # noqa: F401
+    import obstore.store  # noqa: F401
+    import rich._emoji_codes  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    import typer._click.decorators
+    import typer.main
 
     import client.api
     import client.app
@@ -141,15 +209,27 @@ def _load() -> None:
     import client.phrases
     import client.shapes
     import client.show
-    import client.specs  # noqa: F401
+    import client.specs
     import fileserver.__main__
     import fileserver.serve
     import fileserver.services.file
+    import fileserver.services.landing
     import fileserver.services.part
     import fileserver.services.transfer
-    import fileserver.transfer.jobs  # noqa: F401
+    import fileserver.transfer.jobs
+    import fileserver.transfer.partition  # noqa: F401
     import planes.azure
-    import planes.s3  # noqa: F401
+    import planes.s3_connection
+
+    # A client of S3 reads what the SDK knows of it, which the clients of the children have then.
+    settings = planes.s3_settings.S3Settings(bucket="none", endpoint="http://127.0.0.1:1")
+    planes.s3_connection.Connection("none", settings)._client(patient=False).close()
+    # The tree of commands takes longer to make than most commands take.
+    vars(client.app)["make_app"] = cache(client.app.make_app)
+    vars(typer.main)["get_command"] = cache(typer.main.get_command)
+    typer.main.get_command(client.app.make_app())
+    gc.collect()
+    gc.freeze()  # or each child would look through all of it, and have a copy of its own then
 
 
 def _be(name: str, asked: dict[str, Any], streams: Sequence[int]) -> NoReturn:
@@ -166,9 +246,23 @@ def _be(name: str, asked: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     random.seed()
     sys.argv[1:] = asked["words"]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    vars(os)["execv"] = _become
+    _end(_server if is_server else partial(_command, name))
+
+
+def _become(_: str, words: Sequence[str]) -> NoReturn:
+    """What `serve` does at its end, without loading Python again."""
+    from client.embedded import server_command
+
+    sys.argv[1:] = words[len(server_command()) - 1 :]
+    _end(_server)
+
+
+def _end(run: Callable[[], int]) -> NoReturn:
+    """Run it, and end as Python does."""
     code = 1
     try:
-        code = _server() if is_server else _command(name)
+        code = run()
     except SystemExit as ended:
         code = int(ended.code or 0)
     except BaseException:  # noqa: BLE001 - whatever it is, Python would show it

@@ -128,7 +128,7 @@ def test_headers_separators_and_empty_parts_mix_with_copies(machine, container):
 def test_kill_9_in_the_middle_of_a_spray_into_azure(machine, container):
     data = os.urandom(4 * MIB)
     (machine.folder / "x.dat").write_bytes(data)
-    machine.configure(config_of(machine, container.name, ", limits: {bytes_per_second: 1500000}, put_size: 256KiB"))
+    machine.configure(config_of(machine, container.name, ", limits: {bytes_per_second: 800000}, put_size: 256KiB"))
     first = spray(machine, "x.dat", "a::x", "--plane", "az", "--format", "fixed:1", "--parts", "2", "--no-wait")
     for _ in range(300):
         if machine("transfers", "show", first["id"], "--json").json["progress"]["bytes_done"] > MIB:
@@ -145,7 +145,7 @@ def test_a_cancelled_spray_leaves_no_blob_and_no_block_but_a_strangers(machine, 
     with container.account.client() as client:
         client.get_blob_client(container.name, "in/a/x/theirs").stage_block("1", b"theirs")
     (machine.folder / "x.dat").write_bytes(os.urandom(6 * MIB))
-    machine.configure(config_of(machine, container.name, ", limits: {bytes_per_second: 1000000}, put_size: 128KiB"))
+    machine.configure(config_of(machine, container.name, ", limits: {bytes_per_second: 500000}, put_size: 128KiB"))
     first = spray(machine, "x.dat", "a::x", "--plane", "az", "--format", "fixed:1", "--parts", "2", "--no-wait")
     for _ in range(300):
         if container.keys() != ["in/a/x/theirs"]:
@@ -158,7 +158,7 @@ def test_a_cancelled_spray_leaves_no_blob_and_no_block_but_a_strangers(machine, 
 
 def test_a_source_overwritten_in_mid_transfer(machine, container):
     container.put("in/x.dat", os.urandom(3 * MIB))
-    machine.configure(config_of(machine, container.name, ", limits: {bytes_per_second: 600000}, copy_size: 128KiB"))
+    machine.configure(config_of(machine, container.name, ", limits: {bytes_per_second: 300000}, copy_size: 128KiB"))
     first = spray(machine, "az:x.dat", "a::x", "--plane", "az", "--format", "fixed:1", "--parts", "1", "--no-wait")
     for _ in range(300):
         if machine("transfers", "show", first["id"], "--json").json["progress"]["bytes_done"]:

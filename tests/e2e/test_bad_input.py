@@ -283,7 +283,7 @@ def test_two_sprays_to_one_name_at_once(slow):
 def test_ctrl_c_detaches_and_the_transfer_goes_on(slow):
     # As a terminal starts it: who runs the tests may ignore SIGINT, and children inherit that.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    begun_at = slow.start("spray", "x.dat", "a::x", "--format", "fixed:1", "--parts", "12", preexec_fn=heard)
+    begun_at = slow.installed("spray", "x.dat", "a::x", "--format", "fixed:1", "--parts", "12", preexec_fn=heard)
     for _ in range(200):
         listed = slow("transfers", "list", "--json").json["transfers"]
         if listed and listed[0]["state"] == "RUNNING":
@@ -300,7 +300,7 @@ def test_ctrl_c_detaches_and_the_transfer_goes_on(slow):
 def test_a_full_disk(machine):
     """The kernel's own refusal: no file of the server may grow beyond 4 MiB."""
     (machine.folder / "x.dat").write_bytes(os.urandom(10 * 2**20))
-    started = machine.start(
+    started = machine.installed(
         "files",
         "list",
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 2**20, resource.RLIM_INFINITY)),
@@ -326,7 +326,7 @@ def test_a_full_disk(machine):
 
 
 def test_many_command_lines_start_one_server(machine):
-    started = [machine.start("files", "list", "--json") for _ in range(4)]
+    started = [machine.installed("files", "list", "--json") for _ in range(4)]
     for process in started:
         out, err = process.communicate(timeout=100)
         assert (process.returncode, json.loads(out)["files"]) == (0, []), err
@@ -354,11 +354,7 @@ def test_a_stranger_is_refused_and_told_where_the_cookie_is(machine):
 
     from fileserver.v1 import file_pb2, file_pb2_grpc
 
-    server = subprocess.Popen(
-        [machine.start("--version").args[0], "serve", "--state", str(machine.state), "--listen", "127.0.0.1:0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    server = machine.start("serve", "--listen", "127.0.0.1:0")
     try:
         address = server.stdout.readline().split()[-1]
         with grpc.insecure_channel(address) as channel:
@@ -371,15 +367,11 @@ def test_a_stranger_is_refused_and_told_where_the_cookie_is(machine):
         machine("files", "list", "--server", address, code=CALLER)
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.communicate(timeout=30)
 
 
 def test_local_paths_work_with_a_loopback_server_of_the_same_user(machine):
-    server = subprocess.Popen(
-        [machine.start("--version").args[0], "serve", "--state", str(machine.state), "--listen", "127.0.0.1:0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    server = machine.start("serve", "--listen", "127.0.0.1:0")
     try:
         address = server.stdout.readline().split()[-1]
         (machine.folder / "x.dat").write_bytes(b"abc")
@@ -388,7 +380,7 @@ def test_local_paths_work_with_a_loopback_server_of_the_same_user(machine):
         assert (machine.folder / "y.dat").read_bytes() == b"abc"
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.communicate(timeout=30)
 
 
 def test_serve_listens_on_loopback_only(machine):

@@ -56,7 +56,7 @@ def test_an_interrupted_writer_gives_back_what_it_had(machine):
     machine("bench", "hsds", "create", name, "--rows", "4000", "--columns", "4", "--chunk", "1x4")
     # As a terminal starts it: who runs the tests may ignore SIGINT, and children inherit that.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    writer = machine.start("bench", "hsds", "write", name, "-v", start_new_session=True, preexec_fn=heard)
+    writer = machine.installed("bench", "hsds", "write", name, "-v", start_new_session=True, preexec_fn=heard)
     assert "block 0" in writer.stdout.readline()
     writer.send_signal(signal.SIGINT)
     _, err = writer.communicate(timeout=100)

@@ -64,7 +64,7 @@ def serving(machine, *more: str):
 
 def test_closed_standard_input_is_no_empty_file(machine):
     piped(machine, b"1,2\n", "spray", "-", "a::x", *CSV)
-    process = machine.start("spray", "-", "a::x", *CSV, "--overwrite", preexec_fn=partial(os.close, 0))
+    process = machine.installed("spray", "-", "a::x", *CSV, "--overwrite", preexec_fn=partial(os.close, 0))
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "standard input is closed" in sentence(err)
@@ -74,7 +74,7 @@ def test_closed_standard_input_is_no_empty_file(machine):
 @pytest.mark.parametrize("words", [("cat", "a::x"), ("files", "list"), ("spray", "y.csv", "a::y")], ids=" ".join)
 def test_closed_standard_output_is_told_before_anything_is_done(machine, words):
     (machine.folder / "y.csv").write_text("1,2\n")
-    process = machine.start(*words, preexec_fn=partial(os.close, 1))
+    process = machine.installed(*words, preexec_fn=partial(os.close, 1))
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "standard output is closed" in sentence(err)
@@ -330,12 +330,12 @@ def test_a_current_directory_that_is_gone(machine):
         os.chdir(gone)
         gone.rmdir()
 
-    process = machine.start("spray", "x.csv", "a::x", preexec_fn=leave)
+    process = machine.installed("spray", "x.csv", "a::x", preexec_fn=leave)
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "current directory" in sentence(err)
     gone.mkdir()
-    process = machine.start("spray", str(machine.folder / "x.csv"), "a::x", preexec_fn=leave)
+    process = machine.installed("spray", str(machine.folder / "x.csv"), "a::x", preexec_fn=leave)
     assert process.wait(timeout=100) == 0, process.communicate()
 
 
@@ -361,7 +361,7 @@ def test_a_folder_whose_name_is_no_utf_8(machine):
     odd = machine.folder / os.fsdecode(b"odd\xff")
     odd.mkdir()
     (odd / "x.csv").write_text("1,2\n")
-    process = machine.start("spray", "x.csv", "a::x", preexec_fn=partial(os.chdir, odd))
+    process = machine.installed("spray", "x.csv", "a::x", preexec_fn=partial(os.chdir, odd))
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "UTF-8" in sentence(err)

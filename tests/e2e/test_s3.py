@@ -123,9 +123,7 @@ def test_registered_objects_are_read_and_never_destroyed_by_accident(machine, bu
 def test_kill_9_in_the_middle_of_a_spray_into_a_store(machine, bucket, seaweed):
     data = os.urandom(48 * MIB)
     (machine.folder / "x.dat").write_bytes(data)
-    machine.configure(
-        config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 12000000}, put_size: 5MiB")
-    )
+    machine.configure(config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 6000000}, put_size: 5MiB"))
     first = spray(machine, "x.dat", "a::x", "--plane", "cloud", "--format", "fixed:1", "--parts", "2", "--no-wait")
     for _ in range(300):
         if machine("transfers", "show", first["id"], "--json").json["progress"]["bytes_done"] > 16 * MIB:
@@ -143,7 +141,7 @@ def test_kill_9_in_the_middle_of_a_spray_into_a_store(machine, bucket, seaweed):
 def test_a_cancelled_spray_leaves_no_object_and_no_open_upload_but_a_strangers(machine, bucket, seaweed):
     stranger = seaweed.client().create_multipart_upload(Bucket=bucket.name, Key="in/a/x/theirs")["UploadId"]
     (machine.folder / "x.dat").write_bytes(os.urandom(40 * MIB))
-    machine.configure(config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 8000000}"))
+    machine.configure(config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 4000000}"))
     first = spray(machine, "x.dat", "a::x", "--plane", "cloud", "--format", "fixed:1", "--parts", "2", "--no-wait")
     for _ in range(300):
         if bucket.open_uploads() != ["in/a/x/theirs"]:
@@ -159,7 +157,7 @@ def test_a_cancelled_spray_leaves_no_object_and_no_open_upload_but_a_strangers(m
 def test_a_source_overwritten_in_mid_transfer(machine, bucket, seaweed):
     bucket.put("in/x.dat", os.urandom(30 * MIB))
     machine.configure(
-        config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 6000000}, copy_size: 5MiB")
+        config_of(machine, seaweed, bucket.name, ", limits: {bytes_per_second: 3000000}, copy_size: 5MiB")
     )
     first = spray(
         machine, "cloud:x.dat", "a::x", "--plane", "cloud", "--format", "fixed:1", "--parts", "1", "--no-wait"
@@ -228,7 +226,7 @@ def test_a_composite_checksum_is_never_compared(machine, bucket):
 
     path = machine.folder / "x.dat"
     path.write_bytes(os.urandom(17 * MIB))
-    bucket.store.client().upload_file(
+    bucket.client.upload_file(
         str(path),
         bucket.name,
         "in/x.dat",

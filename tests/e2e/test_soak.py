@@ -86,7 +86,7 @@ def test_twenty_thousand_small_objects_in_bounded_memory_and_none_is_copied_twic
 
 
 def objects(bucket) -> list[dict]:
-    pages = bucket.store.client().get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
+    pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name)
     return [item for page in pages for item in page.get("Contents", [])]
 
 

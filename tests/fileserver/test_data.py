@@ -7,7 +7,7 @@ from dataclasses import replace
 import grpc
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from fileserver import codec
 from fileserver.errors import FileNotFound, InvalidSpec, PlaneNotFound, ServerBusy
@@ -163,7 +163,6 @@ async def test_a_full_server_says_when_to_come_back_and_counts_right(plane, file
 
 
 @given(sizes=st.lists(st.integers(0, 20), max_size=8), offset=st.integers(0, 170), length=st.integers(0, 170))
-@settings(max_examples=60)
 def test_runs_cover_exactly_the_bytes_asked_for(sizes, offset, length):
     files = Files()
     files.enter("f", parts_of(sizes))

@@ -5,7 +5,7 @@ import socket
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fileserver.configured import Configured
@@ -113,7 +113,6 @@ async def test_limits_out_of_range_change_nothing(given, fields):
     assert asked._describe("data") == before
 
 
-@settings(deadline=None)
 @given(keys=st.sets(st.text("ab/é", min_size=1, max_size=4).filter(lambda k: "//" not in k and k.strip("/") == k)))
 async def test_pages_follow_each_other_without_gap_or_overlap(keys):
     asked = servicer(data={"type": "memory"})
@@ -132,6 +131,17 @@ async def test_pages_follow_each_other_without_gap_or_overlap(keys):
             break
     assert found == sorted(keys, key=str.encode)
     assert pages == max(1, -(-len(keys) // 2))
+
+
+async def test_a_page_tells_what_is_no_object(tmp_path):
+    for name in (b"a", b"b", b"k\xff"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    asked = servicer(data={"type": "posix", "path": tmp_path})
+    page = await asked.ListObjects(plane_pb2.ListObjectsRequest(plane="data"), None)
+    assert [each.key for each in page.objects] == ["a", "b"]
+    assert {(each.name, each.has_data) for each in page.left_out} == {(r"k\xff", True), ("pipe", False)}
+    await asked._planes.plane("data").aclose()
 
 
 @pytest.mark.parametrize("size", [-1, 1001])

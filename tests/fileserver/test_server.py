@@ -27,6 +27,7 @@ from fileserver.status import around, from_call
 from fileserver.v1 import file_pb2, plane_pb2, plane_pb2_grpc, transfer_pb2
 from planes.errors import Unavailable
 from planes.plane import MIB
+from tests.e2e.preloaded import Background
 
 ROOT = Path(__file__).parents[2]
 COOKIE = "ab" * 32
@@ -236,7 +237,8 @@ async def test_a_caller_who_hangs_up_in_the_middle_is_no_bug(running, caplog):
         while running.server.calls.active:
             await asyncio.sleep(0)
     assert lines == []
-    assert caplog.records == []
+    # What gRPC had to tell the loop of an earlier test, which is closed, is told to asyncio's log whenever it is read.
+    assert [row for row in caplog.records if "PollerCompletionQueue" not in row.getMessage()] == []
 
 
 UNAVAILABLE = Unavailable("not now")
@@ -378,7 +380,7 @@ async def test_first_cancels_the_rest_and_raises_what_was_raised():
 
 
 class Process:
-    """`python -m fileserver serve` with folders of its own."""
+    """`serve` as a process, with folders of its own."""
 
     def __init__(self, tmp_path):
         self.state = tmp_path / "state"
@@ -389,6 +391,12 @@ class Process:
         self.started = []
 
     def start(self, *arguments):
+        process = Background("server", ["serve", "--state", str(self.state), *arguments], ROOT, self.environ)
+        self.started.append(process)
+        return process
+
+    def installed(self, *arguments):
+        """The same as Python loads it."""
         command = [sys.executable, "-m", "fileserver", "serve", "--state", str(self.state), *arguments]
         process = subprocess.Popen(
             command, env=self.environ, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -420,11 +428,11 @@ def process(tmp_path):
     for started in made.started:
         if started.poll() is None:
             started.kill()
-        started.communicate()
+            started.communicate()
 
 
 def test_serve_listens_answers_its_user_and_ends_clean(process):
-    server = process.start("--listen", "127.0.0.1:0")
+    server = process.installed("--listen", "127.0.0.1:0")
     line = server.stdout.readline()
     assert line.startswith("cropduster serve: listening on unix:")
     port = int(line.rpartition(":")[2])

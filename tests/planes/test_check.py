@@ -199,13 +199,13 @@ async def test_old_versions_that_stay_readable_cost_room():
 
 async def test_a_listing_in_another_order_costs_something_and_one_that_loses_keys_is_broken():
     class Unordered(MemoryPlane):
-        async def list(self, prefix="", after=""):
-            for info in [i async for i in MemoryPlane.list(self, prefix, after)][::-1]:
+        async def list(self, prefix="", after="", left_out=None):
+            for info in [i async for i in MemoryPlane.list(self, prefix, after, left_out)][::-1]:
                 yield info
 
     class Losing(MemoryPlane):
-        async def list(self, prefix="", after=""):
-            for info in [i async for i in MemoryPlane.list(self, prefix, after)][1:]:
+        async def list(self, prefix="", after="", left_out=None):
+            for info in [i async for i in MemoryPlane.list(self, prefix, after, left_out)][1:]:
                 yield info
 
     checked = await check(Unordered("m"))

@@ -33,6 +33,7 @@ from planes.errors import (
 from planes.plane import Extent
 from planes.posix import PosixPlane, PosixSettings
 from planes.posix_copy import SLICE, Mover, Source, copy_range, reflink, send
+from planes.posix_list import walk
 from planes.posix_paths import Tree, pin
 from planes.threads import Stop
 
@@ -552,19 +553,23 @@ async def test_a_cancelled_copy_has_stopped_when_it_says_so(plane, root):
 
 
 async def test_a_cancelled_put_of_a_whole_object_leaves_nothing(plane, root, monkeypatch):
-    writing, go_on = threading.Event(), threading.Event()
-    put = Mover.put
+    writing, told = threading.Event(), threading.Event()
+    put, tell = Mover.put, Stop.set
 
     def slowly(*arguments):
         writing.set()
-        assert go_on.wait(30)
+        assert told.wait(30)
         return put(*arguments)
 
+    def stopped(stop):
+        tell(stop)
+        told.set()
+
     monkeypatch.setattr(Mover, "put", slowly)
+    monkeypatch.setattr(Stop, "set", stopped)
     task = asyncio.create_task(plane.put("d/f", b"x", upload_id="u"))
     await asyncio.to_thread(writing.wait)
     task.cancel()
-    go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert everything(root) == []
@@ -603,7 +608,7 @@ def large(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("ways", WAYS.values(), ids=WAYS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_way_moves_exactly_the_range(ways, large, tmp_path, data):
     size = large.stat().st_size
@@ -680,7 +685,7 @@ def _legal(key: str) -> bool:
     return all(e not in {"", ".", ".."} for e in key.split("/"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.sets(_names.filter(_legal), max_size=12),
     prefix=st.sampled_from(["", "a", "a/", "b-", "a/b"]),
@@ -715,6 +720,27 @@ async def test_a_name_that_is_not_utf8_is_named_and_never_left_out(plane, root):
     assert await keys(plane, "g") == ["good"]
     with pytest.raises(Refused, match=r"k\\xff is not UTF-8"):
         await keys(plane)
+
+
+@pytest.mark.parametrize("links", ["inside", "anywhere"])
+async def test_what_is_no_object_is_told_and_the_listing_goes_on(plane, root, links):
+    for name in ("good", "z/good"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"")
+    (root / os.fsdecode(b"d\xff")).mkdir()
+    for name in (b"d\xff/inside", b"k\xff"):
+        (root / os.fsdecode(name)).write_bytes(b"")
+    os.mkfifo(root / "pipe")
+    for name, goal in {"nowhere": "gone", "itself": "itself", "to pipe": "pipe", "up": ".", "link": "good"}.items():
+        (root / name).symlink_to(goal)
+    told = []
+    found = walk(Tree("data", str(root), links), "", "", left_out=told.append)
+    assert [key for key, _ in found] == ["good", "link", "z/good"]
+    assert {each.name: each.has_data for each in told} == {
+        "d\\xff": True, "k\\xff": True, "pipe": False, "nowhere": False, "itself": False, "to pipe": False, "up": False
+    }  # fmt: skip
+    assert all(each.why for each in told)
+    assert [info.key async for info in plane.list("g", left_out=told.append)] == ["good"]
 
 
 # The plane of bare paths.

@@ -884,6 +884,28 @@ async def test_bytes_of_a_read_take_the_short_way(make, monkeypatch):
 # --- stores without checksums, and settings
 
 
+@pytest.mark.parametrize("kind", ["crc64nvme", "crc32"])
+async def test_what_a_store_is_sent_and_does_not_confirm_is_compared_with_nothing(shaky, between, kind, monkeypatch):
+    """Whoever composes receipts takes their values for what the store has said."""
+    monkeypatch.setattr(shaky._connection, "silent", False)
+    assert shaky.capabilities.confirms
+
+    def silence(answer: proxy.Answer) -> proxy.Answer:
+        said = [(name, text) for name, text in answer.headers if not name.lower().startswith("x-amz-checksum")]
+        return replace(answer, headers=tuple(said))
+
+    between.always(proxy.change(silence), method="PUT")
+    receipt = await shaky.put(f"silent/{kind}", SMALL, upload_id="t-50")
+    assert (receipt.crc64nvme, receipt.compared) == (None, False)
+    async with await shaky.upload(f"silent/up-{kind}", upload_id="t-51", kind=kind) as upload:
+        step = await upload.put(1, 0, SMALL)
+        own = None if kind == "crc64nvme" else checksum.compute(SMALL, kind=kind)
+        assert (step.crc64nvme, step.other, step.compared) == (None, own, False)
+        await upload.commit([step], len(SMALL), None)
+    assert not shaky.capabilities.confirms
+    assert await read(shaky, f"silent/up-{kind}") == SMALL
+
+
 async def test_a_store_without_checksums_or_metadata_still_works(tmp_path, monkeypatch):
     monkeypatch.setenv("ANY", "any")
     with localbucket.running(tmp_path) as local:

@@ -15,7 +15,10 @@ from planes import checksum
 from planes.errors import Error, Refused, Unsupported
 from planes.plane import KIB, MIB, Extent, Info, Ticket
 from planes.s3 import S3Plane, S3Settings
+from planes.s3_copy import Copier
 from planes.s3_small import SOON
+from planes.s3_small import _connect as connect
+from planes.s3_wire import Wire
 from tests.doubles import authority, localbucket, proxy, seaweedfs
 
 BIG = random.Random(3).randbytes(5 * MIB + 321)
@@ -238,6 +241,43 @@ async def test_the_bucket_stands_in_the_path_or_in_the_hosts_name(make, given, a
     plane = make(**{"endpoint": "https://store.example:8333", "prefix": "in"} | given)
     ticket = plane.copy_ticket(Info("x", 1, "etag", None))  # type: ignore[arg-type] # when is of no interest
     assert (await plane.presign(ticket)).partition("?")[0] == address
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "base"),
+    [
+        ({"endpoint": "https://store.example:8333"}, {}, "https://store.example:8333/lake/"),
+        ({"endpoint": "https://store.example/s3", "path_style": False}, {}, "https://lake.store.example/s3/"),
+        ({"region": "eu-north-1"}, {}, "https://lake.s3.eu-north-1.amazonaws.com/"),
+        ({"region": "cn-north-1"}, {}, "https://lake.s3.cn-north-1.amazonaws.com.cn/"),
+        ({"bucket": "la.ke", "region": "eu-north-1"}, {}, "https://s3.eu-north-1.amazonaws.com/la.ke/"),
+        ({}, {"AWS_ENDPOINT_URL_S3": "https://vpce.example"}, "https://lake.vpce.example/"),
+        (
+            {"region": "us-gov-west-1"},
+            {"AWS_USE_FIPS_ENDPOINT": "true"},
+            "https://lake.s3-fips.us-gov-west-1.amazonaws.com/",
+        ),
+    ],
+)
+async def test_small_requests_go_where_the_sdk_sends_all_others(make, given, environment, base, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    sent, stores = [], []
+
+    def request(_wire: Wire, method: str, url: str, headers: Any) -> tuple[int, bytes]:
+        sent.append((method, url))
+        return 404, b""
+
+    monkeypatch.setattr(Wire, "request", request)
+    monkeypatch.setattr("obstore.store.S3Store", lambda *_, config, **__: stores.append(config))
+    connection = make(**{"endpoint": None} | given)._connection
+    location = {"bucket": connection.bucket, "key": "x"}
+    assert await Copier(connection).copy("to/x y", Ticket("s3", connection.scope, location, "e", 1)) is None
+    assert sent == [("PUT", f"{base}to/x%20y")]
+    connect(connection)
+    in_host = connection.bucket in base.split("/")[2].split(".")
+    assert stores[0]["virtual_hosted_style_request"] == in_host
+    assert stores[0]["endpoint"] == base.removesuffix("/" if in_host else f"/{connection.bucket}/")
 
 
 async def test_every_request_goes_to_the_host_that_is_named_after_the_bucket(make, between, monkeypatch):

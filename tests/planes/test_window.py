@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from planes.window import LEAST, START, Window
@@ -137,7 +137,6 @@ def test_a_narrower_bound_holds_at_once_and_a_wider_one_is_grown_into():
     assert window.places == 32
 
 
-@settings(deadline=None)
 @given(
     bound=st.integers(1, 1024),
     events=st.lists(st.tuples(st.sampled_from("arlo"), st.booleans(), st.integers(1, 9)), max_size=200),

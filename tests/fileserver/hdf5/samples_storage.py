@@ -23,9 +23,16 @@ def virtual(file: h5py.File) -> None:
     part = Path(file.filename).with_suffix(".part.h5")
     with h5py.File(part, "w") as other:
         other["data"] = np.arange(10, dtype="f4")
+        other["text"] = np.array([b"a", b"bcd"])
     layout = h5py.VirtualLayout((3, 10), "f4")
     layout[1] = h5py.VirtualSource(str(part.name), "data", (10,))
     file.create_virtual_dataset("virtual", layout, fillvalue=-1)
+    plist = h5p.create(h5p.DATASET_CREATE)
+    row = h5s.create_simple((2, 2))
+    row.select_hyperslab((1, 0), (1, 2))
+    plist.set_virtual(row, part.name.encode(), b"text", h5s.create_simple((2,)))
+    plist.set_fill_value(np.array("xyz", h5py.string_dtype("ascii")))
+    low(file, "virtual_text", h5t.py_create(np.dtype("S3")), (2, 2), plist)
 
 
 @sample()

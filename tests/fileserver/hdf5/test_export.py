@@ -69,6 +69,8 @@ async def test_a_file_reads_as_its_domain(name, loaded, connection, tmp_path, mo
             if isinstance(a, h5py.Dataset) and a.dtype.kind != "V":
                 assert (a.shape, a.maxshape) == (b.shape, b.maxshape)
                 assert a.dtype == b.dtype
+                if a.dtype.kind in "ifSb":
+                    assert same(a.fillvalue, b.fillvalue), path
                 if a.shape is not None and a.dtype.kind != "c":
                     assert same(plain(a[()]), plain(b[()])), path
             assert list(a.attrs) == list(b.attrs)

@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 
 from fileserver.catalogue import landing as tables
 from fileserver.landing import arrivals
@@ -106,7 +106,6 @@ def model(looks):
 
 
 @given(looks=LOOKS, data=st.data())
-@settings(deadline=None, max_examples=50)
 def test_every_version_is_loaded_once_whatever_the_order_and_the_pages_of_listings(engine, looks, data):
     taken = []
     with engine.connect() as c:

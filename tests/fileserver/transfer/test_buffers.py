@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fileserver.transfer.buffers import Buffers
@@ -17,7 +17,6 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 130), max_size=60),
     cancelled=st.sets(st.integers(0, 59)),

@@ -18,6 +18,7 @@ from planes import checksum
 from planes.errors import Changed, NotFound, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
 from planes.memory import MemoryPlane, MemorySettings
+from planes.posix import PosixPlane, PosixSettings
 
 BYTES = b"0123456789"
 
@@ -410,6 +411,39 @@ async def test_a_registered_file_has_no_manifest_to_write(custody, plane):
     keys = await registered(custody, plane)
     await custody.rename("a::theirs", "b::y")
     assert await keys_of(plane) == keys
+
+
+@pytest.fixture
+async def directory(tmp_path):
+    """A plane that keeps no checksums."""
+    (tmp_path / "plane").mkdir()
+    made = PosixPlane("data", PosixSettings(path=tmp_path / "plane", durability="os"))
+    yield made
+    await made.aclose()
+
+
+async def test_what_was_read_and_is_the_same_is_known_from_then_on(store, directory):
+    plane = directory
+    custody = Custody(store, Planes(data=plane), retire_after=100.0)
+    await write(plane)
+    await rebuild(custody)
+    keys = [part.key for part in await custody.catalogue.all_parts("g1")]
+    for key, data in zip(keys, (BYTES, b"9" * 10, BYTES), strict=True):
+        await plane.put(key, data, upload_id="again", replace=True)
+    assert [v.verdict for v in await custody.verify("a::x", read=False)] == ["touched"] * 3
+    assert [v.verdict for v in await custody.verify("a::x", read=True)] == ["read", "different", "read"]
+    assert [v.verdict for v in await custody.verify("a::x", read=False)] == ["size", "touched", "size"]
+    assert (await survey.still(plane, (await custody.catalogue.all_parts("g1"))[0])).key == keys[0]
+
+
+async def test_what_was_read_and_has_no_checksum_to_compare_is_not_known(store, directory):
+    plane = directory
+    custody = Custody(store, Planes(data=plane), retire_after=100.0)
+    await plane.put("x", BYTES, upload_id="u")
+    await custody.register("a::x", [Location("data", "x")], None, natural=False)
+    await plane.put("x", b"9" * 10, upload_id="v", replace=True)
+    for read, verdict in ((False, "touched"), (True, "read"), (False, "touched")):
+        assert [v.verdict for v in await custody.verify("a::x", read=read)] == [verdict]
 
 
 # --- is it still the part ---------------------------------------------------------------------------------------------

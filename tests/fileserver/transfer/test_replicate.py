@@ -163,6 +163,44 @@ async def test_what_is_missing_or_damaged_is_made_again_from_the_other_copy(worl
     assert await world.read() == DATA
 
 
+@pytest.fixture
+async def spread(world):
+    """A file registered with its parts on two planes, and a copy of it on a third."""
+    await world.custody.delete(NAME, with_parts=False, validate_only=False)
+    for plane, piece in (("one", DATA[:1000]), ("two", DATA[1000:])):
+        await world.inner[plane].put("r", piece, upload_id="setup")
+    await world.custody.register(NAME, [Location("one", "r"), Location("two", "r")], Fixed(1), natural=False)
+    await world.replicate("t1", "three")
+    return world
+
+
+@pytest.mark.parametrize(
+    ("what", "options"), [("gone", {}), ("damaged", {}), ("quietly damaged", {"overwrite": True})], ids=str
+)
+async def test_a_damaged_copy_that_lies_on_two_planes_is_replaced_by_one_on_either(spread, what, options):
+    if what == "gone":
+        await spread.inner["one"].delete("r")
+    else:
+        entry = spread.inner["one"]._store.objects["r"]
+        info = entry.info if what == "quietly damaged" else replace(entry.info, version="later", checksums={})
+        spread.inner["one"]._store.objects["r"] = replace(entry, data=bytes(1000), info=info)
+    assert not all(v.ok for v in await spread.custody.verify(NAME, read=True))
+    await spread.replicate("t2", "one", **options)
+    assert all(v.ok for v in await spread.custody.verify(NAME, read=True))
+    assert list(await spread.copies()) == ["t1", "t2"]
+    await garbage.collect(spread.store, spread.planes, now() + 60)
+    assert await spread.inner["two"].stat("r"), "what we did not write stays"
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_copy_that_lies_on_two_planes_stays_while_it_is_whole_or_nobody_can_tell(spread, away):
+    first, _ = await spread.copies()
+    if away:
+        faults(spread, "two", Fault("stat", 0, Raise(Unavailable("down"))))
+    await spread.replicate("t2", "one")
+    assert list(await spread.copies()) == [first, "t1", "t2"]
+
+
 @pytest.mark.parametrize("what", ["gone", "damaged", "quietly damaged", "away", "away half-way"])
 async def test_reading_falls_to_another_copy(world, what):
     await world.replicate("t1", "two")

@@ -1,6 +1,7 @@
 """What a sync must never do, stage by stage, between planes that misbehave: lose, forget or destroy."""
 
 import asyncio
+import os
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,39 @@ async def test_generation_folders_are_left_out_of_both_sides(world):
     record = await world.run(delete=True)
     assert world.keys() == {"up/new", "up/b/~g1/b._1_of_1"}
     assert any("1 objects of the source and 1 of the target" in warning for warning in record.warnings)
+
+
+@pytest.fixture
+async def odd(world, tmp_path):
+    """A source in a directory that has more in it than files with names."""
+    folder = tmp_path / "odd/in"
+    folder.mkdir(parents=True)
+    for name in (b"good", b"z", b"bad\xff.csv"):
+        (folder / os.fsdecode(name)).write_bytes(b"x")
+    os.mkfifo(folder / "pipe")
+    (folder / "nowhere").symlink_to("gone")
+    world.planes._open["source"] = PosixPlane("source", PosixSettings(path=tmp_path / "odd"))
+    yield world
+    await world.planes._open["source"].aclose()
+
+
+async def test_a_name_that_no_key_can_be_is_an_exception_of_that_file_alone(odd):
+    await odd.put("target", "up/extra")
+    record = await odd.run(delete=True)
+    assert (record.state, shown(record)["copied"], shown(record)["failed"]) == ("PARTLY_SUCCEEDED", 2, 1)
+    [failed] = record.outcome["sync"]["exceptions"]
+    assert (failed["key"], failed["reason"]) == (r"bad\xff.csv", "PLANE_REFUSED")
+    assert "not UTF-8" in failed["message"]
+    assert odd.keys() == {"up/good", "up/z", "up/extra"}, "nothing is deleted while something could not be copied"
+
+
+async def test_what_is_no_file_is_told_and_no_failure(odd):
+    record = await odd.run(exclude=("bad*",))
+    assert (record.state, shown(record)["copied"], shown(record)["failed"]) == ("SUCCEEDED", 2, 0)
+    [warning] = [w for w in record.warnings if "no files" in w]
+    assert warning.startswith("2 below source:in/ are no files, and were left out: ")
+    assert "nowhere (a link that leads nowhere or out)" in warning
+    assert "pipe (a pipe, a socket or a device)" in warning
 
 
 async def test_nothing_is_deleted_below_a_generation_folder(world):

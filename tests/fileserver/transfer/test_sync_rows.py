@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 
 from fileserver.catalogue.tables import metadata
 from fileserver.transfer import ledger, sync_rows
@@ -56,7 +56,6 @@ def expected(source, target, names, *, checksum, delete):
 
 
 @given(OBJECTS, OBJECTS, st.none() | st.frozensets(st.sampled_from(["a", "a/b", "x"])), st.booleans(), st.booleans())
-@settings(deadline=None)
 def test_the_database_finds_what_a_model_finds(engine, source, target, names, checksum, delete):
     copies, lost, extra = expected(source, target, names, checksum=checksum, delete=delete)
     with engine.connect() as c:
