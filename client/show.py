@@ -71,24 +71,14 @@ class Show:
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Rows below headers, aligned; no headers if they are empty. A header that begins with `>` is for numbers."""
-        from rich.table import Table  # noqa: PLC0415  # only commands that print tables pay for it
-        from rich.text import Text  # noqa: PLC0415
-
-        console = _console()
         remaining = iter(rows)
-        named = any(headers)
-        first = True
-        while (batch := list(islice(remaining, _BATCH))) or first:
-            table = Table(box=None, pad_edge=False, show_header=named and first, header_style="bold")
-            for header in headers:
-                right = header.startswith(">")
-                table.add_column(header.removeprefix(">"), justify="right" if right else "left", overflow="fold")
-            for row in batch:
-                table.add_row(*(Text(phrases.clean(cell)) for cell in row))
-            with console.capture() as drawn:
-                console.print(table)
-            print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
-            first = False
+        right = [header.startswith(">") for header in headers]
+        title = [header.removeprefix(">") for header in headers] if any(headers) else []
+        width = _width()
+        while (batch := list(islice(remaining, _BATCH))) or title:
+            cells = [[phrases.clean(cell) for cell in row] for row in batch]
+            print("\n".join(_aligned(title, cells, right, width) or _folded(title, cells, right)))
+            title = []
         sys.stdout.flush()
 
     def listing(
@@ -171,6 +161,55 @@ def _say(text: str) -> None:
 
 def _ignore(_: Transfer) -> None:
     """Nobody looks at a bar."""
+
+
+def _width() -> int:
+    """Columns of the terminal; without one nothing wraps lines."""
+    return _console().width if sys.stdout.isatty() else _UNBOUND
+
+
+def _aligned(title: list[str], rows: list[list[str]], right: list[bool], width: int) -> list[str]:
+    """Lines of aligned columns, a title first if there is one; none if they are wider than `width`."""
+    from rich.cells import cell_len  # noqa: PLC0415  # only commands that print tables pay for it
+
+    table = [title, *rows] if title else rows
+    sizes = [[cell_len(cell) for cell in row] for row in table]
+    columns = [max(column) for column in zip(*sizes, strict=True)]
+    if sum(columns) + 2 * (len(columns) - 1) > width:
+        return []
+    lines = []
+    for row, size in zip(table, sizes, strict=True):
+        room = [" " * (most - own) for most, own in zip(columns, size, strict=True)]
+        cells = (space + cell if end else cell + space for cell, space, end in zip(row, room, right, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    if title and sys.stdout.isatty():
+        lines[0] = _bold(lines[0])
+    return lines
+
+
+def _bold(line: str) -> str:
+    from rich.text import Text  # noqa: PLC0415  # as above
+
+    console = _console()
+    with console.capture() as drawn:
+        console.print(Text(line, style="bold"), end="")
+    return drawn.get()
+
+
+def _folded(title: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:
+    """The same where a terminal is too narrow: long cells go on in the next line. Slow for many rows."""
+    from rich.table import Table  # noqa: PLC0415  # as above
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, show_header=bool(title), header_style="bold")
+    for header, end in zip(title or [""] * len(right), right, strict=True):
+        table.add_column(header, justify="right" if end else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = _console()
+    with console.capture() as drawn:
+        console.print(table)
+    return [line.rstrip() for line in drawn.get().splitlines()]
 
 
 def _console() -> Console:
