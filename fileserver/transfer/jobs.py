@@ -272,6 +272,7 @@ def _engine(engine: sa.Engine, me: str) -> DBOSConfig:
         "application_version": VERSION,
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "CRITICAL",
+        "run_migrations": engine.dialect.name == "sqlite",  # a shared database is upgraded by command
     }
 
 
