@@ -24,7 +24,7 @@ from planes.posix_sync import sync_directory
 
 _ATTRIBUTE: Final = "user.cropduster.upload"
 _UPLOAD_ID: Final = re.compile(r"[A-Za-z0-9-]{1,200}")
-_TRIES: Final = 8  # another upload may remove a directory between our making it and our writing into it
+TRIES: Final = 8  # another upload may remove a directory between our making it and our writing into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,15 @@ def begin(tree: Tree, key: str, upload_id: str, *, replace: bool) -> Draft:
     """Make the temporary file, and the directories above it; what an earlier attempt of this id left is replaced."""
     folder, _ = tree.target(key)
     name, made = hidden_name(upload_id), ""
-    for attempt in range(1, _TRIES + 1):
+    for attempt in range(1, TRIES + 1):
         try:
             with tree.directory(folder) as directory, tree.translating("write", key):
-                fd = _create(name, directory)
+                fd = create(name, directory)
             with closing(fd):
                 found, word = os.fstat(fd), _set_mark(fd, upload_id)
             return Draft(key, upload_id, replace, found.st_dev, found.st_ino, word, made)
         except NotFound:
-            if attempt == _TRIES:
+            if attempt == TRIES:
                 raise
             made = min(filter(None, (made, tree.make_directory(folder))), key=len, default="")
     raise AssertionError
@@ -233,13 +233,15 @@ def _name(tree: Tree, draft: Draft, directory: int, hidden: str, name: str) -> N
     os.unlink(hidden, dir_fd=directory)
 
 
-def _create(name: str, directory: int) -> int:
+def create(name: str, directory: int) -> int:
     """A new file; one that is there is removed, but held open till then, so that the new one gets another inode."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        return os.open(name, flags, 0o666, dir_fd=directory)
     with ExitStack() as held:
         with suppress(FileNotFoundError):
             held.enter_context(opened(name, os.O_PATH | os.O_NOFOLLOW, directory))
             os.unlink(name, dir_fd=directory)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o666, dir_fd=directory)
 
 
