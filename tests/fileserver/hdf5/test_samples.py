@@ -42,10 +42,7 @@ def loaded(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples")
     make_all(folder)
     assert server.call("PUT", "/", {"folder": 1}, domain=f"/{FOLDER}")[0] == 201
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "_DECODED", 1)  # so that what is decoded comes in several batches
-        found = asyncio.run(load_all(folder, server))
-    return folder, found
+    return folder, asyncio.run(load_all(folder, server))
 
 
 @pytest.mark.parametrize("name", SAMPLES)

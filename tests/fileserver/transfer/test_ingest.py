@@ -1,6 +1,7 @@
 """The stages of an ingest against a real HSDS: crashes at every step, bad files, clean-up."""
 
 import asyncio
+from dataclasses import replace
 
 import h5py
 import h5pyd
@@ -15,6 +16,7 @@ from fileserver.hdf5.hsds.settings import HsdsSettings
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.transfer import ingest_rows, ledger
 from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.ingest_file import Worker
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Ingest, Location, Spec, spec_to_json
@@ -65,7 +67,7 @@ class World:
         self.targets = Targets({"main": HsdsSettings(**common, storage="bucket"), "far": HsdsSettings(**common)})
         self.folder = f"/home/admin/{tmp_path.name}"
         self.processes = []
-        for kind, name in ((Connection, "call"), (PosixPlane, "put"), (PosixPlane, "delete")):
+        for kind, name in ((Connection, "call"), (PosixPlane, "put"), (PosixPlane, "put_many"), (PosixPlane, "delete")):
             self._mortal(monkeypatch, kind, name)
         real = Store.write
 
@@ -182,6 +184,23 @@ async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_new_and
     assert died > fresh / 2
 
 
+async def test_a_process_that_dies_when_a_new_domain_has_its_name_leaves_no_other_name(world, monkeypatch):
+    world.make("a.h5", 7)
+    await world.begin("named", "a.h5", target="main")
+
+    async def die(*_):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "_unstaged", die)
+        with pytest.raises(Crash):
+            await world.run("named")
+    assert len(world.left()[0]) == 2
+    assert (await world.run("named")).state == "SUCCEEDED"
+    assert world.left()[0] == ["x"]
+    assert world.read() == (7, 7)
+
+
 async def test_a_cancelled_ingest_leaves_nothing_wherever_it_was(world):
     world.make("a.h5", 3)
     died = 0
@@ -233,14 +252,14 @@ async def test_bad_files_fail_for_themselves_and_what_they_left_is_gone(world):
 async def test_what_reads_back_otherwise_is_not_published(world, monkeypatch):
     world.make("a.h5", 7)
     await world.begin("corrupt", "a.h5", verify="sample", target="main")
-    real = PosixPlane.put
+    real = PosixPlane.put_many
 
-    async def put(plane, key, data, **options):
-        if key.endswith("/0"):  # a chunk
-            data = bytes(len(memoryview(data)))
-        return await real(plane, key, data, **options)
+    async def put_many(plane, objects):
+        lost = [replace(one, data=bytes(len(one.data))) if one.key.endswith("/0") else one for one in objects]
+        assert lost != objects  # a chunk
+        return await real(plane, lost)
 
-    monkeypatch.setattr(PosixPlane, "put", put)
+    monkeypatch.setattr(PosixPlane, "put_many", put_many)
     with pytest.raises(Error) as caught:
         await world.run("corrupt")
     assert caught.value.reason == "CHECKSUM_MISMATCH"
