@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -19,7 +19,9 @@ from typing import Final, Literal, Self
 from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
+from planes import posix_many
 from planes.errors import Unsupported
+from planes.many import Whole
 from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.posix_copy import Mover
 from planes.posix_draft import from_token
@@ -115,6 +117,11 @@ class PosixPlane:
         """Whether it is in bulk."""
         return self._unsettled
 
+    @property
+    def flushes_each(self) -> bool:
+        """Whether each file is flushed for itself."""
+        return self._site.durable
+
     async def settle(self) -> None:
         """Return when everything that was written in bulk is durable; nothing to do where that was not asked for.
 
@@ -186,6 +193,12 @@ class PosixPlane:
             lambda stop: site.whole(key, upload_id, lambda fd: site.mover.put(data, fd, 0, None, stop), replace=replace)
         )
         return receipt(1, proof)
+
+    async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
+        """Write whole files, one after the other, in one trip to a thread."""
+        site = self._site
+        proofs = await self._threads.run(lambda stop: posix_many.write(site, objects, stop))
+        return [receipt(1, proof) for proof in proofs]
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None

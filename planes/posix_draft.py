@@ -90,7 +90,7 @@ def begin(tree: Tree, key: str, upload_id: str, *, replace: bool) -> Draft:
     for attempt in range(1, TRIES + 1):
         try:
             with tree.directory(folder) as directory, tree.translating("write", key):
-                fd = _create(name, directory)
+                fd = create(name, directory)
             with closing(fd):
                 found, word = os.fstat(fd), _set_mark(fd, upload_id)
             return Draft(key, upload_id, replace, found.st_dev, found.st_ino, word, made)
@@ -232,13 +232,15 @@ def _name(tree: Tree, draft: Draft, directory: int, hidden: str, name: str) -> N
     os.unlink(hidden, dir_fd=directory)
 
 
-def _create(name: str, directory: int) -> int:
+def create(name: str, directory: int) -> int:
     """A new file; one that is there is removed, but held open till then, so that the new one gets another inode."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        return os.open(name, flags, 0o666, dir_fd=directory)
     with ExitStack() as held:
         with suppress(FileNotFoundError):
             held.enter_context(opened(name, os.O_PATH | os.O_NOFOLLOW, directory))
             os.unlink(name, dir_fd=directory)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o666, dir_fd=directory)
 
 

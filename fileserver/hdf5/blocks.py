@@ -20,8 +20,8 @@ from fileserver.hdf5 import grid, read, transcode
 from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
 from fileserver.hdf5.elements import to_bytes
 from fileserver.hdf5.hsds.objects import Slab
-from fileserver.hdf5.load import Planned
 from fileserver.hdf5.source import Source
+from fileserver.hdf5.survey import Planned
 from planes.plane import MIB
 
 SIZE: Final = 4 * MIB

@@ -74,14 +74,14 @@ def datatype(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble])
     return Datatype(node, kind, attributes(place, node.path, to, troubles))
 
 
-def dataset(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble]) -> Dataset:
-    """A dataset without its data.
+def dataset(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble], known: Facts | None = None) -> Dataset:
+    """A dataset without its data; with facts that are `known` already, or as they are now.
 
     Raises:
         NotHeld: HSDS has no type like its.
     """
     place = by_address(file, node)
-    found = facts(place)
+    found = known or facts(place)
     troubles.extend(Trouble(node.path, "mapped", note) for note in found.typed.notes)
     return Dataset(node, found, attributes(place, node.path, to, troubles), ordered(place))
 

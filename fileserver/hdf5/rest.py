@@ -22,12 +22,13 @@ from fileserver.hdf5 import blocks, describe, ids, read
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, make_domain
-from fileserver.hdf5.load import Loaded, Planned, Survey, names, survey
+from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Node, Trouble
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Written
+from fileserver.hdf5.survey import Planned, Survey, names, survey
 from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
 from planes.errors import Refused

@@ -34,6 +34,9 @@ WHOLE: Final = 4 * MIB
 """Files up to this size are read at once."""
 _BLOCK: Final = 512 * KIB
 _KEPT: Final = 64  # blocks, 32 MiB
+_IDLE: Final = 4
+_idle: list[Threads] = []
+"""Threads of files that are closed, for the next ones: to start a thread costs as much as to read a small file."""
 
 
 class PlaneFile(io.RawIOBase):
@@ -104,6 +107,11 @@ class Source:
         self._whole = whole
         self._open_file: list[h5py.File] = []
 
+    @property
+    def whole(self) -> bytes | None:
+        """All bytes of a small file, which are here already; None of a large one."""
+        return self._whole
+
     async def run(self, work: Callable[[h5py.File], T]) -> T:
         """What `work` makes of the file, in the file's own thread; nothing of the library's may be in that."""
         held = self._open_file
@@ -158,7 +166,10 @@ class Source:
     async def _close(self) -> None:
         held = self._open_file
         await self._threads.run(lambda _: close_all(held))
-        self._threads.close()
+        if len(_idle) < _IDLE:
+            _idle.append(self._threads)
+        else:
+            self._threads.close()
 
 
 @asynccontextmanager
@@ -176,7 +187,7 @@ async def opened(plane: Plane, key: str) -> AsyncIterator[Source]:
         into = bytearray(info.size)
         await plane.read(Extent(key, info.version, 0, info.size), memoryview(into))
         whole = bytes(into)
-    source = Source(plane, info, Threads("hdf5", 1), whole)
+    source = Source(plane, info, _idle.pop() if _idle else Threads("hdf5", 1), whole)
     try:
         await source._open()  # noqa: SLF001 -- its own factory
         yield source

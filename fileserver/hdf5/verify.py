@@ -21,9 +21,10 @@ from fileserver.hdf5.bodies import body
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Objects
-from fileserver.hdf5.load import Loaded, Planned
+from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Node
 from fileserver.hdf5.source import Source
+from fileserver.hdf5.survey import Planned
 from fileserver.together import side_by_side
 from planes.errors import Corrupt, NotFound
 

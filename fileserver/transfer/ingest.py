@@ -24,6 +24,7 @@ from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, sync_rows
 from fileserver.transfer.course import Course
+from fileserver.transfer.ingest_feed import Begun, Feed
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
 from fileserver.transfer.ingest_rows import Ended, File, Found, Tally, Told
 from fileserver.transfer.live import Live, Paused
@@ -175,24 +176,26 @@ class IngestStages(Course):
         if done:
             return
         run = await self._run(transfer)
-        first = part.first_part
+
+        async def page(first: int) -> list[Begun]:
+            found = await self._store.read(lambda c: ingest_rows.page(c, transfer, first, part.last_part, limit=WIDTH))
+            return await self._begin(found, run)
+
+        feed = Feed(page, part.first_part)
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
-            while files := await self._store.read(
-                lambda c, n=first: ingest_rows.page(c, transfer, n, part.last_part, limit=2 * WIDTH)  # type: ignore[misc]
-            ):
-                files = await self._begin(files, run)
-                await side_by_side(files, partial(self._one, run, work), WIDTH)
-                first = files[-1].number + 1
+            await side_by_side(range(WIDTH), lambda _: self._bring(run, work, feed), WIDTH)
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
 
-    async def _begin(self, files: list[File], run: _Run) -> list[File]:
+    async def _begin(self, files: list[File], run: _Run) -> list[Begun]:
         """Files with all that they need to be begun, or gone on with."""
+        if not files:
+            return []
         moment = now()
         fresh = [each for each in files if each.state == "waiting" or await self._is_another(each, run)]
         begun = [replace(each, state="loading", tries=each.tries + 1, begun=moment, owed=True) for each in fresh]
         await self._store.write(lambda c: ingest_rows.begin(c, begun, moment))
         changed = {each.number: each for each in begun}
-        return [changed.get(each.number, each) for each in files]
+        return [Begun(changed.get(each.number, each), each.number in changed) for each in files]
 
     async def _is_another(self, file: File, run: _Run) -> bool:
         """Whether an attempt of another run was for another version of the file; what it left is removed."""
@@ -210,10 +213,15 @@ class IngestStages(Course):
             return False
         return True
 
-    async def _one(self, run: _Run, work: Recorded[Ended], file: File) -> None:
+    async def _bring(self, run: _Run, work: Recorded[Ended], feed: Feed) -> None:
+        while begun := await feed.next():
+            await self._one(run, work, begun)
+
+    async def _one(self, run: _Run, work: Recorded[Ended], begun: Begun) -> None:
         work.check()
+        file = begun.file
         try:
-            ended = await run.worker.arrive(file)
+            ended = await run.worker.arrive(file, fresh=begun.fresh)
         except Error as error:
             ended = await run.worker.give_up(file, error)
             run.lost = run.lost + 1 if isinstance(error, Throttled | Unavailable) else 0

@@ -29,9 +29,12 @@ from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
+from fileserver.hdf5.survey import names as names_of
+from fileserver.hdf5.survey import survey
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
+from planes.bulk import settle
 from planes.errors import AlreadyExists, Changed, Error, NotFound, Unavailable
 from planes.plane import Plane
 
@@ -50,8 +53,8 @@ class Worker:
     store: Store
     overwrite: bool
 
-    async def arrive(self, file: File) -> Ended:
-        """Bring one file; how that ended.
+    async def arrive(self, file: File, *, fresh: bool = False) -> Ended:
+        """Bring one file, of which nothing was written yet if it is `fresh`; how that ended.
 
         Raises:
             Error: whatever is wrong with the file, the domain or the server; what was written may still be there.
@@ -67,24 +70,27 @@ class Worker:
             file = await self._pinned(file, source)
             if is_mine and frame is None:
                 return await self._found_named(file, source)
-            loaded = await self._load(file, source)
+            loaded = await self._load(file, source, fresh=fresh)
             file, told = _loaded(file, loaded, self.target.ingest.verify), list(report(loaded))
-            if is_mine:
-                return await self._unstaged(file, told)
             is_new = there is None and not seen
-            if frame is not None:
+            if not is_mine and frame is not None:
                 await self._stage(file, loaded, frame, needed=not is_new)
-            await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
-            if frame is not None and is_new:
-                await self._name(file, loaded, frame)
-                return await self._unstaged(file, told)
+            if not is_mine:
+                await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
+        # Not while it is among the few that load: one flush serves all that wait for it.
+        if self.target.bulk is not None:
+            await settle(self.target.bulk)
+        if frame is not None and is_new:
+            await self._name(file, loaded, frame)
+        if is_mine or (frame is not None and is_new):
+            return await self._unstaged(file, told)
         return await self._publish(file, told, there)
 
     async def _found_named(self, file: File, source: Source) -> Ended:
         """A file whose domain the server had named when we died: what is left is to say so."""
         await domains.unlink(self.target.connection, self.target.staging(file))
-        found, root = await load.survey(source, Means(bucket=False)), ids.root_id(file.load)
-        names = load.names(found, root)
+        found, root = await survey(source, Means(bucket=False)), ids.root_id(file.load)
+        names = names_of(found, root)
         loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
         return _ended(_loaded(file, loaded, self.target.ingest.verify), list(report(loaded)))
 
@@ -111,13 +117,14 @@ class Worker:
         await self.store.write(lambda c: ingest_rows.update(c, file.transfer, file.number, version=version))
         return replace(file, version=version)
 
-    async def _load(self, file: File, source: Source) -> Loaded:
+    async def _load(self, file: File, source: Source, *, fresh: bool) -> Loaded:
+        """Past the server: not durable before the bucket has settled."""
         begun = file.begun or time()
         if self.target.bulk is not None:
             link = ""
             if self.target.ingest.mode == "link":
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
-            return await load.load(source, self.target.bulk, file.load, begun, link=link)
+            return await load.fill(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
         connection, staging = self.target.connection, self.target.staging(file)
         for _ in range(_PASSES):
             lost = connection.traffic.lost

@@ -6,9 +6,15 @@ from datetime import timedelta
 import pytest
 
 from planes import bulk, posix_draft, posix_sync
+from planes.errors import PathEscapes, Refused, Unavailable
+from planes.faulty import Fault, FaultyPlane, Raise
+from planes.many import Whole
 from planes.memory import MemoryPlane, MemorySettings
+from planes.metered import MeteredPlane
 from planes.opening import open_plane
 from planes.posix import PosixSettings
+from planes.retrying import Patience, RetryingPlane
+from planes.wrapped import find
 
 
 @pytest.fixture
@@ -66,3 +72,62 @@ async def test_what_was_written_in_bulk_before_the_host_started_may_be_lost(tmp_
     finally:
         for plane in (whole, many, memory):
             await plane.aclose()
+
+
+def many(*names):
+    return [Whole(name, name.encode(), f"u-{number}") for number, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(("kind", "flushed"), [(bulk.open_bulk, False), (open_plane, True)])
+async def test_many_files_at_once_appear_in_order_replace_and_leave_nothing_beside(tmp_path, flushes, kind, flushed):
+    plane = kind("data", PosixSettings(path=tmp_path))
+    renamed = []
+    try:
+        assert bulk.takes_many(plane) is not flushed
+        await plane.put("a/b/x", b"before", upload_id="old")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                os, "rename", lambda *way, rename=os.rename, **at: renamed.append(way[1]) or rename(*way, **at)
+            )
+            receipts = await bulk.put_many(plane, many("a/b/x", "a/c", "d"))
+        assert find(plane, MeteredPlane).snapshot().bytes_written == sum(r.size for r in receipts) + 6 == 15
+    finally:
+        await plane.aclose()
+    assert renamed == ["x", "c", "d"]
+    found = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {name: name for name in ("a/b/x", "a/c", "d")}
+    assert (flushes["single"] > 3) is flushed
+
+
+async def test_of_many_files_those_before_the_one_that_fails_are_there_and_no_other(tmp_path):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    (tmp_path / "taken").mkdir()
+    try:
+        with pytest.raises(Refused, match="data:taken"):
+            await bulk.put_many(plane, many("a", "taken", "new/b"))
+        with pytest.raises(PathEscapes):
+            await bulk.put_many(plane, many("../out"))
+        await bulk.put_many(plane, many("a", "new/b"))
+    finally:
+        await plane.aclose()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a", "new", "new/b", "taken"]
+
+
+async def test_what_an_attempt_before_has_left_half_written_is_replaced(tmp_path):
+    (tmp_path / ".cropduster-u-0").write_bytes(b"much longer than what comes")
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    try:
+        await bulk.put_many(plane, many("a"))
+    finally:
+        await plane.aclose()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"a")]
+
+
+async def test_a_layer_that_knows_single_objects_alone_is_asked_for_each(tmp_path):
+    inner = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    plane = RetryingPlane(FaultyPlane(inner, [Fault("put", 2, Raise(Unavailable("gone")))]), Patience(first=0))
+    try:
+        await bulk.put_many(plane, many("a", "b"))
+    finally:
+        await inner.aclose()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
