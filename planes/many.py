@@ -17,11 +17,12 @@ from planes.plane import Plane, StepReceipt
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An object that replaces what has its key, as in `Plane.put`."""
+    """An object as in `Plane.put`, which replaces what has its key or must not."""
 
     key: str
     data: Buffer
     upload_id: str
+    replace: bool = True
 
 
 @runtime_checkable
@@ -37,7 +38,7 @@ async def put_many(plane: Plane, objects: Sequence[Whole]) -> Sequence[StepRecei
     """Write objects in this order; raises as `Plane.put`, and may be repeated as that."""
     if isinstance(plane, TakesMany):
         return await plane.put_many(objects)
-    return [await plane.put(each.key, each.data, upload_id=each.upload_id, replace=True) for each in objects]
+    return [await plane.put(each.key, each.data, upload_id=each.upload_id, replace=each.replace) for each in objects]
 
 
 def size(objects: Sequence[Whole]) -> int:
