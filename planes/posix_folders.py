@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final, Self
 
 from planes.posix_paths import Root, Tree
@@ -71,11 +71,9 @@ class Folders:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         try:
             return os.open(name, flags, dir_fd=over)
-        except FileNotFoundError:
-            pass
-        try:
-            os.mkdir(name, dir_fd=over)
-            self.made.append(path)
-        except FileExistsError:  # another was faster, or a symlink leads nowhere: the next call tells
-            pass
-        return os.open(name, flags, dir_fd=over)
+        except (FileNotFoundError, NotADirectoryError):
+            with suppress(FileExistsError):  # another was faster, or something else has the name: the next call tells
+                os.mkdir(name, dir_fd=over)
+                self.made.append(path)
+        with self._tree.not_in_the_way(name, over, path):
+            return os.open(name, flags, dir_fd=over)

@@ -203,7 +203,7 @@ class Tree:
                         made.append(here)
                     except FileExistsError:
                         pass
-                    with self._not_in_the_way(element, current, path):
+                    with self.not_in_the_way(element, current, path):
                         deeper = os.open(element, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
                     os.close(current)
                     current = deeper
@@ -212,7 +212,8 @@ class Tree:
                 os.close(current)
 
     @contextmanager
-    def _not_in_the_way(self, element: str, above: int, path: str) -> Iterator[None]:
+    def not_in_the_way(self, element: str, above: int, path: str) -> Iterator[None]:
+        """Around the opening of a directory that is just made: raises Refused if something else has its name."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from planes import bulk, posix_draft, posix_sync
-from planes.errors import PathEscapes, Refused, Unavailable
+from planes import bulk, posix_draft, posix_many, posix_sync
+from planes.errors import AlreadyExists, Corrupt, PathEscapes, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise
 from planes.many import Whole
 from planes.memory import MemoryPlane, MemorySettings
@@ -121,6 +121,70 @@ async def test_what_an_attempt_before_has_left_half_written_is_replaced(tmp_path
     finally:
         await plane.aclose()
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"a")]
+
+
+async def test_one_of_many_that_must_not_replace_takes_its_name_once_and_only_from_nobody(tmp_path):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    mine, other = Whole("a/x", b"mine", "u-1", replace=False), Whole("a/x", b"other", "u-2", replace=False)
+    try:
+        for _ in range(2):  # an attempt that is repeated finds what it made itself
+            await bulk.put_many(plane, [mine])
+        with pytest.raises(AlreadyExists, match="data:a/x"):
+            await bulk.put_many(plane, [other])
+    finally:
+        await plane.aclose()
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "a").iterdir()] == [("x", b"mine")]
+
+
+async def test_one_of_many_that_the_disk_does_not_hold_gets_no_name(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *words: real(*words)[:-1] + b"?")
+    try:
+        with pytest.raises(Corrupt):
+            await bulk.put_many(plane, many("new/a"))
+    finally:
+        await plane.aclose()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_directories_that_somebody_tidies_away_amid_many_are_made_again(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    real, gone = posix_many.create, []
+
+    def create(name, directory):
+        if not gone:
+            gone.append((tmp_path / "a" / "b").rmdir())
+        return real(name, directory)
+
+    monkeypatch.setattr(posix_many, "create", create)
+    try:
+        await bulk.put_many(plane, many("a/b/x", "a/b/y"))
+    finally:
+        await plane.aclose()
+    assert gone
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["x", "y"]
+
+
+async def test_many_leave_a_directory_through_no_symlink_and_take_no_file_for_one(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data" / "way").symlink_to(tmp_path / "outside")
+    (tmp_path / "data" / "nowhere").symlink_to("gone")
+    (tmp_path / "data" / "file").write_bytes(b"")
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path / "data"))
+    try:
+        for key, kind in (
+            ("way/x", PathEscapes),
+            ("way/new/x", PathEscapes),
+            ("nowhere/x", Refused),
+            ("file/x", Refused),
+        ):
+            with pytest.raises(kind):
+                await bulk.put_many(plane, [Whole(key, b"1", "u")])
+    finally:
+        await plane.aclose()
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 async def test_a_layer_that_knows_single_objects_alone_is_asked_for_each(tmp_path):
