@@ -19,7 +19,7 @@ from fileserver.together import side_by_side
 from planes import bulk
 from planes.errors import Refused, Unsupported
 from planes.many import Whole
-from planes.plane import MIB, Plane, Ticket
+from planes.plane import MIB, Plane, StepReceipt, Ticket
 
 WIDTH: Final = 8
 """Objects that are written at a time."""
@@ -81,13 +81,20 @@ class Bucket:
     async def put_all(self, chunks: Sequence[tuple[str, Buffer]], bodies: Sequence[tuple[str, Buffer]]) -> None:
         """Write chunks, and behind them what describes them, as few trips as the plane can."""
         if bulk.takes_many(self.plane):
-            objects = [Whole(key, data, self._attempt(key)) for key, data in (*chunks, *bodies)]
-            for receipt in await bulk.put_many(self.plane, objects):
-                self.written.objects += 1
-                self.written.carried += receipt.size
+            self.wrote(await bulk.put_many(self.plane, self.wholes(chunks, bodies)))
             return
         await side_by_side(chunks, lambda one: self.put(*one), WIDTH)
         await side_by_side(bodies, lambda one: self.put(*one), _PUTS)
+
+    def wholes(self, chunks: Sequence[tuple[str, Buffer]], bodies: Sequence[tuple[str, Buffer]]) -> list[Whole]:
+        """The same as one call takes it."""
+        return [Whole(key, data, self._attempt(key)) for key, data in (*chunks, *bodies)]
+
+    def wrote(self, receipts: Iterable[StepReceipt]) -> None:
+        """Count what was written so."""
+        for receipt in receipts:
+            self.written.objects += 1
+            self.written.carried += receipt.size
 
     async def place(self, source: Source, pieces: Iterable[Piece], largest: int = 0) -> None:
         """Write objects from raw bytes of the source, `WIDTH` at a time; by the provider itself where it can.

@@ -8,7 +8,7 @@ done at once it is owed, and tried again.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,7 @@ from fileserver.transfer.sync_record import Recorded
 from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable, Unsupported
 
 if TYPE_CHECKING:
+    from fileserver.transfer.ingest_batch import Batches
     from fileserver.transfer.ingest_file import Worker
 
 WIDTH: Final = 32
@@ -52,6 +53,7 @@ class _Run:
     """What the segments of one transfer share in this process."""
 
     worker: Worker
+    batches: Batches
     lost: int = 0
     tried: set[str] = field(default_factory=set)
 
@@ -183,7 +185,8 @@ class IngestStages(Course):
 
         feed = Feed(page, part.first_part)
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
-            await side_by_side(range(WIDTH), lambda _: self._bring(run, work, feed), WIDTH)
+            width = run.batches.abreast or WIDTH
+            await side_by_side(range(width), lambda _: self._bring(run, work, feed), width)
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
 
     async def _begin(self, files: list[File], run: _Run) -> list[Begun]:
@@ -214,8 +217,16 @@ class IngestStages(Course):
         return True
 
     async def _bring(self, run: _Run, work: Recorded[Ended], feed: Feed) -> None:
-        while begun := await feed.next():
-            await self._one(run, work, begun)
+        """Small files many at a time where that pays; all others, and what is left of those, each for itself."""
+        batches = run.batches
+        while files := await (feed.next(batches.fits) if batches.abreast else feed.next()):
+            work.check()
+            many = [each for each in files if batches.takes(each)]
+            ended, left = await batches.bring(many) if many else ([], [])
+            for each in ended:
+                self._over(work, each)
+            alone = [*(each for each in files if not batches.takes(each)), *left]
+            await side_by_side(alone, partial(self._one, run, work), WIDTH)
 
     async def _one(self, run: _Run, work: Recorded[Ended], begun: Begun) -> None:
         work.check()
@@ -230,10 +241,14 @@ class IngestStages(Course):
                 raise
         else:
             run.lost = 0
-        done = ended.file
+        self._over(work, ended)
+
+    @staticmethod
+    def _over(work: Recorded[Ended], ended: Ended) -> None:
+        file = ended.file
         work.live.done += file.size
-        work.live.through_us += done.through_us
-        work.live.native += done.native
+        work.live.through_us += file.through_us
+        work.live.native += file.native
         work.live.parts_done += 1
         work.ended.append(ended)
         work.live.touch()
@@ -259,7 +274,8 @@ class IngestStages(Course):
         wrong = await self._store.read(lambda c: ingest_rows.failures(c, transfer, SHOWN))
         if tally.loaded + tally.partly + tally.failed == 1 and tally.failed:
             raise from_record(wrong[0].error or {})
-        outcome = await self._outcome(record, tally, wrong)
+        levels = await self._store.read(lambda c: ingest_rows.levels(c, transfer))
+        outcome = self._outcome(record, tally, wrong, levels)
         state = "PARTLY_SUCCEEDED" if tally.failed or tally.partly else "SUCCEEDED"
         done = record.progress.forward(live.progress)
         progress = plain(replace(done, parts_done=min(done.parts_done, record.plan.parts)))
@@ -273,7 +289,7 @@ class IngestStages(Course):
         await self._store.write(work, durable=True)
         await self._let_go(transfer)
 
-    async def _outcome(self, record: Record, tally: Tally, wrong: list[File]) -> dict[str, Any]:
+    def _outcome(self, record: Record, tally: Tally, wrong: list[File], levels: Mapping[str, int]) -> dict[str, Any]:
         ingest = _ingest(spec_from_json(record.spec))
         through = f"{size_text(tally.through_us)} through this machine"
         how = "past the server" if goes_direct(ingest, self._targets) else "by requests to the server"
@@ -290,7 +306,9 @@ class IngestStages(Course):
                 "partly": tally.partly,
                 "failed": tally.failed,
                 "objects": tally.objects,
-                "verified": ingest.verify,
+                "verified": ", ".join(f"{n} {each}" for each, n in levels.items())
+                if len(levels) > 1
+                else "".join(levels),
                 "exceptions": [_exception(each) for each in wrong],
             },
         }
@@ -316,12 +334,14 @@ class IngestStages(Course):
 
     async def _run(self, transfer: str) -> _Run:
         if transfer not in self._runs:
+            from fileserver.transfer.ingest_batch import Batches
             from fileserver.transfer.ingest_file import Worker
             from fileserver.transfer.ingest_target import Target
 
             spec = spec_from_json((await self.record(transfer)).spec)
             target = Target(_ingest(spec), transfer, self._targets, self._planes)
-            self._runs[transfer] = _Run(Worker(target, self._planes, self._store, spec.overwrite))
+            worker = Worker(target, self._planes, self._store, spec.overwrite)
+            self._runs[transfer] = _Run(worker, Batches(worker))
         return self._runs[transfer]
 
     async def _let_go(self, transfer: str) -> None:

@@ -34,14 +34,17 @@ class Feed:
     _over: bool = False
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def next(self) -> Begun | None:
-        """The next file; None when all are handed out."""
+    async def next(self, fits: Callable[[Sequence[Begun]], bool] = lambda files: not files) -> list[Begun]:
+        """The next file, or as many as there `fits` one more; none when all are handed out."""
+        found: list[Begun] = []
         async with self._turn:
-            if not self._ready and not self._over:
-                self._ready.extend(await self.page(self.first))
-                self._over = not self._ready
-            if not self._ready:
-                return None
-            begun = self._ready.popleft()
-            self.first = begun.file.number + 1
-            return begun
+            while fits(found) and await self._has_more():
+                found.append(self._ready.popleft())
+                self.first = found[-1].file.number + 1
+        return found
+
+    async def _has_more(self) -> bool:
+        if not self._ready and not self._over:
+            self._ready.extend(await self.page(self.first))
+            self._over = not self._ready
+        return bool(self._ready)

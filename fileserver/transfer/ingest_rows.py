@@ -232,6 +232,14 @@ def tally(c: sa.Connection, transfer: str) -> Tally:
     return Tally(well[0], partly[0], failed[0], size, objects, native, through)
 
 
+def levels(c: sa.Connection, transfer: str) -> dict[str, int]:
+    """How many of the files that arrived were verified in which way."""
+    f = t.ingest_files.c
+    arrived = (f.transfer == transfer, f.state.in_(("loaded", "partly")))
+    query = sa.select(f.verified, sa.func.count()).where(*arrived).group_by(f.verified).order_by(f.verified)
+    return {row[0]: int(row[1]) for row in c.execute(query)}
+
+
 def failures(c: sa.Connection, transfer: str, limit: int) -> list[File]:
     """The first files that failed, or did not arrive whole."""
     f = t.ingest_files.c

@@ -872,7 +872,9 @@ class Ingest(_message.Message):
     class _VerifyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Ingest._Verify.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         VERIFY_UNSPECIFIED: Ingest._Verify.ValueType  # 0
-        """A sample."""
+        """A sample; of many small files that are placed in the server's bucket, of one in 32, and of the others all objects
+        as the bucket has them, and that the server has the domain.
+        """
         VERIFY_NONE: Ingest._Verify.ValueType  # 1
         """Nothing."""
         VERIFY_METADATA: Ingest._Verify.ValueType  # 2
@@ -886,7 +888,9 @@ class Ingest(_message.Message):
         """What is compared with the source."""
 
     VERIFY_UNSPECIFIED: Ingest.Verify.ValueType  # 0
-    """A sample."""
+    """A sample; of many small files that are placed in the server's bucket, of one in 32, and of the others all objects
+    as the bucket has them, and that the server has the domain.
+    """
     VERIFY_NONE: Ingest.Verify.ValueType  # 1
     """Nothing."""
     VERIFY_METADATA: Ingest.Verify.ValueType  # 2

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fileserver.hdf5 import at_once, ids, load, storage
+from fileserver.hdf5 import at_once, ids, load, load_many, storage
 from fileserver.hdf5.source import opened
 from planes.bulk import open_bulk
 from planes.errors import Unavailable
@@ -150,7 +150,7 @@ async def test_a_load_at_once_and_one_object_by_object_leave_the_same_bytes(tmp_
     source = PosixPlane("data", PosixSettings(path=tmp_path))
     buckets = MemoryPlane("m", MemorySettings()), open_bulk("p", PosixSettings(path=tmp_path / "bucket"))
     (tmp_path / "bucket").mkdir()
-    made = []
+    made, together = [], 0
     monkeypatch.setattr(at_once, "make", lambda *given, make=at_once.make: made.append(0) or make(*given))
     try:
         for name in SAMPLES:
@@ -167,10 +167,15 @@ async def test_a_load_at_once_and_one_object_by_object_leave_the_same_bytes(tmp_
             for bucket in buckets:
                 found = await content(bucket, ids.folder(wanted.root))
                 assert found == expected, name
+            data = (tmp_path / f"{name}.h5").read_bytes()
+            [many] = await load_many.make([load_many.Small(name, data, f"load {name}", CREATED)], buckets[1])
+            assert many is None or {each.key: bytes(each.data) for each in many.objects} == expected, name
+            together += many is not None
     finally:
         for plane in (source, *buckets):
             await plane.aclose()
-    assert len(made) > len(SAMPLES)  # twice all but those whose data lie in other files
+    assert len(made) - together > len(SAMPLES)  # twice all but those whose data lie in other files
+    assert 2 * together > len(SAMPLES)
 
 
 async def test_a_file_that_would_be_large_when_decoded_goes_object_by_object(plane, monkeypatch):
