@@ -17,7 +17,11 @@ from planes.plane import Plane, StepReceipt
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An object as in `Plane.put`, which replaces what has its key or must not."""
+    """An object as in `Plane.put`, which replaces what has its key or must not.
+
+    Where many objects are made durable together, one that must not replace anything appears behind all others of its
+    call, and not before these, itself and all that was written before are durable.
+    """
 
     key: str
     data: Buffer

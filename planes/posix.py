@@ -31,7 +31,7 @@ from planes.posix_site import Site, info
 from planes.posix_sync import sync_file_system
 from planes.posix_upload import PosixUpload, receipt
 from planes.settings import PlaneSettings
-from planes.threads import Stop, Threads
+from planes.threads import Threads
 
 LOCAL: Final = "local"
 """Name of the plane whose keys are absolute paths without their leading slash."""
@@ -128,15 +128,14 @@ class PosixPlane:
         Raises:
             Refused, Full: the file system could not write it.
         """
-        if not self._unsettled:
-            return
-        tree = self._site.tree
+        if self._unsettled:
+            await self._threads.run(lambda _: self._settled())
 
-        def settled(_: Stop) -> None:
+    def _settled(self) -> None:
+        tree = self._site.tree
+        if self._unsettled:
             with tree.directory("") as directory, tree.translating("make durable", ""):
                 sync_file_system(directory)
-
-        await self._threads.run(settled)
 
     @property
     def name(self) -> str:
@@ -197,7 +196,7 @@ class PosixPlane:
     async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
         """Write whole files, one after the other, in one trip to a thread."""
         site = self._site
-        proofs = await self._threads.run(lambda stop: posix_many.write(site, objects, stop))
+        proofs = await self._threads.run(lambda stop: posix_many.write(site, objects, stop, self._settled))
         return [receipt(1, proof) for proof in proofs]
 
     async def copy(

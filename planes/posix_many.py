@@ -2,13 +2,17 @@
 
 Each of them is written under a temporary name, read back and compared, and then renamed, as `planes.posix_draft` does
 it. Only one that must not replace anything carries a mark of its attempt: whoever replaces need not know what is his.
+Such a one is a name for what was written before, and does not appear before that is durable: a file that has its name
+when the host fails, and not its bytes, would be half of an object.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from planes.checksum import compute
@@ -24,8 +28,14 @@ from planes.threads import Stop
 _AT_ONCE: Final = 1 << 20  # bytes that are read back at a time
 
 
-def write(site: Site, objects: Sequence[Whole], stop: Stop) -> list[Proof]:
-    """Write files in this order; those before one that fails stay.
+def write(site: Site, objects: Sequence[Whole], stop: Stop, settle: Callable[[], None]) -> list[Proof]:
+    """Write files in this order, and behind those that replace the others; those before one that fails stay.
+
+    Args:
+        site: the directory.
+        objects: to be written.
+        stop: looked at between two files.
+        settle: makes durable all that was written, before a file appears that must not replace anything.
 
     Raises:
         Error: as `Plane.put`.
@@ -33,7 +43,43 @@ def write(site: Site, objects: Sequence[Whole], stop: Stop) -> list[Proof]:
     if site.durable:
         return [_alone(site, each, stop) for each in objects]
     with Folders(site.tree) as folders:
-        return [_file(site, folders, each, stop) for each in objects]
+        names = _Names(site, folders)
+        try:
+            proofs = [_file(site, folders, each, stop, names) for each in objects]
+            names.take(settle)
+        except BaseException:
+            names.drop()
+            raise
+    return proofs
+
+
+@dataclass(slots=True)
+class _Names:
+    """Files that are written, and wait for their names."""
+
+    site: Site
+    folders: Folders
+    waiting: deque[Draft] = field(default_factory=deque)
+
+    def take(self, settle: Callable[[], None]) -> None:
+        """Give them their names, in order."""
+        if self.waiting:
+            settle()
+        while self.waiting:
+            draft = self.waiting[0]
+            folder, name = self.site.tree.target(draft.key)
+            directory = self.folders.at(folder)
+            with self.site.tree.translating("write", draft.key):
+                take_name(self.site.tree, draft, directory, hidden_name(draft.upload_id), name)
+            self.waiting.popleft()
+
+    def drop(self) -> None:
+        """Remove those that have none, with directories that are empty without them."""
+        for draft in self.waiting:
+            folder, _ = self.site.tree.target(draft.key)
+            with suppress(OSError, Error):
+                os.unlink(hidden_name(draft.upload_id), dir_fd=self.folders.at(folder))
+            _tidy(self.site, self.folders, folder, 0)
 
 
 def _alone(site: Site, one: Whole, stop: Stop) -> Proof:
@@ -44,7 +90,7 @@ def _alone(site: Site, one: Whole, stop: Stop) -> Proof:
     return site.whole(one.key, one.upload_id, fill, replace=one.replace)
 
 
-def _file(site: Site, folders: Folders, one: Whole, stop: Stop) -> Proof:
+def _file(site: Site, folders: Folders, one: Whole, stop: Stop, names: _Names) -> Proof:
     stop.check()
     folder, name = site.tree.target(one.key)
     made = len(folders.made)
@@ -52,7 +98,7 @@ def _file(site: Site, folders: Folders, one: Whole, stop: Stop) -> Proof:
         try:
             directory = folders.at(folder)
             with site.tree.translating("write", one.key):
-                return _written(site, one, directory, name)
+                return _written(one, directory, name, names)
         except NotFound:
             folders.forget()
             if attempt == TRIES:
@@ -63,7 +109,7 @@ def _file(site: Site, folders: Folders, one: Whole, stop: Stop) -> Proof:
     raise AssertionError
 
 
-def _written(site: Site, one: Whole, directory: int, name: str) -> Proof:
+def _written(one: Whole, directory: int, name: str, names: _Names) -> Proof:
     hidden = hidden_name(one.upload_id)
     fd = create(hidden, directory)
     try:
@@ -73,8 +119,7 @@ def _written(site: Site, one: Whole, directory: int, name: str) -> Proof:
                 os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
                 facts, word = os.fstat(fd), set_mark(fd, one.upload_id)
-                draft = Draft(one.key, one.upload_id, one.replace, facts.st_dev, facts.st_ino, word, "")
-                take_name(site.tree, draft, directory, hidden, name)
+                names.waiting.append(Draft(one.key, one.upload_id, False, facts.st_dev, facts.st_ino, word, ""))
     except BaseException:
         with suppress(OSError):
             os.unlink(hidden, dir_fd=directory)

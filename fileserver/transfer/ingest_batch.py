@@ -5,7 +5,8 @@
     write                            one trip to the bucket; what is there then is read and compared with what was made
     sample                           of 250 files, the first is read through the server and compared with its file
                                      before any of them is named: what the server reads of one, it reads of the others
-    flush · name · flush             one object more names each domain; they are durable before anything is said
+    flush · name · flush             one object more names each domain, all of which is durable; so are the names
+                                     before anything is said
     ask the server for one name      it has the root that was written
 
 Whatever is not as it should be goes the long way too, from where it is: nothing is done here that a file brought for
@@ -31,7 +32,7 @@ from fileserver.transfer.ingest_file import Worker, attempt, loaded_file, report
 from fileserver.transfer.ingest_rows import Ended, File
 from fileserver.transfer.ingest_target import Frame
 from planes import bulk
-from planes.errors import Error
+from planes.errors import Error, Throttled, Unavailable
 from planes.many import Whole
 from planes.plane import MIB, Extent, Plane
 
@@ -104,16 +105,21 @@ class Batches:
     async def _free(self, files: Sequence[Begun]) -> list[_One]:
         """Those whose domain is not there, and was not, as far as the server remembers."""
         found: list[_One] = []
+        is_gone = False
 
         async def ask(begun: Begun) -> None:
+            nonlocal is_gone
             target, domain = self.worker.target, begun.file.domain
+            if is_gone:
+                return
             try:
                 if await target.there(domain) == (None, False):
                     frame = await target.folder(address.parent(domain))
                     if frame is not None:
                         found.append(_One(begun.file, frame))
-            except Error:
-                return  # said when it is brought for itself
+            except Error as error:  # said when it is brought for itself
+                if isinstance(error, Throttled | Unavailable):
+                    is_gone = True
 
         await side_by_side(files, ask, _REQUESTS)
         return sorted(found, key=lambda one: one.file.number)
@@ -167,8 +173,9 @@ class Batches:
         """Read one domain through the server, as `--verify sample` does."""
         target, staging = self.worker.target, self.worker.target.staging(one.file)
         name = self._name(one, staging, f"{attempt(one.file)}-staging", replace=True)
+        assert target.bucket is not None, "see `takes`"
         try:
-            await bulk.put_many(self._bulk, [name])
+            await target.bucket.put(name.key, name.data, upload_id=name.upload_id, replace=True)
             async with opened(self.worker.planes.plane(one.file.plane), one.file.key) as source:
                 await verify.verify(source, target.connection, staging, _of(one).loaded, "sample")
         except Error:
@@ -183,8 +190,7 @@ class Batches:
         names = [self._name(one, one.file.domain, attempt(one.file), replace=False) for one in made]
         target = self.worker.target
         try:
-            await bulk.settle(self._bulk)
-            await bulk.put_many(self._bulk, names)
+            await bulk.put_many(self._bulk, names)  # which settles all of this before it
             await bulk.settle(self._bulk)
             there, _ = await target.there(made[-1].file.domain)
         except Error:

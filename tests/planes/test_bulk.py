@@ -136,6 +136,35 @@ async def test_one_of_many_that_must_not_replace_takes_its_name_once_and_only_fr
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "a").iterdir()] == [("x", b"mine")]
 
 
+async def test_one_of_many_that_must_not_replace_appears_when_all_is_durable(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    seen = []
+
+    def flush(_):
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    monkeypatch.setattr(posix_sync.sync_file_system, "_flush", flush)
+    objects = [Whole(name, b"1", name, replace=name == "data") for name in ("name", "data", "other")]
+    try:
+        await bulk.put_many(plane, objects)
+    finally:
+        await plane.aclose()
+    assert seen == [[".cropduster-name", ".cropduster-other", "data"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "name", "other"]
+
+
+async def test_of_many_names_those_behind_one_that_is_taken_leave_nothing(tmp_path):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    (tmp_path / "b").write_bytes(b"theirs")
+    try:
+        with pytest.raises(AlreadyExists):
+            await bulk.put_many(plane, [Whole(name, b"1", f"u{name[0]}", replace=False) for name in ("a", "b", "c/d")])
+    finally:
+        await plane.aclose()
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"a": b"1", "b": b"theirs"}
+
+
 async def test_one_of_many_that_the_disk_does_not_hold_gets_no_name(tmp_path, monkeypatch):
     plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
     real = os.pread

@@ -1,11 +1,13 @@
 """Small files that an ingest brings many at a time, against a real HSDS."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_batch, ingest_rows, ledger
+from fileserver.transfer.ingest_target import Target
 from planes.posix import PosixPlane
 from tests.fileserver.transfer.test_ingest import Crash, server, world
 
@@ -130,6 +132,23 @@ async def test_a_bad_file_a_taken_name_and_one_that_was_removed_are_outcomes_of_
     assert [world.read(f"in/{i}.h5") for i in range(6)] == [(i, i) for i in range(6)]
     # The server knows the name that it had forgotten: it gives it to nobody else.
     assert world.server.call("PUT", "/", domain=f"{world.folder}/in/1.h5")[0] == 409
+
+
+async def test_a_file_that_fails_leaves_what_another_finds_out_about_their_folder(world, monkeypatch):
+    make(world, 2)
+    await begin(world, "folder")
+    real, tidied = Target._written, []
+
+    async def written(own, path):
+        [file, _] = await world.files("folder")
+        tidied.append(asyncio.ensure_future(own.clean(file)))
+        await asyncio.wait(tidied, timeout=0.3)  # it has to wait for us
+        return await real(own, path)
+
+    monkeypatch.setattr(Target, "_written", written)
+    assert (await world.run("folder")).state == "SUCCEEDED"
+    await asyncio.gather(*tidied, return_exceptions=True)
+    assert len(tidied) == 1
 
 
 async def test_what_the_server_reads_otherwise_is_not_named_nor_is_any_other_of_its_batch(world, monkeypatch):
