@@ -8,29 +8,28 @@ done at once it is owed, and tried again.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured, where
+from fileserver.configured import Configured
 from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record, to_record
-from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, sync_rows
 from fileserver.transfer.course import Course
 from fileserver.transfer.ingest_feed import Begun, Feed
+from fileserver.transfer.ingest_outcome import outcome
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
-from fileserver.transfer.ingest_rows import Ended, File, Found, Tally, Told
+from fileserver.transfer.ingest_rows import Ended, File, Found, Told
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Ingest, Spec, spec_from_json
-from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_record import Recorded
 from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable, Unsupported
 
@@ -275,7 +274,8 @@ class IngestStages(Course):
         if tally.loaded + tally.partly + tally.failed == 1 and tally.failed:
             raise from_record(wrong[0].error or {})
         levels = await self._store.read(lambda c: ingest_rows.levels(c, transfer))
-        outcome = self._outcome(record, tally, wrong, levels)
+        past = goes_direct(_ingest(spec_from_json(record.spec)), self._targets)
+        said = outcome(record, tally, wrong, levels, past=past)
         state = "PARTLY_SUCCEEDED" if tally.failed or tally.partly else "SUCCEEDED"
         done = record.progress.forward(live.progress)
         progress = plain(replace(done, parts_done=min(done.parts_done, record.plan.parts)))
@@ -284,34 +284,10 @@ class IngestStages(Course):
             wish = ledger.get(c, transfer).wish
             if wish:
                 raise Cancelled(f"the transfer {transfer} was cancelled") if wish == "cancel" else Paused
-            ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress)
+            ledger.end(c, transfer, moment, state, outcome=said, progress=progress)
 
         await self._store.write(work, durable=True)
         await self._let_go(transfer)
-
-    def _outcome(self, record: Record, tally: Tally, wrong: list[File], levels: Mapping[str, int]) -> dict[str, Any]:
-        ingest = _ingest(spec_from_json(record.spec))
-        through = f"{size_text(tally.through_us)} through this machine"
-        how = "past the server" if goes_direct(ingest, self._targets) else "by requests to the server"
-        native = f"{size_text(tally.native)} copied by the provider, " if tally.native else ""
-        return {
-            "size": tally.size,
-            "evidence": "",
-            "route": f"{how}, {native}{through}" if tally.objects else "",
-            "seconds": max(now() - record.created, 0.001),
-            "crc64nvme": None,
-            "file": "",
-            "ingest": {
-                "loaded": tally.loaded,
-                "partly": tally.partly,
-                "failed": tally.failed,
-                "objects": tally.objects,
-                "verified": ", ".join(f"{n} {each}" for each, n in levels.items())
-                if len(levels) > 1
-                else "".join(levels),
-                "exceptions": [_exception(each) for each in wrong],
-            },
-        }
 
     async def stop(self, transfer: str, kind: str, live: Live) -> None:
         """Stand still ("pause"), or remove what is half loaded and end ("cancel", "fail"); what is published stays."""
@@ -381,12 +357,3 @@ def need_library() -> None:
 def _ingest(spec: Spec) -> Ingest:
     assert isinstance(spec.verb, Ingest)
     return spec.verb
-
-
-def _exception(file: File) -> dict[str, str]:
-    """A file that did not arrive, or not whole, for an outcome."""
-    name = where(file.plane, file.key)
-    if file.error is not None:
-        return {"key": name, "reason": file.error["reason"], "message": file.error["message"]}
-    message = f"{address.show(file.domain)} lacks something that HSDS cannot hold; the report says what"
-    return {"key": name, "reason": "PARTLY", "message": message}
