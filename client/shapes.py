@@ -101,7 +101,10 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "domain": ingest.domain,
                 "target": ingest.target,
                 "mode": wire.Ingest.Mode.Name(ingest.mode).removeprefix("MODE_").lower().replace("unspecified", "auto"),
-                "verify": wire.Ingest.Verify.Name(ingest.verify).removeprefix("VERIFY_").lower(),
+                "verify": wire.Ingest.Verify.Name(ingest.verify)
+                .removeprefix("VERIFY_")
+                .lower()
+                .replace("unspecified", "auto"),
                 "no_folders": ingest.no_folders,
                 "public_read": ingest.public_read,
                 "aggregate": ingest.aggregate.dimension,

@@ -21,6 +21,7 @@ _INGEST_MODES: Final = {
     "link": wire.Ingest.MODE_LINK,
 }
 _INGEST_LEVELS: Final = {
+    "auto": wire.Ingest.VERIFY_UNSPECIFIED,
     "none": wire.Ingest.VERIFY_NONE,
     "metadata": wire.Ingest.VERIFY_METADATA,
     "sample": wire.Ingest.VERIFY_SAMPLE,
@@ -146,7 +147,7 @@ def ingest(
     *,
     target: str = "",
     mode: str = "auto",
-    verify: str = "sample",
+    verify: str = "auto",
     no_folders: bool = False,
     public_read: bool = False,
     overwrite: bool = False,

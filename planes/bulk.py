@@ -6,11 +6,14 @@ the last opens its plane in bulk, and lets it settle once before it says so. Sto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from planes import many
+from planes.many import Whole
 from planes.opening import decorated, provider
-from planes.plane import Info, Plane
+from planes.plane import Info, Plane, StepReceipt
 from planes.posix import PosixPlane
 from planes.retrying import Patience
 from planes.settings import PlaneSettings
@@ -40,6 +43,21 @@ async def settle(plane: Plane) -> None:
     """
     if directory := find(plane, PosixPlane):
         await directory.settle()
+
+
+def takes_many(plane: Plane) -> bool:
+    """Whether `put_many` is faster than objects side by side: it is where none is flushed for itself."""
+    directory = find(plane, PosixPlane)
+    return directory is not None and not directory.flushes_each
+
+
+async def put_many(plane: Plane, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
+    """Write objects in this order, each of them whole or not at all, and replace what is there.
+
+    Raises:
+        Error: as `Plane.put`; objects before the one that failed are there. It may be repeated.
+    """
+    return await many.put_many(plane, objects)
 
 
 def survived(plane: Plane, info: Info) -> bool:

@@ -13,9 +13,11 @@ from types import TracebackType
 
 from typing_extensions import Buffer
 
+from planes import many
 from planes.bounds import Bounds, Clock, Sleep
 from planes.errors import Throttled
 from planes.left_out import Tell
+from planes.many import Whole
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload
@@ -99,6 +101,11 @@ class LimitedPlane(WrappedPlane):
             return await self.inner.put(
                 key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
             )
+
+    async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
+        """One request of so many bytes."""
+        async with self._bounds.of(many.size(objects)):
+            return await many.put_many(self.inner, objects)
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None

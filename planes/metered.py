@@ -11,6 +11,7 @@ from typing_extensions import Buffer
 
 from planes.errors import Error
 from planes.left_out import Tell
+from planes.many import Whole, put_many
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -119,6 +120,11 @@ class MeteredPlane(WrappedPlane):
             key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
         )
         return self._meter.wrote(await self._meter.count("put", answer))
+
+    async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
+        """Counted as one request."""
+        receipts = await self._meter.count("put_many", put_many(self.inner, objects))
+        return [self._meter.wrote(each) for each in receipts]
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None

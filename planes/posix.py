@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -19,8 +19,10 @@ from typing import Final, Literal, Self
 from pydantic import Field, field_validator
 from typing_extensions import Buffer
 
+from planes import posix_many
 from planes.errors import Unsupported
 from planes.left_out import Tell
+from planes.many import Whole
 from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.posix_copy import Mover
 from planes.posix_draft import from_token
@@ -30,7 +32,7 @@ from planes.posix_site import Site, info
 from planes.posix_sync import sync_file_system
 from planes.posix_upload import PosixUpload, receipt
 from planes.settings import PlaneSettings
-from planes.threads import Stop, Threads
+from planes.threads import Threads
 
 LOCAL: Final = "local"
 """Name of the plane whose keys are absolute paths without their leading slash."""
@@ -119,21 +121,25 @@ class PosixPlane:
         """Whether it is in bulk."""
         return self._unsettled
 
+    @property
+    def flushes_each(self) -> bool:
+        """Whether each file is flushed for itself."""
+        return self._site.durable
+
     async def settle(self) -> None:
         """Return when everything that was written in bulk is durable; nothing to do where that was not asked for.
 
         Raises:
             Refused, Full: the file system could not write it.
         """
-        if not self._unsettled:
-            return
-        tree = self._site.tree
+        if self._unsettled:
+            await self._threads.run(lambda _: self._settled())
 
-        def settled(_: Stop) -> None:
+    def _settled(self) -> None:
+        tree = self._site.tree
+        if self._unsettled:
             with tree.directory("") as directory, tree.translating("make durable", ""):
                 sync_file_system(directory)
-
-        await self._threads.run(settled)
 
     @property
     def name(self) -> str:
@@ -193,6 +199,12 @@ class PosixPlane:
             lambda stop: site.whole(key, upload_id, lambda fd: site.mover.put(data, fd, 0, None, stop), replace=replace)
         )
         return receipt(1, proof)
+
+    async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
+        """Write whole files, one after the other, in one trip to a thread."""
+        site = self._site
+        proofs = await self._threads.run(lambda stop: posix_many.write(site, objects, stop, self._settled))
+        return [receipt(1, proof) for proof in proofs]
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None

@@ -90,9 +90,9 @@ def begin(tree: Tree, key: str, upload_id: str, *, replace: bool) -> Draft:
     for attempt in range(1, TRIES + 1):
         try:
             with tree.directory(folder) as directory, tree.translating("write", key):
-                fd = _create(name, directory)
+                fd = create(name, directory)
             with closing(fd):
-                found, word = os.fstat(fd), _set_mark(fd, upload_id)
+                found, word = os.fstat(fd), set_mark(fd, upload_id)
             return Draft(key, upload_id, replace, found.st_dev, found.st_ino, word, made)
         except NotFound:
             if attempt == TRIES:
@@ -139,7 +139,7 @@ def commit(tree: Tree, draft: Draft, size: int, *, durable: bool) -> os.stat_res
                 _must_have(fd, size, tree, draft)
                 if durable:
                     os.fsync(fd)
-                _name(tree, draft, directory, hidden, name)
+                take_name(tree, draft, directory, hidden, name)
                 done = os.fstat(fd)
         if durable:
             sync_directory(directory)
@@ -209,8 +209,8 @@ def _open_own(tree: Tree, draft: Draft, directory: int) -> int:
     raise NotFound(msg, key=draft.key, upload_id=draft.upload_id)
 
 
-def _name(tree: Tree, draft: Draft, directory: int, hidden: str, name: str) -> None:
-    """Make the hidden file visible, atomically."""
+def take_name(tree: Tree, draft: Draft, directory: int, hidden: str, name: str) -> None:
+    """Make the hidden file visible, atomically; raises AlreadyExists as `commit`."""
     if draft.replace or _is_of_attempt(name, directory, draft):
         with suppress(FileNotFoundError):  # two names of one file: rename does nothing, so take the hidden one away
             os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -232,17 +232,20 @@ def _name(tree: Tree, draft: Draft, directory: int, hidden: str, name: str) -> N
     os.unlink(hidden, dir_fd=directory)
 
 
-def _create(name: str, directory: int) -> int:
+def create(name: str, directory: int) -> int:
     """A new file; one that is there is removed, but held open till then, so that the new one gets another inode."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        return os.open(name, flags, 0o666, dir_fd=directory)
     with ExitStack() as held:
         with suppress(FileNotFoundError):
             held.enter_context(opened(name, os.O_PATH | os.O_NOFOLLOW, directory))
             os.unlink(name, dir_fd=directory)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o666, dir_fd=directory)
 
 
-def _set_mark(fd: int, upload_id: str) -> str:
+def set_mark(fd: int, upload_id: str) -> str:
+    """Give a file the attribute of its attempt, with a random word; that, or empty where there are no attributes."""
     word = secrets.token_hex(8)
     try:
         os.setxattr(fd, _ATTRIBUTE, f"{upload_id} {word}".encode("ascii"))

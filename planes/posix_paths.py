@@ -70,7 +70,9 @@ _WAY_OUT: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Root:
+class Root:
+    """The directory of a plane, open, and its path as the kernel says it, without a slash at the end."""
+
     fd: int
     real: str
 
@@ -182,8 +184,8 @@ class Tree:
     def _found(self, key: str) -> Iterator[int]:
         path = "/".join(self.elements(key))
         # O_PATH has no side effects: opening a pipe would wait, opening a tape would wind it.
-        with self._opened_root() as root, opened(path, os.O_PATH, root.fd) as handle:
-            self._must_be_inside(handle, root, key)
+        with self.opened_root() as root, opened(path, os.O_PATH, root.fd) as handle:
+            self.must_be_inside(handle, root, key)
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
                 self._not_a_file(key, mode)
@@ -191,7 +193,7 @@ class Tree:
 
     def _make_each(self, path: str, made: list[str]) -> None:
         elements = self.elements(path) if path else ()
-        with self._opened_root() as root:
+        with self.opened_root() as root:
             current = os.dup(root.fd)
             try:
                 for depth, element in enumerate(elements, 1):
@@ -201,16 +203,17 @@ class Tree:
                         made.append(here)
                     except FileExistsError:
                         pass
-                    with self._not_in_the_way(element, current, path):
+                    with self.not_in_the_way(element, current, path):
                         deeper = os.open(element, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
                     os.close(current)
                     current = deeper
-                    self._must_be_inside(current, root, here)
+                    self.must_be_inside(current, root, here)
             finally:
                 os.close(current)
 
     @contextmanager
-    def _not_in_the_way(self, element: str, above: int, path: str) -> Iterator[None]:
+    def not_in_the_way(self, element: str, above: int, path: str) -> Iterator[None]:
+        """Around the opening of a directory that is just made: raises Refused if something else has its name."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -233,7 +236,7 @@ class Tree:
         return kind(message, plane=self.plane, key=key, errno=name)
 
     @contextmanager
-    def _opened_root(self) -> Iterator[_Root]:
+    def opened_root(self) -> Iterator[Root]:
         """The root as it is now: it may be mounted, replaced or a symlink."""
         try:
             fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -241,21 +244,22 @@ class Tree:
             msg = f"plane {self.plane}: {self.root} is not a directory; create it or correct planes.{self.plane}.path"
             raise Missing(msg, plane=self.plane, path=self.root) from error
         try:
-            yield _Root(fd, _real_path(fd).rstrip("/"))
+            yield Root(fd, _real_path(fd).rstrip("/"))
         finally:
             os.close(fd)
 
     def _open_directory(self, elements: tuple[str, ...], path: str, flags: int) -> int:
-        with self._opened_root() as root:
+        with self.opened_root() as root:
             fd = os.open("/".join(elements) or ".", flags | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.fd)
             try:
-                self._must_be_inside(fd, root, path)
+                self.must_be_inside(fd, root, path)
             except BaseException:
                 os.close(fd)
                 raise
             return fd
 
-    def _must_be_inside(self, fd: int, root: _Root, path: str) -> None:
+    def must_be_inside(self, fd: int, root: Root, path: str) -> None:
+        """Raise PathEscapes if an open file or directory, asked for as `path`, is not where it may be."""
         if self.links == "anywhere":
             return
         real = _real_path(fd)

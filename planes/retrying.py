@@ -20,6 +20,7 @@ from typing_extensions import Buffer
 
 from planes.errors import Corrupt, Error, Throttled, Unavailable
 from planes.left_out import Tell
+from planes.many import Whole, put_many
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -193,6 +194,10 @@ class RetryingPlane(WrappedPlane):
                 key, data, upload_id=upload_id, replace=replace, content_type=content_type, metadata=metadata
             )
         )
+
+    async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
+        """Asked again, from the first object."""
+        return await self._again.keep_trying(lambda: put_many(self.inner, objects))
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None

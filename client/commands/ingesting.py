@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fileserver.v1.transfer_pb2 import TransferSpec
 
 _MODES: Final = ("auto", "direct", "rest", "link")
-_LEVELS: Final = ("none", "metadata", "sample", "full")
+_LEVELS: Final = ("auto", "none", "metadata", "sample", "full")
 _EPILOG = """Examples:
 
 \b
@@ -70,10 +70,13 @@ def ingest(
     verify: Annotated[
         str,
         typer.Option(
-            metavar="none|metadata|sample|full",
-            help="What the server reads back is compared with the file before anything is seen.",
+            metavar="auto|none|metadata|sample|full",
+            help=(
+                "What the server reads back is compared with the file before anything is seen; of many small files "
+                "one in 32, and of the others what the bucket has (auto)."
+            ),
         ),
-    ] = "sample",
+    ] = "auto",
     overwrite: options.Overwrite = False,
     no_folders: Annotated[
         bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")

@@ -96,6 +96,8 @@ class _Comparison:
     ids: dict[int, str]
     """Of objects that are in both, by address in the file."""
     addresses: dict[str, int] = field(default_factory=dict)
+    told: dict[int, Declared] = field(default_factory=dict)
+    """Groups that were asked for already with all that is to be known of them: the first ones, by address."""
 
     async def pair(self, root: str) -> AsyncGenerator[Difference]:
         """Go through both by the same names."""
@@ -105,8 +107,10 @@ class _Comparison:
             level = [todo.popleft() for _ in range(min(len(todo), _BATCH))]
             links: dict[int, Declared | None] = {}
 
-            async def ask(node: Node, into: dict[int, Declared | None] = links) -> None:
-                into[node.address] = await self._declared(node, attributes=False)
+            is_early = len(self.ids) < _BATCH
+
+            async def ask(node: Node, into: dict[int, Declared | None] = links, *, early: bool = is_early) -> None:
+                into[node.address] = await self._group(node, early=early)
 
             await side_by_side(level, ask, WIDTH)
             for node in level:
@@ -170,7 +174,7 @@ class _Comparison:
 
         async def ask(node: Node) -> None:
             try:
-                told[node.address] = await self._declared(node, attributes=True)
+                told[node.address] = self.told.pop(node.address, None) or await self._declared(node, attributes=True)
             except Unknown as unknown:
                 found.append(Difference(node.path, "type", "", str(unknown)))
 
@@ -186,9 +190,22 @@ class _Comparison:
                 datasets.append(held)
         return found + await self.data.differences(datasets)
 
-    async def _declared(self, node: Node, *, attributes: bool) -> Declared | None:
+    async def _group(self, node: Node, *, early: bool) -> Declared | None:
+        """A group with its links; of the first ones all that `compare` asks for, so that it need not ask again."""
+        if early:
+            try:
+                there = await self._declared(node, links=True, attributes=True)
+            except Unknown:
+                pass  # which `compare` says
+            else:
+                if there is not None:
+                    self.told[node.address] = there
+                return there
+        return await self._declared(node, links=True)
+
+    async def _declared(self, node: Node, *, links: bool = False, attributes: bool = False) -> Declared | None:
         try:
-            return await declared(self.objects, self.ids[node.address], links=not attributes, attributes=attributes)
+            return await declared(self.objects, self.ids[node.address], links=links, attributes=attributes)
         except NotFound:
             return None
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from fileserver.hdf5 import differing, stretches
 from fileserver.hdf5.differing import Difference, Unequal
-from fileserver.hdf5.hsds.objects import Objects, Slab
+from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.model import Dataset, Facts
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.source import Source
@@ -94,8 +94,7 @@ class DataComparison:
         return stretches.some(dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLES, self.random)
 
     async def _block(self, here: Contents, block: Block) -> Unequal | None:
-        slabs = [Slab(at, at + n) for at, n in zip(block.start, block.count, strict=True)]
-        theirs = await self.objects.read(self.ids[here.node.address], slabs)
+        theirs = await self.objects.read(self.ids[here.node.address], block.slabs)
         ours = await here.stored(block, self.ids)
         self.tally.bytes += len(theirs)
         return differing.elements(here.facts.typed.stored, block.start, block.count, ours, theirs)

@@ -20,7 +20,7 @@ import h5py
 from fileserver.hdf5 import export_direct, export_write, grid, stretches
 from fileserver.hdf5.declared import Declared, DeclaredLink, Unknown, declared
 from fileserver.hdf5.export_write import Written
-from fileserver.hdf5.hsds.objects import Objects, Slab
+from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.restored import Garbled
@@ -224,8 +224,7 @@ class _Export:
             dataset, block = job
             if dataset.id in lost:
                 return
-            slabs = [Slab(at, at + n) for at, n in zip(block.start, block.count, strict=True)]
-            data = await self.objects.read(dataset.id, slabs)
+            data = await self.objects.read(dataset.id, block.slabs)
             try:
                 await self._run(
                     partial(export_write.block, written=self.written, dataset=dataset, part=block, data=data)

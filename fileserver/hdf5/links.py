@@ -33,7 +33,7 @@ from planes.errors import Refused
 from planes.plane import Info, Plane, Ticket
 
 if TYPE_CHECKING:
-    from fileserver.hdf5.load import Planned
+    from fileserver.hdf5.survey import Planned
 
 FEW: Final = 1000
 """So many chunks are listed in the JSON of their dataset; more get a table of their own."""

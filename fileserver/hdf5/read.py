@@ -74,14 +74,14 @@ def datatype(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble])
     return Datatype(node, kind, attributes(place, node.path, to, troubles))
 
 
-def dataset(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble]) -> Dataset:
-    """A dataset without its data.
+def dataset(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble], known: Facts | None = None) -> Dataset:
+    """A dataset without its data; with facts that are `known` already, or as they are now.
 
     Raises:
         NotHeld: HSDS has no type like its.
     """
     place = by_address(file, node)
-    found = facts(place)
+    found = known or facts(place)
     troubles.extend(Trouble(node.path, "mapped", note) for note in found.typed.notes)
     return Dataset(node, found, attributes(place, node.path, to, troubles), ordered(place))
 
@@ -92,16 +92,16 @@ def facts(place: h5d.DatasetID) -> Facts:
     Raises:
         NotHeld: HSDS has no type like its.
     """
-    kind, space, plist = typed(place.get_type()), place.get_space(), place.get_create_plist()
+    raw, space, plist = place.get_type(), place.get_space(), place.get_create_plist()
+    kind = typed(raw)
     null = space.get_simple_extent_type() == h5s.NULL
     dims = None if null else tuple(space.get_simple_extent_dims())
-    maxdims = None
-    if dims and any(most != now for most, now in zip(space.get_simple_extent_dims(maxdims=True), dims, strict=True)):
-        maxdims = tuple(None if m == h5s.UNLIMITED else m for m in space.get_simple_extent_dims(maxdims=True))
+    most = space.get_simple_extent_dims(maxdims=True) if dims else ()
+    maxdims = tuple(None if m == h5s.UNLIMITED else m for m in most) if dims and most != dims else None
     layout = _LAYOUTS[plist.get_layout()]
     if layout == "contiguous" and plist.get_external_count():
         layout = "external"
-    whole = 0 if null else space.get_simple_extent_npoints() * place.get_type().get_size()
+    whole = 0 if null else space.get_simple_extent_npoints() * raw.get_size()
     filters = tuple(_filters(plist))
     fill, unheld = _fill(place, plist, kind.stored)
     return Facts(

@@ -18,16 +18,18 @@ from typing import Final, Literal
 
 import h5py
 
-from fileserver.hdf5 import blocks, describe, ids, read
+from fileserver.hdf5 import blocks, describe, ids, read, stretches
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, make_domain
-from fileserver.hdf5.load import Loaded, Planned, Survey, names, survey
+from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Node, Trouble
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Written
+from fileserver.hdf5.stretches import Block
+from fileserver.hdf5.survey import Planned, Survey, names, survey
 from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
 from planes.errors import Refused
@@ -123,11 +125,11 @@ class _Load:
     async def _data(self, planned: Planned) -> None:
         node = planned.node
         with self._losing(node):
-            async with blocks.data(self._source, planned, dict(self.frame.ids)) as data:
+            async with stretches.contents(self._source, node, planned.facts) as data:
                 dataset = self.frame.ids[node.address]
 
-                async def send(block: blocks.Block) -> None:
-                    values = await data.block(block)
+                async def send(block: Block) -> None:
+                    values = await data.stored(block, self.frame.ids)
                     await self._objects.write(dataset, values, block.slabs)
                     self.written.carried += len(values)
 

@@ -15,8 +15,8 @@ import io
 import os
 import traceback
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, TypeVar
 
 import h5py
@@ -34,6 +34,22 @@ WHOLE: Final = 4 * MIB
 """Files up to this size are read at once."""
 _BLOCK: Final = 512 * KIB
 _KEPT: Final = 64  # blocks, 32 MiB
+_IDLE: Final = 4
+_idle: list[Threads] = []
+"""Threads of files that are closed, for the next ones: to start a thread costs as much as to read a small file."""
+
+
+@contextmanager
+def thread() -> Iterator[Threads]:
+    """A thread that no other file works in meanwhile."""
+    found = _idle.pop() if _idle else Threads("hdf5", 1)
+    try:
+        yield found
+    finally:
+        if len(_idle) < _IDLE:
+            _idle.append(found)
+        else:
+            found.close()
 
 
 class PlaneFile(io.RawIOBase):
@@ -104,6 +120,11 @@ class Source:
         self._whole = whole
         self._open_file: list[h5py.File] = []
 
+    @property
+    def whole(self) -> bytes | None:
+        """All bytes of a small file, which are here already; None of a large one."""
+        return self._whole
+
     async def run(self, work: Callable[[h5py.File], T]) -> T:
         """What `work` makes of the file, in the file's own thread; nothing of the library's may be in that."""
         held = self._open_file
@@ -142,7 +163,7 @@ class Source:
             stream = PlaneFile(lambda start, end: bytes(wait(self.read(start, end))), self.info.size)
         await self._check(name)
         whole, held = self._whole, self._open_file
-        await self._threads.run(lambda _: _open_into(held, name, whole, stream))
+        await self._threads.run(lambda _: open_into(held, name, whole, stream))
 
     async def _check(self, name: str) -> None:
         size = self.info.size
@@ -158,7 +179,6 @@ class Source:
     async def _close(self) -> None:
         held = self._open_file
         await self._threads.run(lambda _: close_all(held))
-        self._threads.close()
 
 
 @asynccontextmanager
@@ -176,12 +196,13 @@ async def opened(plane: Plane, key: str) -> AsyncIterator[Source]:
         into = bytearray(info.size)
         await plane.read(Extent(key, info.version, 0, info.size), memoryview(into))
         whole = bytes(into)
-    source = Source(plane, info, Threads("hdf5", 1), whole)
-    try:
-        await source._open()  # noqa: SLF001 -- its own factory
-        yield source
-    finally:
-        await source._close()  # noqa: SLF001 -- its own factory
+    with thread() as threads:
+        source = Source(plane, info, threads, whole)
+        try:
+            await source._open()  # noqa: SLF001 -- its own factory
+            yield source
+        finally:
+            await source._close()  # noqa: SLF001 -- its own factory
 
 
 def alone(held: list[h5py.File], work: Callable[[h5py.File], T]) -> T:
@@ -201,7 +222,8 @@ def _clear(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
-def _open_into(held: list[h5py.File], name: str, whole: bytes | None, stream: io.RawIOBase | None) -> None:
+def open_into(held: list[h5py.File], name: str, whole: bytes | None, stream: io.RawIOBase | None = None) -> None:
+    """Open a file in its thread, from all of its bytes or from a stream; raises FormatMismatch."""
     try:
         held.append(h5py.File(stream, "r") if whole is None else h5py.File(h5py.h5f.open_file_image(whole)))
     except (OSError, RuntimeError, ValueError) as error:

@@ -18,7 +18,8 @@ from fileserver.hdf5.source import Source
 from fileserver.together import side_by_side
 from planes import bulk
 from planes.errors import Refused, Unsupported
-from planes.plane import MIB, Plane, Ticket
+from planes.many import Whole
+from planes.plane import MIB, Plane, StepReceipt, Ticket
 
 WIDTH: Final = 8
 """Objects that are written at a time."""
@@ -77,6 +78,24 @@ class Bucket:
         self.written.objects += 1
         self.written.carried += memoryview(data).nbytes
 
+    async def put_all(self, chunks: Sequence[tuple[str, Buffer]], bodies: Sequence[tuple[str, Buffer]]) -> None:
+        """Write chunks, and behind them what describes them, as few trips as the plane can."""
+        if bulk.takes_many(self.plane):
+            self.wrote(await bulk.put_many(self.plane, self.wholes(chunks, bodies)))
+            return
+        await side_by_side(chunks, lambda one: self.put(*one), WIDTH)
+        await side_by_side(bodies, lambda one: self.put(*one), _PUTS)
+
+    def wholes(self, chunks: Sequence[tuple[str, Buffer]], bodies: Sequence[tuple[str, Buffer]]) -> list[Whole]:
+        """The same as one call takes it."""
+        return [Whole(key, data, self._attempt(key)) for key, data in (*chunks, *bodies)]
+
+    def wrote(self, receipts: Iterable[StepReceipt]) -> None:
+        """Count what was written so."""
+        for receipt in receipts:
+            self.written.objects += 1
+            self.written.carried += receipt.size
+
     async def place(self, source: Source, pieces: Iterable[Piece], largest: int = 0) -> None:
         """Write objects from raw bytes of the source, `WIDTH` at a time; by the provider itself where it can.
 
@@ -89,6 +108,10 @@ class Bucket:
             await side_by_side(todo, lambda piece: self._copy_or_carry(source, ticket, piece), WIDTH)
         else:
             await side_by_side(_together(todo), lambda group: self._carry(source, group), width)
+
+    def copies(self, source: Source) -> bool:
+        """Whether the provider can be asked to copy ranges of a source by itself."""
+        return self._ticket(source) is not None
 
     def _kept(self, piece: Piece) -> bool:
         if self.has(piece.key):

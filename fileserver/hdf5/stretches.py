@@ -15,6 +15,7 @@ import h5py
 from fileserver.hdf5 import grid, read, transcode
 from fileserver.hdf5.beside import STAND_IN, Assembly, assembled, external_bytes
 from fileserver.hdf5.elements import to_bytes
+from fileserver.hdf5.hsds.objects import Slab
 from fileserver.hdf5.model import Facts, Node
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.typing_rules import NotHeld
@@ -40,10 +41,15 @@ class Block:
         """How many."""
         return math.prod(self.count)
 
+    @property
+    def slabs(self) -> list[Slab]:
+        """As the server is asked for it."""
+        return [Slab(first, first + number) for first, number in zip(self.start, self.count, strict=True)]
+
 
 def blocks(dims: grid.Dims, step: grid.Dims) -> Iterator[Block]:
     """All blocks of a dataset, in C order; those at its edges are smaller."""
-    return (_block(place, dims, step) for place in grid.places(dims, step))
+    return (block(place, dims, step) for place in grid.places(dims, step))
 
 
 def some(dims: grid.Dims, step: grid.Dims, number: int, random: Random) -> Iterator[Block]:
@@ -56,7 +62,7 @@ def some(dims: grid.Dims, step: grid.Dims, number: int, random: Random) -> Itera
     while len(chosen) < number:
         chosen.add(random.randrange(count))
     for at in sorted(chosen):
-        yield _block(_place(at, dims, step), dims, step)
+        yield block(_place(at, dims, step), dims, step)
 
 
 def step_of(facts: Facts, most: int) -> grid.Dims:
@@ -126,7 +132,8 @@ async def contents(source: Source, node: Node, facts: Facts) -> AsyncIterator[Co
         yield Contents(source, node, facts, made)
 
 
-def _block(place: grid.Dims, dims: grid.Dims, step: grid.Dims) -> Block:
+def block(place: grid.Dims, dims: grid.Dims, step: grid.Dims) -> Block:
+    """The block at a place in the grid of blocks with extents `step`."""
     start = tuple(i * n for i, n in zip(place, step, strict=True))
     return Block(start, tuple(min(n, extent - at) for n, extent, at in zip(step, dims, start, strict=True)))
 

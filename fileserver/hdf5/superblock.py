@@ -28,6 +28,16 @@ def places(size: int) -> list[int]:
     return found
 
 
+def look(name: str, data: bytes) -> None:
+    """Look at a file of which all bytes are here; raises FormatMismatch as `check`, and if it is no HDF5."""
+    for place in places(len(data)):
+        block = data[place : place + LENGTH]
+        if block.startswith(SIGNATURE):
+            check(name, block, place, len(data))
+            return
+    raise refuse(name, data[:LENGTH], len(data))
+
+
 def check(name: str, block: bytes, place: int, size: int) -> None:
     """Look at the superblock that was found at byte `place` of a file of `size` bytes.
 

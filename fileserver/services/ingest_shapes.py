@@ -13,8 +13,9 @@ from fileserver.v1 import transfer_pb2 as pb
 
 _MODES: Final = {"auto": pb.Ingest.MODE_UNSPECIFIED, "direct": pb.Ingest.MODE_DIRECT}
 _MODES.update({"rest": pb.Ingest.MODE_REST, "link": pb.Ingest.MODE_LINK})
-_LEVELS: Final = {"sample": pb.Ingest.VERIFY_SAMPLE, "none": pb.Ingest.VERIFY_NONE}
-_LEVELS.update({"metadata": pb.Ingest.VERIFY_METADATA, "full": pb.Ingest.VERIFY_FULL})
+_LEVELS: Final = {"auto": pb.Ingest.VERIFY_UNSPECIFIED, "none": pb.Ingest.VERIFY_NONE}
+_LEVELS.update({"metadata": pb.Ingest.VERIFY_METADATA, "sample": pb.Ingest.VERIFY_SAMPLE})
+_LEVELS["full"] = pb.Ingest.VERIFY_FULL
 
 
 def ingest_of(message: pb.Ingest, wrong: dict[str, str]) -> Ingest:
@@ -30,7 +31,7 @@ def ingest_of(message: pb.Ingest, wrong: dict[str, str]) -> Ingest:
         _domain(message.domain, f"{here}.domain", wrong),
         message.target,
         {number: name for name, number in _MODES.items()}.get(message.mode, "auto"),
-        {number: name for name, number in _LEVELS.items()}.get(message.verify, "sample"),
+        {number: name for name, number in _LEVELS.items()}.get(message.verify, "auto"),
         message.no_folders,
         message.public_read,
         dimension,

@@ -11,29 +11,30 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured, where
+from fileserver.configured import Configured
 from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record, to_record
-from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, sync_rows
 from fileserver.transfer.course import Course
+from fileserver.transfer.ingest_feed import Begun, Feed
+from fileserver.transfer.ingest_outcome import outcome
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
-from fileserver.transfer.ingest_rows import Ended, File, Found, Tally, Told
+from fileserver.transfer.ingest_rows import Ended, File, Found, Told
 from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Ingest, Spec, spec_from_json
-from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_record import Recorded
 from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable, Unsupported
 
 if TYPE_CHECKING:
+    from fileserver.transfer.ingest_batch import Batches
     from fileserver.transfer.ingest_file import Worker
 
 WIDTH: Final = 32
@@ -51,6 +52,7 @@ class _Run:
     """What the segments of one transfer share in this process."""
 
     worker: Worker
+    batches: Batches
     lost: int = 0
     tried: set[str] = field(default_factory=set)
 
@@ -176,24 +178,27 @@ class IngestStages(Course):
             return
         await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
         run = await self._run(transfer)
-        first = part.first_part
+
+        async def page(first: int) -> list[Begun]:
+            found = await self._store.read(lambda c: ingest_rows.page(c, transfer, first, part.last_part, limit=WIDTH))
+            return await self._begin(found, run)
+
+        feed = Feed(page, part.first_part)
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
-            while files := await self._store.read(
-                lambda c, n=first: ingest_rows.page(c, transfer, n, part.last_part, limit=2 * WIDTH)  # type: ignore[misc]
-            ):
-                files = await self._begin(files, run)
-                await side_by_side(files, partial(self._one, run, work), WIDTH)
-                first = files[-1].number + 1
+            width = run.batches.abreast or WIDTH
+            await side_by_side(range(width), lambda _: self._bring(run, work, feed), width)
         await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
 
-    async def _begin(self, files: list[File], run: _Run) -> list[File]:
+    async def _begin(self, files: list[File], run: _Run) -> list[Begun]:
         """Files with all that they need to be begun, or gone on with."""
+        if not files:
+            return []
         moment = now()
         fresh = [each for each in files if each.state == "waiting" or await self._is_another(each, run)]
         begun = [replace(each, state="loading", tries=each.tries + 1, begun=moment, owed=True) for each in fresh]
         await self._store.write(lambda c: ingest_rows.begin(c, begun, moment))
         changed = {each.number: each for each in begun}
-        return [changed.get(each.number, each) for each in files]
+        return [Begun(changed.get(each.number, each), each.number in changed) for each in files]
 
     async def _is_another(self, file: File, run: _Run) -> bool:
         """Whether an attempt of another run was for another version of the file; what it left is removed."""
@@ -211,10 +216,23 @@ class IngestStages(Course):
             return False
         return True
 
-    async def _one(self, run: _Run, work: Recorded[Ended], file: File) -> None:
+    async def _bring(self, run: _Run, work: Recorded[Ended], feed: Feed) -> None:
+        """Small files many at a time where that pays; all others, and what is left of those, each for itself."""
+        batches = run.batches
+        while files := await (feed.next(batches.fits) if batches.abreast else feed.next()):
+            work.check()
+            many = [each for each in files if batches.takes(each)]
+            ended, left = await batches.bring(many) if many else ([], [])
+            for each in ended:
+                self._over(work, each)
+            alone = [*(each for each in files if not batches.takes(each)), *left]
+            await side_by_side(alone, partial(self._one, run, work), WIDTH)
+
+    async def _one(self, run: _Run, work: Recorded[Ended], begun: Begun) -> None:
         work.check()
+        file = begun.file
         try:
-            ended = await run.worker.arrive(file)
+            ended = await run.worker.arrive(file, fresh=begun.fresh)
         except Error as error:
             ended = await run.worker.give_up(file, error)
             run.lost = run.lost + 1 if isinstance(error, Throttled | Unavailable) else 0
@@ -223,10 +241,14 @@ class IngestStages(Course):
                 raise
         else:
             run.lost = 0
-        done = ended.file
+        self._over(work, ended)
+
+    @staticmethod
+    def _over(work: Recorded[Ended], ended: Ended) -> None:
+        file = ended.file
         work.live.done += file.size
-        work.live.through_us += done.through_us
-        work.live.native += done.native
+        work.live.through_us += file.through_us
+        work.live.native += file.native
         work.live.parts_done += 1
         work.ended.append(ended)
         work.live.touch()
@@ -252,7 +274,9 @@ class IngestStages(Course):
         wrong = await self._store.read(lambda c: ingest_rows.failures(c, transfer, SHOWN))
         if tally.loaded + tally.partly + tally.failed == 1 and tally.failed:
             raise from_record(wrong[0].error or {})
-        outcome = await self._outcome(record, tally, wrong)
+        levels = await self._store.read(lambda c: ingest_rows.levels(c, transfer))
+        past = goes_direct(_ingest(spec_from_json(record.spec)), self._targets)
+        said = outcome(record, tally, wrong, levels, past=past)
         state = "PARTLY_SUCCEEDED" if tally.failed or tally.partly else "SUCCEEDED"
         done = record.progress.forward(live.progress)
         progress = plain(replace(done, parts_done=min(done.parts_done, record.plan.parts)))
@@ -261,32 +285,10 @@ class IngestStages(Course):
             wish = ledger.get(c, transfer).wish
             if wish:
                 raise Cancelled(f"the transfer {transfer} was cancelled") if wish == "cancel" else Paused
-            ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress)
+            ledger.end(c, transfer, moment, state, outcome=said, progress=progress)
 
         await self._store.write(work, durable=True)
         await self._let_go(transfer)
-
-    async def _outcome(self, record: Record, tally: Tally, wrong: list[File]) -> dict[str, Any]:
-        ingest = _ingest(spec_from_json(record.spec))
-        through = f"{size_text(tally.through_us)} through this machine"
-        how = "past the server" if goes_direct(ingest, self._targets) else "by requests to the server"
-        native = f"{size_text(tally.native)} copied by the provider, " if tally.native else ""
-        return {
-            "size": tally.size,
-            "evidence": "",
-            "route": f"{how}, {native}{through}" if tally.objects else "",
-            "seconds": max(now() - record.created, 0.001),
-            "crc64nvme": None,
-            "file": "",
-            "ingest": {
-                "loaded": tally.loaded,
-                "partly": tally.partly,
-                "failed": tally.failed,
-                "objects": tally.objects,
-                "verified": ingest.verify,
-                "exceptions": [_exception(each) for each in wrong],
-            },
-        }
 
     async def stop(self, transfer: str, kind: str, live: Live) -> None:
         """Stand still ("pause"), or remove what is half loaded and end ("cancel", "fail"); what is published stays."""
@@ -309,12 +311,14 @@ class IngestStages(Course):
 
     async def _run(self, transfer: str) -> _Run:
         if transfer not in self._runs:
+            from fileserver.transfer.ingest_batch import Batches
             from fileserver.transfer.ingest_file import Worker
             from fileserver.transfer.ingest_target import Target
 
             spec = spec_from_json((await self.record(transfer)).spec)
             target = Target(_ingest(spec), transfer, self._targets, self._planes)
-            self._runs[transfer] = _Run(Worker(target, self._planes, self._store, spec.overwrite))
+            worker = Worker(target, self._planes, self._store, spec.overwrite)
+            self._runs[transfer] = _Run(worker, Batches(worker))
         return self._runs[transfer]
 
     async def _let_go(self, transfer: str) -> None:
@@ -354,12 +358,3 @@ def need_library() -> None:
 def _ingest(spec: Spec) -> Ingest:
     assert isinstance(spec.verb, Ingest)
     return spec.verb
-
-
-def _exception(file: File) -> dict[str, str]:
-    """A file that did not arrive, or not whole, for an outcome."""
-    name = where(file.plane, file.key)
-    if file.error is not None:
-        return {"key": name, "reason": file.error["reason"], "message": file.error["message"]}
-    message = f"{address.show(file.domain)} lacks something that HSDS cannot hold; the report says what"
-    return {"key": name, "reason": "PARTLY", "message": message}

@@ -29,9 +29,12 @@ from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
+from fileserver.hdf5.survey import names as names_of
+from fileserver.hdf5.survey import survey
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
+from planes.bulk import settle
 from planes.errors import AlreadyExists, Changed, Error, NotFound, Unavailable
 from planes.plane import Plane
 
@@ -50,8 +53,14 @@ class Worker:
     store: Store
     overwrite: bool
 
-    async def arrive(self, file: File) -> Ended:
-        """Bring one file; how that ended.
+    @property
+    def level(self) -> str:
+        """What is compared of a file that is brought for itself."""
+        asked = self.target.ingest.verify
+        return "sample" if asked == "auto" else asked
+
+    async def arrive(self, file: File, *, fresh: bool = False) -> Ended:
+        """Bring one file, of which nothing was written yet if it is `fresh`; how that ended.
 
         Raises:
             Error: whatever is wrong with the file, the domain or the server; what was written may still be there.
@@ -67,26 +76,29 @@ class Worker:
             file = await self._pinned(file, source)
             if is_mine and frame is None:
                 return await self._found_named(file, source)
-            loaded = await self._load(file, source)
-            file, told = _loaded(file, loaded, self.target.ingest.verify), list(report(loaded))
-            if is_mine:
-                return await self._unstaged(file, told)
+            loaded = await self._load(file, source, fresh=fresh)
+            file, told = loaded_file(file, loaded, self.level), list(report(loaded))
             is_new = there is None and not seen
-            if frame is not None:
+            if not is_mine and frame is not None:
                 await self._stage(file, loaded, frame, needed=not is_new)
-            await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
-            if frame is not None and is_new:
-                await self._name(file, loaded, frame)
-                return await self._unstaged(file, told)
+            if not is_mine:
+                await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
+        # Not while it is among the few that load: one flush serves all that wait for it.
+        if self.target.bulk is not None:
+            await settle(self.target.bulk)
+        if frame is not None and is_new:
+            await self._name(file, loaded, frame)
+        if is_mine or (frame is not None and is_new):
+            return await self.unstaged(file, told)
         return await self._publish(file, told, there)
 
     async def _found_named(self, file: File, source: Source) -> Ended:
         """A file whose domain the server had named when we died: what is left is to say so."""
         await domains.unlink(self.target.connection, self.target.staging(file))
-        found, root = await load.survey(source, Means(bucket=False)), ids.root_id(file.load)
-        names = load.names(found, root)
+        found, root = await survey(source, Means(bucket=False)), ids.root_id(file.load)
+        names = names_of(found, root)
         loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
-        return _ended(_loaded(file, loaded, self.target.ingest.verify), list(report(loaded)))
+        return _ended(loaded_file(file, loaded, self.level), list(report(loaded)))
 
     def _may_be(self, there: Domain | None, file: File) -> None:
         """Raise AlreadyExists for what is not to be replaced."""
@@ -111,13 +123,14 @@ class Worker:
         await self.store.write(lambda c: ingest_rows.update(c, file.transfer, file.number, version=version))
         return replace(file, version=version)
 
-    async def _load(self, file: File, source: Source) -> Loaded:
+    async def _load(self, file: File, source: Source, *, fresh: bool) -> Loaded:
+        """Past the server: not durable before the bucket has settled."""
         begun = file.begun or time()
         if self.target.bulk is not None:
             link = ""
             if self.target.ingest.mode == "link":
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
-            return await load.load(source, self.target.bulk, file.load, begun, link=link)
+            return await load.fill(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
         connection, staging = self.target.connection, self.target.staging(file)
         for _ in range(_PASSES):
             lost = connection.traffic.lost
@@ -130,10 +143,10 @@ class Worker:
 
     async def _stage(self, file: File, loaded: Loaded, frame: Frame, *, needed: bool) -> None:
         """Have a domain by which the server reads what is in its bucket, if that is to be verified or `needed`."""
-        if needed or self.target.ingest.verify != "none":
+        if needed or self.level != "none":
             data = describe.domain_json(loaded.root, frame.owner, loaded.created, frame.acls)
             key = self.target.key(self.target.staging(file))
-            await self._bucket.put(key, data, upload_id=f"{_attempt(file)}-staging", replace=True)
+            await self._bucket.put(key, data, upload_id=f"{attempt(file)}-staging", replace=True)
 
     # --- publish ------------------------------------------------------------------------------------------------
 
@@ -146,7 +159,7 @@ class Worker:
         """Write the object that names a domain where the server has never seen one: it is there at once, or not."""
         data = describe.domain_json(loaded.root, frame.owner, loaded.created, frame.acls)
         key = self.target.key(file.domain)
-        await self._bucket.put(key, data, upload_id=_attempt(file))
+        await self._bucket.put(key, data, upload_id=attempt(file))
 
     async def _publish(self, file: File, told: list[Told], there: Domain | None) -> Ended:
         """Have the server give the domain its name; recorded before, with all that is to be said of it."""
@@ -165,7 +178,7 @@ class Worker:
         await self.store.write(record)
         if there is None:
             await self._name_new(file, staging)
-            return await self._unstaged(file, told)
+            return await self.unstaged(file, told)
         return await self._walk(going, plan, file.state, told)
 
     async def _name_new(self, file: File, staging: str) -> None:
@@ -183,10 +196,10 @@ class Worker:
         if self.target.ingest.public_read:
             await acls.write(self.target.connection, file.domain, acls.DEFAULT, _READ)
 
-    async def _unstaged(self, file: File, told: list[Told]) -> Ended:
+    async def unstaged(self, file: File, told: list[Told]) -> Ended:
         """The end of a file whose domain has its name: that it has another too is no failure, but to be cured."""
         owed = False
-        if self.target.bucket is None or self.target.ingest.verify != "none" or file.publication is not None:
+        if self.target.bucket is None or self.level != "none" or file.publication is not None:
             try:
                 await domains.unlink(self.target.connection, self.target.staging(file))
             except Error:  # tried again later, by the sweep
@@ -235,7 +248,7 @@ class Worker:
         return replace(file, owed=False)
 
 
-def _loaded(file: File, loaded: Loaded, verified: str) -> File:
+def loaded_file(file: File, loaded: Loaded, verified: str) -> File:
     """The row of a file that is loaded."""
     written, state = loaded.written, "loaded" if loaded.whole else "partly"
     file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=verified, state=state)
@@ -246,7 +259,8 @@ def _ended(file: File, told: list[Told]) -> Ended:
     return Ended(replace(file, ended=time(), owed=False), told)
 
 
-def _attempt(file: File) -> str:
+def attempt(file: File) -> str:
+    """The upload id of what names a domain: one an attempt."""
     return file.load.replace("/", "-")
 
 

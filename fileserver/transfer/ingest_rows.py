@@ -6,7 +6,7 @@ Rows stay as long as the transfer is remembered: they are its report.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from typing import Any, Final
 
@@ -171,9 +171,12 @@ def begin(c: sa.Connection, files: Sequence[File], now: float) -> None:
 
 def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None:
     """Record how files ended; what is recorded is not done again."""
-    for each in ended:
-        update(c, transfer, each.file.number, **{name: getattr(each.file, name) for name in _AT_THE_END})
-        report(c, transfer, each.file.number, each.told)
+    f = t.ingest_files
+    query = f.update().where(f.c.transfer == transfer, f.c.number == sa.bindparam("at"))
+    rows = [{"at": each.file.number} | {f"{name}_": getattr(each.file, name) for name in _AT_THE_END} for each in ended]
+    if rows:
+        c.execute(query.values({name: sa.bindparam(f"{name}_", type_=f.c[name].type) for name in _AT_THE_END}), rows)
+        _reports(c, transfer, [(each.file.number, each.told) for each in ended])
 
 
 def settle(c: sa.Connection, file: File) -> None:
@@ -186,15 +189,27 @@ _AT_THE_END: Final = ("state", "ended", "owed", "root", "objects", "through_us",
 
 def report(c: sa.Connection, transfer: str, number: int, told: Sequence[Told]) -> None:
     """Replace the report of one file."""
+    _reports(c, transfer, [(number, told)])
+
+
+def _reports(c: sa.Connection, transfer: str, told: Sequence[tuple[int, Sequence[Told]]]) -> None:
     r = t.ingest_reports
-    c.execute(r.delete().where(r.c.transfer == transfer, r.c.number == number))
-    pages = [told[at : at + PAGE] for at in range(0, len(told), PAGE)]
+    old = r.delete().where(r.c.transfer == transfer, r.c.number == sa.bindparam("at"))
+    c.execute(old, [{"at": number} for number, _ in told])
     rows = [
-        {"transfer": transfer, "number": number, "page": i, "objects": [asdict(each) for each in some]}
-        for i, some in enumerate(pages)
+        {"transfer": transfer, "number": number, "page": i, "objects": [_plain(each) for each in some]}
+        for number, all_ in told
+        for i, some in enumerate(all_[at : at + PAGE] for at in range(0, len(all_), PAGE))
     ]
     if rows:
         c.execute(r.insert(), rows)
+
+
+def _plain(told: Told) -> dict[str, Any]:
+    return {name: getattr(told, name) for name in _TOLD}
+
+
+_TOLD: Final = tuple(each.name for each in fields(Told))
 
 
 def told(c: sa.Connection, transfer: str, number: int, number_of_page: int) -> list[Told]:
@@ -215,6 +230,14 @@ def tally(c: sa.Connection, transfer: str) -> Tally:
     size, objects = (well[i] + partly[i] for i in (1, 2))
     native, through = (well[i] + partly[i] + failed[i] for i in (3, 4))
     return Tally(well[0], partly[0], failed[0], size, objects, native, through)
+
+
+def levels(c: sa.Connection, transfer: str) -> dict[str, int]:
+    """How many of the files that arrived were verified in which way."""
+    f = t.ingest_files.c
+    arrived = (f.transfer == transfer, f.state.in_(("loaded", "partly")))
+    query = sa.select(f.verified, sa.func.count()).where(*arrived).group_by(f.verified).order_by(f.verified)
+    return {row[0]: int(row[1]) for row in c.execute(query)}
 
 
 def failures(c: sa.Connection, transfer: str, limit: int) -> list[File]:

@@ -69,6 +69,8 @@ class Target:
         self._flushes = connect(name, waiting, Patience())
         self._transfer = transfer
         self._folders: dict[str, asyncio.Task[Frame | None]] = {}
+        self._probing = asyncio.Lock()
+        """Who tidies up after one file is not to take away the probe by which another finds out about the folder."""
 
     async def aclose(self) -> None:
         """Release the connections."""
@@ -129,12 +131,13 @@ class Target:
 
     async def _frame(self, folder: str) -> Frame:
         probe = self._probe(folder)
-        await domains.delete_found(self.connection, probe)
-        await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
-        try:
-            said = await self._written(probe)
-        finally:
+        async with self._probing:
             await domains.delete_found(self.connection, probe)
+            await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
+            try:
+                said = await self._written(probe)
+            finally:
+                await domains.delete_found(self.connection, probe)
         frame = Frame(said["owner"], said["acls"])
         return Frame(frame.owner, {**frame.acls, "default": _RIGHTS}) if self.ingest.public_read else frame
 
@@ -186,4 +189,5 @@ class Target:
         if self.bucket is not None:
             bucket, keys = self.bucket, [info.key async for info in self.bucket.list(ids.folder(root))]
             await side_by_side(keys, bucket.delete, 8)
-            await domains.delete_found(self.connection, self._probe(address.parent(file.domain)))
+            async with self._probing:
+                await domains.delete_found(self.connection, self._probe(address.parent(file.domain)))

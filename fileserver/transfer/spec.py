@@ -111,8 +111,8 @@ class Ingest:
     """Name of the server; empty is the first that is configured."""
     mode: str = "auto"
     """auto, direct, rest or link."""
-    verify: str = "sample"
-    """none, metadata, sample or full."""
+    verify: str = "auto"
+    """auto, none, metadata, sample or full."""
     no_folders: bool = False
     public_read: bool = False
     aggregate: str = ""

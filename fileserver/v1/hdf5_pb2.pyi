@@ -472,7 +472,7 @@ class IngestedFile(_message.Message):
     tries: _builtins.int
     """Times that it was begun."""
     verified: _builtins.str
-    """What was compared with the source before it was published."""
+    """What was compared before it was published, in the words of IngestOutcome."""
     bytes_through_us: _builtins.int
     """Bytes that went through us."""
     bytes_native: _builtins.int

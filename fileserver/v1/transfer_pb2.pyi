@@ -482,7 +482,9 @@ class IngestOutcome(_message.Message):
     objects: _builtins.int
     """Objects that arrived: groups, datasets and committed types."""
     verified: _builtins.str
-    """What was compared with the source before anything was published: "none", "metadata", "sample" or "full"."""
+    """What was compared before anything was published: "none", "stored" (what the bucket has with what was made), or with
+    the source "metadata", "sample", "full"; with the number of files, where they differ: "1 sample, 31 stored".
+    """
     @_builtins.property
     def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedObject]:
         """The first 100 files that did not arrive whole."""
@@ -872,7 +874,9 @@ class Ingest(_message.Message):
     class _VerifyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Ingest._Verify.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         VERIFY_UNSPECIFIED: Ingest._Verify.ValueType  # 0
-        """A sample."""
+        """A sample; of many small files that are placed in the server's bucket, of one in 32, and of the others all objects
+        as the bucket has them, and that the server has the domain.
+        """
         VERIFY_NONE: Ingest._Verify.ValueType  # 1
         """Nothing."""
         VERIFY_METADATA: Ingest._Verify.ValueType  # 2
@@ -886,7 +890,9 @@ class Ingest(_message.Message):
         """What is compared with the source."""
 
     VERIFY_UNSPECIFIED: Ingest.Verify.ValueType  # 0
-    """A sample."""
+    """A sample; of many small files that are placed in the server's bucket, of one in 32, and of the others all objects
+    as the bucket has them, and that the server has the domain.
+    """
     VERIFY_NONE: Ingest.Verify.ValueType  # 1
     """Nothing."""
     VERIFY_METADATA: Ingest.Verify.ValueType  # 2

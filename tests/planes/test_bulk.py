@@ -5,10 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from planes import bulk, posix_draft, posix_sync
+from planes import bulk, posix_draft, posix_many, posix_sync
+from planes.errors import AlreadyExists, Corrupt, PathEscapes, Refused, Unavailable
+from planes.faulty import Fault, FaultyPlane, Raise
+from planes.many import Whole
 from planes.memory import MemoryPlane, MemorySettings
+from planes.metered import MeteredPlane
 from planes.opening import open_plane
 from planes.posix import PosixSettings
+from planes.retrying import Patience, RetryingPlane
+from planes.wrapped import find
 
 
 @pytest.fixture
@@ -66,3 +72,155 @@ async def test_what_was_written_in_bulk_before_the_host_started_may_be_lost(tmp_
     finally:
         for plane in (whole, many, memory):
             await plane.aclose()
+
+
+def many(*names):
+    return [Whole(name, name.encode(), f"u-{number}") for number, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(("kind", "flushed"), [(bulk.open_bulk, False), (open_plane, True)])
+async def test_many_files_at_once_appear_in_order_replace_and_leave_nothing_beside(tmp_path, flushes, kind, flushed):
+    plane = kind("data", PosixSettings(path=tmp_path))
+    renamed = []
+    try:
+        assert bulk.takes_many(plane) is not flushed
+        await plane.put("a/b/x", b"before", upload_id="old")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                os, "rename", lambda *way, rename=os.rename, **at: renamed.append(way[1]) or rename(*way, **at)
+            )
+            receipts = await bulk.put_many(plane, many("a/b/x", "a/c", "d"))
+        assert find(plane, MeteredPlane).snapshot().bytes_written == sum(r.size for r in receipts) + 6 == 15
+    finally:
+        await plane.aclose()
+    assert renamed == ["x", "c", "d"]
+    found = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {name: name for name in ("a/b/x", "a/c", "d")}
+    assert (flushes["single"] > 3) is flushed
+
+
+async def test_of_many_files_those_before_the_one_that_fails_are_there_and_no_other(tmp_path):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    (tmp_path / "taken").mkdir()
+    try:
+        with pytest.raises(Refused, match="data:taken"):
+            await bulk.put_many(plane, many("a", "taken", "new/b"))
+        with pytest.raises(PathEscapes):
+            await bulk.put_many(plane, many("../out"))
+        await bulk.put_many(plane, many("a", "new/b"))
+    finally:
+        await plane.aclose()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a", "new", "new/b", "taken"]
+
+
+async def test_what_an_attempt_before_has_left_half_written_is_replaced(tmp_path):
+    (tmp_path / ".cropduster-u-0").write_bytes(b"much longer than what comes")
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    try:
+        await bulk.put_many(plane, many("a"))
+    finally:
+        await plane.aclose()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"a")]
+
+
+async def test_one_of_many_that_must_not_replace_takes_its_name_once_and_only_from_nobody(tmp_path):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    mine, other = Whole("a/x", b"mine", "u-1", replace=False), Whole("a/x", b"other", "u-2", replace=False)
+    try:
+        for _ in range(2):  # an attempt that is repeated finds what it made itself
+            await bulk.put_many(plane, [mine])
+        with pytest.raises(AlreadyExists, match="data:a/x"):
+            await bulk.put_many(plane, [other])
+    finally:
+        await plane.aclose()
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "a").iterdir()] == [("x", b"mine")]
+
+
+async def test_one_of_many_that_must_not_replace_appears_when_all_is_durable(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    seen = []
+
+    def flush(_):
+        seen.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    monkeypatch.setattr(posix_sync.sync_file_system, "_flush", flush)
+    objects = [Whole(name, b"1", name, replace=name == "data") for name in ("name", "data", "other")]
+    try:
+        await bulk.put_many(plane, objects)
+    finally:
+        await plane.aclose()
+    assert seen == [[".cropduster-name", ".cropduster-other", "data"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "name", "other"]
+
+
+async def test_of_many_names_those_behind_one_that_is_taken_leave_nothing(tmp_path):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    (tmp_path / "b").write_bytes(b"theirs")
+    try:
+        with pytest.raises(AlreadyExists):
+            await bulk.put_many(plane, [Whole(name, b"1", f"u{name[0]}", replace=False) for name in ("a", "b", "c/d")])
+    finally:
+        await plane.aclose()
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"a": b"1", "b": b"theirs"}
+
+
+async def test_one_of_many_that_the_disk_does_not_hold_gets_no_name(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *words: real(*words)[:-1] + b"?")
+    try:
+        with pytest.raises(Corrupt):
+            await bulk.put_many(plane, many("new/a"))
+    finally:
+        await plane.aclose()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_directories_that_somebody_tidies_away_amid_many_are_made_again(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    real, gone = posix_many.create, []
+
+    def create(name, directory):
+        if not gone:
+            gone.append((tmp_path / "a" / "b").rmdir())
+        return real(name, directory)
+
+    monkeypatch.setattr(posix_many, "create", create)
+    try:
+        await bulk.put_many(plane, many("a/b/x", "a/b/y"))
+    finally:
+        await plane.aclose()
+    assert gone
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["x", "y"]
+
+
+async def test_many_leave_a_directory_through_no_symlink_and_take_no_file_for_one(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data" / "way").symlink_to(tmp_path / "outside")
+    (tmp_path / "data" / "nowhere").symlink_to("gone")
+    (tmp_path / "data" / "file").write_bytes(b"")
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path / "data"))
+    try:
+        for key, kind in (
+            ("way/x", PathEscapes),
+            ("way/new/x", PathEscapes),
+            ("nowhere/x", Refused),
+            ("file/x", Refused),
+        ):
+            with pytest.raises(kind):
+                await bulk.put_many(plane, [Whole(key, b"1", "u")])
+    finally:
+        await plane.aclose()
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+async def test_a_layer_that_knows_single_objects_alone_is_asked_for_each(tmp_path):
+    inner = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    plane = RetryingPlane(FaultyPlane(inner, [Fault("put", 2, Raise(Unavailable("gone")))]), Patience(first=0))
+    try:
+        await bulk.put_many(plane, many("a", "b"))
+    finally:
+        await inner.aclose()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

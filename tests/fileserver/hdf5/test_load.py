@@ -8,12 +8,17 @@ import h5py
 import numpy as np
 import pytest
 
-from fileserver.hdf5 import ids, load, storage
+from fileserver.hdf5 import at_once, ids, load, load_many, storage
 from fileserver.hdf5.source import opened
+from planes.bulk import open_bulk
 from planes.errors import Unavailable
 from planes.memory import MemoryPlane, MemorySettings
 from planes.plane import Extent
+from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.hdf5 import samples, samples_storage
+from tests.fileserver.hdf5.sampling import SAMPLES, make_all
 
+assert samples, samples_storage  # they fill the table
 CREATED = 1.8e9
 
 
@@ -57,9 +62,9 @@ async def run(plane, bucket, name="a load", key="x.h5"):
         return await load.load(file, bucket, name, CREATED)
 
 
-async def content(bucket):
+async def content(bucket, prefix=""):
     found = {}
-    async for info in bucket.list(""):
+    async for info in bucket.list(prefix):
         data = bytearray(info.size)
         await bucket.read(Extent(info.key, info.version, 0, info.size), memoryview(data))
         found[info.key] = bytes(data)
@@ -128,6 +133,7 @@ async def test_raw_chunks_that_lie_together_are_read_together(plane, monkeypatch
         await carry(self, source, group)
 
     monkeypatch.setattr(storage.Bucket, "_carry", counted)
+    monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)  # a small one is made at once
     await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=np.arange(1000.0), chunks=(100,))), upload_id="u")
     await run(plane, MemoryPlane("bucket", MemorySettings()))
     assert sum(groups) == 10
@@ -137,6 +143,46 @@ async def test_raw_chunks_that_lie_together_are_read_together(plane, monkeypatch
 def of_chunk(data, name):
     with h5py.File(io.BytesIO(data)) as file:
         return file[name].id.get_chunk_info(0)
+
+
+async def test_a_load_at_once_and_one_object_by_object_leave_the_same_bytes(tmp_path, monkeypatch):
+    make_all(tmp_path)
+    source = PosixPlane("data", PosixSettings(path=tmp_path))
+    buckets = MemoryPlane("m", MemorySettings()), open_bulk("p", PosixSettings(path=tmp_path / "bucket"))
+    (tmp_path / "bucket").mkdir()
+    made, together = [], 0
+    monkeypatch.setattr(at_once, "make", lambda *given, make=at_once.make: made.append(0) or make(*given))
+    try:
+        for name in SAMPLES:
+            done = [await run(source, bucket, f"load {name}", f"{name}.h5") for bucket in buckets]
+            with monkeypatch.context() as patch:
+                patch.setattr(at_once, "suits", lambda _: False)
+                patch.setattr(load, "_DECODED", 1)  # so that what is decoded comes in several batches
+                single = MemoryPlane("m", MemorySettings())
+                wanted = await run(source, single, f"load {name}", f"{name}.h5")
+            assert [each.troubles for each in done] == [wanted.troubles] * 2, name
+            assert [each.ids for each in done] == [wanted.ids] * 2, name
+            assert [each.written for each in done] == [wanted.written] * 2, name
+            expected = await content(single)
+            for bucket in buckets:
+                found = await content(bucket, ids.folder(wanted.root))
+                assert found == expected, name
+            data = (tmp_path / f"{name}.h5").read_bytes()
+            [many] = await load_many.make([load_many.Small(name, data, f"load {name}", CREATED)], buckets[1])
+            assert many is None or {each.key: bytes(each.data) for each in many.objects} == expected, name
+            together += many is not None
+    finally:
+        for plane in (source, *buckets):
+            await plane.aclose()
+    assert len(made) - together > len(SAMPLES)  # twice all but those whose data lie in other files
+    assert 2 * together > len(SAMPLES)
+
+
+async def test_a_file_that_would_be_large_when_decoded_goes_object_by_object(plane, monkeypatch):
+    monkeypatch.setattr(at_once, "make", None)
+    values = np.zeros((9, 1 << 20), "u1")
+    await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=values, compression="lzf")), upload_id="u")
+    assert (await run(plane, MemoryPlane("bucket", MemorySettings()))).whole
 
 
 async def test_one_damaged_dataset_is_left_out_with_its_reason_and_the_rest_arrives(plane):

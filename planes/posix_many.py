@@ -1,0 +1,147 @@
+"""Many whole files in one go, in a directory where none is flushed for itself. Blocking; knows no asyncio.
+
+Each of them is written under a temporary name, read back and compared, and then renamed, as `planes.posix_draft` does
+it. Only one that must not replace anything carries a mark of its attempt: whoever replaces need not know what is his.
+Such a one is a name for what was written before, and does not appear before that is durable: a file that has its name
+when the host fails, and not its bytes, would be half of an object.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from planes.checksum import compute
+from planes.errors import Corrupt, Error, NotFound
+from planes.many import Whole
+from planes.posix_copy import Proof
+from planes.posix_draft import Draft, create, hidden_name, set_mark, take_name
+from planes.posix_folders import Folders
+from planes.posix_paths import TRIES, closing
+from planes.posix_site import Site
+from planes.threads import Stop
+
+_AT_ONCE: Final = 1 << 20  # bytes that are read back at a time
+
+
+def write(site: Site, objects: Sequence[Whole], stop: Stop, settle: Callable[[], None]) -> list[Proof]:
+    """Write files in this order, and behind those that replace the others; those before one that fails stay.
+
+    Args:
+        site: the directory.
+        objects: to be written.
+        stop: looked at between two files.
+        settle: makes durable all that was written, before a file appears that must not replace anything.
+
+    Raises:
+        Error: as `Plane.put`.
+    """
+    if site.durable:
+        return [_alone(site, each, stop) for each in objects]
+    with Folders(site.tree) as folders:
+        names = _Names(site, folders)
+        try:
+            proofs = [_file(site, folders, each, stop, names) for each in objects]
+            names.take(settle)
+        except BaseException:
+            names.drop()
+            raise
+    return proofs
+
+
+@dataclass(slots=True)
+class _Names:
+    """Files that are written, and wait for their names."""
+
+    site: Site
+    folders: Folders
+    waiting: deque[Draft] = field(default_factory=deque)
+
+    def take(self, settle: Callable[[], None]) -> None:
+        """Give them their names, in order."""
+        if self.waiting:
+            settle()
+        while self.waiting:
+            draft = self.waiting[0]
+            folder, name = self.site.tree.target(draft.key)
+            directory = self.folders.at(folder)
+            with self.site.tree.translating("write", draft.key):
+                take_name(self.site.tree, draft, directory, hidden_name(draft.upload_id), name)
+            self.waiting.popleft()
+
+    def drop(self) -> None:
+        """Remove those that have none, with directories that are empty without them."""
+        for draft in self.waiting:
+            folder, _ = self.site.tree.target(draft.key)
+            with suppress(OSError, Error):
+                os.unlink(hidden_name(draft.upload_id), dir_fd=self.folders.at(folder))
+            _tidy(self.site, self.folders, folder, 0)
+
+
+def _alone(site: Site, one: Whole, stop: Stop) -> Proof:
+    def fill(fd: int) -> Proof:
+        return site.mover.put(one.data, fd, 0, None, stop)
+
+    stop.check()
+    return site.whole(one.key, one.upload_id, fill, replace=one.replace)
+
+
+def _file(site: Site, folders: Folders, one: Whole, stop: Stop, names: _Names) -> Proof:
+    stop.check()
+    folder, name = site.tree.target(one.key)
+    made = len(folders.made)
+    for attempt in range(1, TRIES + 1):
+        try:
+            directory = folders.at(folder)
+            with site.tree.translating("write", one.key):
+                return _written(one, directory, name, names)
+        except NotFound:
+            folders.forget()
+            if attempt == TRIES:
+                raise
+        except BaseException:
+            _tidy(site, folders, folder, made)
+            raise
+    raise AssertionError
+
+
+def _written(one: Whole, directory: int, name: str, names: _Names) -> Proof:
+    hidden = hidden_name(one.upload_id)
+    fd = create(hidden, directory)
+    try:
+        with closing(fd), memoryview(one.data) as data, data.cast("B") as view:
+            proof = _filled(fd, view)
+            if one.replace:
+                os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
+            else:
+                facts, word = os.fstat(fd), set_mark(fd, one.upload_id)
+                names.waiting.append(Draft(one.key, one.upload_id, False, facts.st_dev, facts.st_ino, word, ""))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(hidden, dir_fd=directory)
+        raise
+    return proof
+
+
+def _filled(fd: int, data: memoryview) -> Proof:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], done)
+    for at in range(0, len(data), _AT_ONCE):
+        if os.pread(fd, _AT_ONCE, at) != data[at : at + _AT_ONCE]:
+            msg = f"the file does not hold at offset {at} what was just written"
+            raise Corrupt(msg, offset=str(at))
+    crc = compute(data)
+    return Proof(len(data), crc, crc, len(data))
+
+
+def _tidy(site: Site, folders: Folders, folder: str, made: int) -> None:
+    """Remove directories that were made for a file that did not come to be, or any that are empty."""
+    new = [path for path in folders.made[made:] if path == folder or folder.startswith(f"{path}/")]
+    if site.prunes or new:
+        with suppress(OSError, Error):
+            site.tree.remove_empty(folder, "" if site.prunes else min(new, key=len))
