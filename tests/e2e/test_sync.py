@@ -273,7 +273,7 @@ def test_kill_9_in_the_middle_and_nothing_is_copied_twice(machine, bucket, seawe
 
 def test_a_cancelled_sync_keeps_whole_objects_and_leaves_no_upload(machine, bucket, seaweed, source):
     write(machine.folder / "plane/in", {"0large": os.urandom(40 * 2**20)})
-    slow = ", limits: {requests: 2, bytes_per_second: 2000000}"
+    slow = ", put_size: 5MiB, limits: {requests: 2, bytes_per_second: 4000000}"
     machine.configure(config_of(machine, seaweed, bucket.name, slow))
     transfer = machine("sync", "data:in", "cloud:up", "--no-wait", "--json").json["id"]
     until(machine, transfer, 5)
