@@ -78,17 +78,20 @@ async def survey(source: Source, means: Means) -> Survey:
     return await source.run(partial(_survey, means=means))
 
 
-async def load(source: Source, bucket: Plane, name: str, created: float, *, link: str = "") -> Loaded:
+async def load(
+    source: Source, bucket: Plane, name: str, created: float, *, link: str = "", found: Survey | None = None
+) -> Loaded:
     """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
 
     They are durable when this returns, also in a bucket that is open in bulk (`planes.bulk`), which is faster. With
     the same `name` and `created` it goes on where an earlier attempt was stopped. With `link`, which is the file as
-    the server calls it (`links.uri`), data that the server can read there are not written.
+    the server calls it (`links.uri`), data that the server can read there are not written. What is `found` already is
+    not looked for, and travels as that says.
 
     Raises:
         Changed: the source is not the version that was opened any more.
     """
-    found = await survey(source, Means(link=bool(link)))
+    found = found or await survey(source, Means(link=bool(link)))
     root = ids.root_id(name)
     to = Bucket(bucket, root, name)
     await to.resume()

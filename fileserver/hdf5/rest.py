@@ -25,7 +25,7 @@ from fileserver.hdf5.hsds.objects import Kind, Objects, make_domain
 from fileserver.hdf5.load import Loaded, Planned, Survey, names, survey
 from fileserver.hdf5.model import Node, Trouble
 from fileserver.hdf5.outline import BROKEN
-from fileserver.hdf5.routes import Means
+from fileserver.hdf5.routes import Means, Route
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.typing_rules import NotHeld
@@ -37,17 +37,20 @@ _WIDTH: Final = 3  # blocks of one dataset at once
 _KINDS: Final[Mapping[str, Kind]] = {"g": "groups", "d": "datasets", "t": "datatypes"}
 
 
-async def load(source: Source, connection: Connection, path: str, name: str, created: float) -> Loaded:
+async def load(
+    source: Source, connection: Connection, path: str, name: str, created: float, *, found: Survey | None = None
+) -> Loaded:
     """Make a domain at `path` of a file; `name` is a text that no other load has, `created` seconds since 1970.
 
-    With the same `name` it may be done again, over what an earlier attempt has left.
+    With the same `name` it may be done again, over what an earlier attempt has left. What is `found` already is not
+    looked for, and travels as that says.
 
     Raises:
         AlreadyExists: another domain is at `path`, or an earlier attempt was stopped while it made this one's root.
         NotFound: its folder is not there.
         Changed: the source is not the version that was opened any more.
     """
-    found = await survey(source, Means(bucket=False))
+    found = found or await survey(source, Means(bucket=False))
     root = ids.root_id(name)
     job = _Load(source, connection, path, describe.Frame(root, created, names(found, root)), found)
     await job.run()
@@ -122,6 +125,8 @@ class _Load:
 
     async def _data(self, planned: Planned) -> None:
         node = planned.node
+        if planned.plan.route is Route.NONE:
+            return
         with self._losing(node):
             async with blocks.data(self._source, planned, dict(self.frame.ids)) as data:
                 dataset = self.frame.ids[node.address]
