@@ -28,10 +28,14 @@ _EPILOG = """Examples:
   cropduster ingest 'cloud:runs/2026-*.h5' hdf5://home/alice/runs/
   cropduster ingest data:in/ hdf5://home/alice/in/ --overwrite --verify full
   cropduster ingest ./runs/ hdf5://home/alice/runs/ --dry-run
+  cropduster ingest 'cloud:months/*.h5' hdf5://home/alice/all --extend time
 
 A SOURCE is a path of this machine or PLANE:KEY; its last element may hold * and ?, and a folder (with / at its end)
 stands for all HDF5 files below it. DOMAIN is one domain, or, with / at its end, the folder that gets a domain a file.
 A domain is seen when it is whole, and not before; with --overwrite the old one stays until the new one is whole.
+
+With --extend all files become one domain: datasets that lie along the dimension are joined in the order of the files,
+everything else is the first file's, and what others have otherwise is reported.
 
 A file that cannot be loaded, or of which something stays behind, is listed at the end, with exit code 11; the others
 arrive. --report tells what became of each object.
@@ -74,6 +78,13 @@ def ingest(
             help="What the server reads back is compared with the file before anything is seen.",
         ),
     ] = "sample",
+    extend: Annotated[
+        str,
+        typer.Option(
+            metavar="DIMENSION",
+            help="Join all files into one domain along this dimension, the name or path of a dimension scale.",
+        ),
+    ] = "",
     overwrite: options.Overwrite = False,
     no_folders: Annotated[
         bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")
@@ -93,6 +104,10 @@ def ingest(
     for option, word, known in (("--mode", mode, _MODES), ("--verify", verify, _LEVELS)):
         if word not in known:
             problems.say(option, f"'{word}' is none of {', '.join(known)}")
+    if extend and domain.endswith("/"):
+        problems.say("DOMAIN", f"{domain} is a folder, and --extend joins all files into one domain: name that")
+    if extend and mode == "link":
+        problems.say("--mode", "files are not joined by links: use direct or rest")
     if report and (dry_run or no_wait):
         problems.say("--report", "it tells what was done: leave out --dry-run and --no-wait")
     problems.check()
@@ -101,7 +116,7 @@ def ingest(
 
     places = [_folder(word, place) for word, place in zip(sources, find_all(session, sources), strict=True)]
     flags = {"no_folders": no_folders, "public_read": public_read, "overwrite": overwrite}
-    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, **flags)
+    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, extend=extend, **flags)
     if dry_run:
         _show_plan(session, spec)
         return None

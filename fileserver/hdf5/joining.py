@@ -242,14 +242,21 @@ def split(facts: Facts, values: Values, count: grid.Dims, to: Pointing) -> Eleme
 
 def _paste(joint: Joint, chunks: list[Elements], part: Part, found: Sequence[Elements], nothing: bytes) -> None:
     """Put a part of a member into each of the chunks, which are made with the first part."""
-    chunk = joint.planned.plan.chunk
     if not chunks:
-        is_variable = joint.planned.facts.item is None
-        chunks.extend(np.full(chunk, nothing, object) if is_variable else np.zeros(chunk, each.dtype) for each in found)
+        chunks.extend(_blank(joint, each, nothing) for each in found)
     for into, each in zip(chunks, found, strict=True):
         where = [slice(n) for n in each.shape]
         where[joint.axis] = slice(part.at, part.at + each.shape[joint.axis])
         into[tuple(where)] = each
+
+
+def _blank(joint: Joint, like: Elements, nothing: bytes) -> Elements:
+    """A chunk without elements."""
+    if joint.planned.facts.item is not None:
+        return np.zeros(joint.planned.plan.chunk, like.dtype)
+    made = np.empty(joint.planned.plan.chunk, object)
+    made.fill(nothing)  # numpy.full takes the zeros at the end of bytes away
+    return made
 
 
 def _encoded(joint: Joint, chunk: Elements) -> bytes:

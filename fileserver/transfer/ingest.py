@@ -35,6 +35,7 @@ from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable,
 
 if TYPE_CHECKING:
     from fileserver.transfer.ingest_file import Worker
+    from fileserver.transfer.ingest_joined import Joiner
 
 WIDTH: Final = 32
 """Files of a segment in flight: most of them wait for the server to store what it has; `ingest_target.LOADS` load."""
@@ -51,6 +52,8 @@ class _Run:
     """What the segments of one transfer share in this process."""
 
     worker: Worker
+    joiner: Joiner | None = None
+    """The same, where all files become one domain."""
     lost: int = 0
     tried: set[str] = field(default_factory=set)
 
@@ -78,8 +81,8 @@ class IngestStages(Course):
             self._planes.plane(location.plane)
         if goes_direct(ingest, self._targets):
             self._planes.settings(self._targets.settings(name).storage)
-        if ingest.aggregate:
-            msg = "joining files along a dimension is not there yet: load each into a domain of its own"
+        if ingest.aggregate and ingest.mode == "link":
+            msg = "files are not joined by links: use --mode direct or rest"
             raise Unsupported(msg)
         need_library()
         # Two may fill one folder at once: each of their domains is made once, by whoever comes first.
@@ -144,10 +147,13 @@ class IngestStages(Course):
                 await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
                 page, number = [], number + len(page)
         await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
-        msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
-        same = to_record(AlreadyExists(msg))
-        await self._store.write(lambda c: ingest_rows.refuse_doubles(c, transfer, same))
-        count, size = await self._store.write(lambda c: ingest_rows.cut(c, transfer))
+        if ingest.aggregate:
+            count, size = await self._store.write(lambda c: ingest_rows.together(c, transfer))
+        else:
+            msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
+            same = to_record(AlreadyExists(msg))
+            await self._store.write(lambda c: ingest_rows.refuse_doubles(c, transfer, same))
+            count, size = await self._store.write(lambda c: ingest_rows.cut(c, transfer))
         live.total, live.parts_total = size, count
         notes = [f"{expansion.skipped} files were left out that are no HDF5 by their names"] * bool(expansion.skipped)
         made = Plan(
@@ -175,6 +181,10 @@ class IngestStages(Course):
         if done:
             return
         run = await self._run(transfer)
+        if run.joiner is not None:
+            await run.joiner.bring(transfer, live)
+            await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
+            return
         first = part.first_part
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
             while files := await self._store.read(
@@ -309,11 +319,16 @@ class IngestStages(Course):
     async def _run(self, transfer: str) -> _Run:
         if transfer not in self._runs:
             from fileserver.transfer.ingest_file import Worker
+            from fileserver.transfer.ingest_joined import Joiner
             from fileserver.transfer.ingest_target import Target
 
             spec = spec_from_json((await self.record(transfer)).spec)
             target = Target(_ingest(spec), transfer, self._targets, self._planes)
-            self._runs[transfer] = _Run(Worker(target, self._planes, self._store, spec.overwrite))
+            if _ingest(spec).aggregate:
+                joiner = Joiner(target, self._planes, self._store, spec.overwrite)
+                self._runs[transfer] = _Run(joiner, joiner)
+            else:
+                self._runs[transfer] = _Run(Worker(target, self._planes, self._store, spec.overwrite))
         return self._runs[transfer]
 
     async def _let_go(self, transfer: str) -> None:

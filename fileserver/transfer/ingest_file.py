@@ -35,7 +35,7 @@ from fileserver.transfer.ingest_target import Frame, Target
 from planes.errors import AlreadyExists, Changed, Error, NotFound, Unavailable
 from planes.plane import Plane
 
-_PASSES: Final = 5
+PASSES: Final = 5
 """Times that a file is sent to a server that loses requests."""
 _READ: Final = Permissions(read=True)
 _KINDS: Final = {"g": "group", "d": "dataset", "t": "datatype"}
@@ -68,7 +68,7 @@ class Worker:
             if is_mine and frame is None:
                 return await self._found_named(file, source)
             loaded = await self._load(file, source)
-            file, told = _loaded(file, loaded, self.target.ingest.verify), list(report(loaded))
+            file, told = loaded_row(file, loaded, self.target.ingest.verify), list(report(loaded))
             if is_mine:
                 return await self._unstaged(file, told)
             is_new = there is None and not seen
@@ -86,7 +86,7 @@ class Worker:
         found, root = await load.survey(source, Means(bucket=False)), ids.root_id(file.load)
         names = load.names(found, root)
         loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
-        return _ended(_loaded(file, loaded, self.target.ingest.verify), list(report(loaded)))
+        return _ended(loaded_row(file, loaded, self.target.ingest.verify), list(report(loaded)))
 
     def _may_be(self, there: Domain | None, file: File) -> None:
         """Raise AlreadyExists for what is not to be replaced."""
@@ -119,13 +119,13 @@ class Worker:
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
             return await load.load(source, self.target.bulk, file.load, begun, link=link)
         connection, staging = self.target.connection, self.target.staging(file)
-        for _ in range(_PASSES):
+        for _ in range(PASSES):
             lost = connection.traffic.lost
             loaded = await rest.load(source, connection, staging, file.load, begun)
             await self.target.flush(staging)
             if connection.traffic.lost == lost:
                 return loaded
-        msg = f"HSDS '{self.target.name}' lost requests each of the {_PASSES} times that {file.key} was sent to it"
+        msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that {file.key} was sent to it"
         raise Unavailable(msg, hsds=self.target.name, key=file.key)
 
     async def _stage(self, file: File, loaded: Loaded, frame: Frame, *, needed: bool) -> None:
@@ -235,7 +235,7 @@ class Worker:
         return replace(file, owed=False)
 
 
-def _loaded(file: File, loaded: Loaded, verified: str) -> File:
+def loaded_row(file: File, loaded: Loaded, verified: str) -> File:
     """The row of a file that is loaded."""
     written, state = loaded.written, "loaded" if loaded.whole else "partly"
     file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=verified, state=state)
@@ -273,11 +273,12 @@ def report(loaded: Loaded) -> Iterator[Told]:
         route = str(planned.plan.route) if planned else ""
         reason = "; ".join(each.reason for each in wrong) or (planned.plan.reason if planned else "")
         size = planned.facts.stored if planned else 0
-        yield Told(node.path, _KINDS[node.kind], route, size, _worst(wrong), reason)
+        yield Told(node.path, _KINDS[node.kind], route, size, worst(wrong), reason)
     for path, wrong in troubles.items():
-        yield Told(path, "", "", 0, _worst(wrong), "; ".join(each.reason for each in wrong))
+        yield Told(path, "", "", 0, worst(wrong), "; ".join(each.reason for each in wrong))
 
 
-def _worst(wrong: list[Trouble]) -> str:
+def worst(wrong: list[Trouble]) -> str:
+    """What the worst of troubles makes of an object: failed, refused, mapped, or loaded if there are none."""
     found = {each.what for each in wrong}
     return next((what for what in ("failed", "refused", "mapped") if what in found), "loaded")

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
+from fileserver.errors import InvalidSpec
 from fileserver.transfer import ledger
 from fileserver.transfer.record import Segment
 from planes.plane import GIB
@@ -176,6 +177,18 @@ def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None
         report(c, transfer, each.file.number, each.told)
 
 
+def end_joined(c: sa.Connection, head: File) -> None:
+    """The other files of a domain that is published end as is recorded of each, with the first."""
+    f = t.ingest_files
+    others = (f.c.transfer == head.transfer, f.c.number != head.number, f.c.state.in_(OPEN))
+    rows = c.execute(sa.select(f.c.number, f.c.publication).where(*others)).all()
+    ends = [{"at": row.number, "ends": (row.publication or {}).get("ends", "loaded")} for row in rows]
+    query = f.update().where(f.c.transfer == head.transfer, f.c.number == sa.bindparam("at"))
+    values = {"ended": head.ended, "begun": head.begun, "root": head.root, "verified": head.verified}
+    if ends:
+        c.execute(query.values(state=sa.bindparam("ends"), **values), ends)
+
+
 def settle(c: sa.Connection, file: File) -> None:
     """Record what became of a file whose load had left something."""
     update(c, file.transfer, file.number, state=file.state, owed=file.owed, root=file.root)
@@ -243,6 +256,24 @@ def cut(c: sa.Connection, transfer: str) -> tuple[int, int]:
     segments = _segments(((row.number, row.size) for row in rows), count, size)
     while some := list(islice(segments, PAGE)):
         ledger.add_segments(c, transfer, some)
+    return count, size
+
+
+def together(c: sa.Connection, transfer: str) -> tuple[int, int]:
+    """Store the one segment of files that become one domain; returns how many files and bytes those are.
+
+    Raises:
+        InvalidSpec: a file is there twice.
+    """
+    f = t.ingest_files.c
+    mine = f.transfer == transfer
+    twice = sa.select(f.plane, f.key).where(mine).group_by(f.plane, f.key).having(sa.func.count() > 1).limit(1)
+    if (same := c.execute(twice).first()) is not None:
+        msg = f"{same.plane}:{same.key} is named twice, and would be in the domain twice"
+        raise InvalidSpec(msg, {"spec.ingest.sources": msg})
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(f.size), 0)).where(mine)
+    count, size = map(int, c.execute(query).one())
+    ledger.add_segments(c, transfer, [Segment(1, 1, count, 0, 0, size)])
     return count, size
 
 

@@ -131,7 +131,10 @@ async def test_aligned_chunks_are_the_very_bytes_of_the_file_and_others_are_put_
     made, _ = await join(plane, bucket, *contents)
     told = {each.path: uses(each) for each in made.joints}
     assert [(u.start, u.stop, u.placed, u.cut) for u in told["/wind"]] == [(0, 5, 2, 1), (5, 10, 0, 3), (10, 15, 3, 0)]
-    assert told["/wind"][0].told() == "elements 0:5 of dimension 0: 2 rows of chunks placed as they are, 1 put together anew"
+    assert (
+        told["/wind"][0].told()
+        == "elements 0:5 of dimension 0: 2 rows of chunks placed as they are, 1 put together anew"
+    )
     there = set((await content(bucket)).values())
     for data, number in ((contents[0], 2), (contents[2], 3)):
         with h5py.File(io.BytesIO(data)) as file:

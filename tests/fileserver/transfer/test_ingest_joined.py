@@ -1,0 +1,93 @@
+"""Files that become one domain along a dimension, against a real HSDS: contents, crashes, files that do not fit."""
+
+import h5py
+import h5pyd
+import numpy as np
+import pytest
+
+from fileserver.transfer import ingest_rows
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Progress
+from planes.errors import Error
+from tests.doubles import hsds
+from tests.fileserver.transfer.test_ingest import Crash, World
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with hsds.running(tmp_path_factory.mktemp("hsds")) as started:
+        yield started
+
+
+class Months(World):
+    """NREL's model in small: files of a few rows, in chunks that do not fit into them."""
+
+    def month(self, number, rows=5, change=None):
+        """One file; `change` does something to it."""
+        noise = np.random.default_rng(number)
+        with h5py.File(self.data / f"m{number}.h5", "w") as file:
+            time = file.create_dataset("time", data=np.arange(rows) + 100 * number)
+            time.make_scale("time")
+            wind = file.create_dataset(
+                "wind", (rows, 8, 6), "<f4", chunks=(2, 8, 6), maxshape=(None, 8, 6), shuffle=True, compression=1
+            )
+            wind[...] = noise.random(wind.shape)
+            wind.dims[0].attach_scale(time)
+            names = file.create_dataset("names", data=[f"{number}/{i}" * i for i in range(rows)])
+            names.dims[0].label = "time"
+            file["height"] = np.arange(3.0)
+            file.attrs["title"] = "model"
+            if change:
+                change(file)
+
+    async def join(self, transfer, source="m*.h5", **more):
+        """Begin to join files."""
+        await self.begin(transfer, source, **({"aggregate": "time", "verify": "full", "target": "main"} | more))
+
+    def whole(self, *numbers):
+        """What the domain holds against the files; the lengths of both along the dimension."""
+        options = {"endpoint": self.server.endpoint, "username": "admin", "password": self.server.password}
+        files = [h5py.File(self.data / f"m{n}.h5", "r") for n in numbers]
+        with h5pyd.File(f"{self.folder}/x", "r", getobjs=False, **options) as domain:
+            for name in ("time", "wind", "names"):
+                joined = np.concatenate([file[name][()] for file in files])
+                assert np.array_equal(domain[name][()], joined), name
+            assert domain["wind"].maxshape == (None, 8, 6)
+            assert domain["wind"].dims[0].keys() == ["time"]
+            assert domain["height"][()].tolist() == [0.0, 1.0, 2.0]
+            assert domain.attrs["title"] == "model"
+            return domain["time"].shape[0]
+
+    async def told(self, transfer, number):
+        found = await self.store.read(lambda c: ingest_rows.told(c, transfer, number, 0))
+        return {each.path: (each.result, each.route, each.reason) for each in found}
+
+
+@pytest.fixture
+async def world(tmp_path, server, monkeypatch):
+    made = Months(tmp_path, server, monkeypatch)
+    yield made
+    for process in made.processes:
+        for transfer in list(process._runs):
+            await process._let_go(transfer)
+    await made.planes.aclose()
+    made.store.close()
+
+
+@pytest.mark.parametrize("target", ["main", "far"])
+async def test_files_become_one_domain(world, target):
+    for number in range(3):
+        world.month(number)
+    joined = f"joined-{target}"
+    await world.join(joined, target=target)
+    record = await world.run(joined)
+    assert record.state == "SUCCEEDED", record.error
+    assert world.whole(0, 1, 2) == 15
+    assert world.left()[0] == ["x"]
+    assert [(each.state, each.verified) for each in await world.files(joined)] == [("loaded", "full")] * 3
+    assert record.outcome["ingest"]["loaded"] == 3
+    told = await world.told(joined, 3)
+    result, _, reason = told["/wind"]
+    assert (result, set(told)) == ("loaded", {"/wind", "/time", "/names"})
+    assert reason.startswith("elements 10:15 of dimension 0: 3 rows of chunks placed as they are")
+    assert reason.endswith("all of its data compared")
