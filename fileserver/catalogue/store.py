@@ -19,7 +19,7 @@ from planes.threads import Threads
 
 T = TypeVar("T")
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """Revision of the newest migration; a house test compares it with the scripts."""
 
 _PRAGMAS: Final = ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON")

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import h5py
 
@@ -43,13 +43,24 @@ class Whole:
     joints: Sequence[Joint]
 
 
+Wrong: TypeAlias = Mapping[int, Misfit | Error]
+"""What is wrong with files that do not fit, by their numbers from 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was found in files: whether they fit, or what is wrong with each that does not, by number."""
+    """What was found in files."""
 
     one: First | None
+    """None if the first cannot be joined with anything."""
     others: Sequence[Fitted]
-    wrong: Mapping[int, Misfit | Error]
+    wrong: Wrong
+
+    @property
+    def first(self) -> First:
+        """The first file, where all fit."""
+        assert self.one is not None, "it fits"
+        return self.one
 
 
 async def look(files: Files, dimension: str) -> Looked:
@@ -78,9 +89,8 @@ async def look(files: Files, dimension: str) -> Looked:
 
 def whole(looked: Looked) -> Whole:
     """What files that fit are joined to."""
-    assert looked.one is not None, "all of them fit"
-    shares = [looked.one.shares, *(each.shares for each in looked.others)]
-    return Whole(looked.one, looked.others, joints(looked.one, shares))
+    shares = [looked.first.shares, *(each.shares for each in looked.others)]
+    return Whole(looked.first, looked.others, joints(looked.first, shares))
 
 
 async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: float) -> Loaded:

@@ -150,8 +150,8 @@ class IngestStages(Course):
         if ingest.aggregate:
             count, size = await self._store.write(lambda c: ingest_rows.together(c, transfer))
         else:
-            msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
-            same = to_record(AlreadyExists(msg))
+            msg = "another file of this ingest has the same name, and would become the same domain"
+            same = to_record(AlreadyExists(f"{msg}: give it another folder"))
             await self._store.write(lambda c: ingest_rows.refuse_doubles(c, transfer, same))
             count, size = await self._store.write(lambda c: ingest_rows.cut(c, transfer))
         live.total, live.parts_total = size, count

@@ -153,7 +153,8 @@ class Worker:
         connection, staging = self.target.connection, self.target.staging(file)
         plan = Publication(file.domain, staging, file.root)
         if there is not None:
-            plan = await publish.prepare(connection, file.domain, staging, overwrite=self.overwrite)
+            # What may not be replaced was refused before it was loaded.
+            plan = await publish.prepare(connection, file.domain, staging, overwrite=True)
         file = going = replace(file, publication=publication_to_json(plan) | {"ends": file.state})
 
         def record(c: Any) -> None:
@@ -196,12 +197,15 @@ class Worker:
     async def _go_on(self, file: File, plan: Publication) -> Ended:
         """Go on with a publication that was begun in another run."""
         assert file.publication is not None
+        return await self._walk(file, plan, file.publication["ends"], await self._told_before(file))
+
+    async def _told_before(self, file: File) -> list[Told]:
         told, page = list[Told](), 0
         while more := await self.store.read(
             lambda c, n=page: ingest_rows.told(c, file.transfer, file.number, n)  # type: ignore[misc]
         ):
             told, page = told + more, page + 1
-        return await self._walk(file, plan, file.publication["ends"], told)
+        return told
 
     async def _walk(self, file: File, plan: Publication, state: str, told: list[Told]) -> Ended:
         connection = self.target.connection

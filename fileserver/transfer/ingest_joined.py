@@ -2,42 +2,45 @@
 
 The row of the first file stands for the domain: its load, its publication, what is owed. The other rows say what became
 of those files; they end together. A file that does not fit ends the transfer before anything is written.
+
+Where the domain is there already, files come behind what it has, those that it was joined of left out.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from time import time
 from typing import Final
 
 import sqlalchemy as sa
 
-from fileserver.catalogue.files import PAGE
 from fileserver.configured import where
-from fileserver.errors import FormatMismatch, from_record, to_record
-from fileserver.hdf5 import joined
+from fileserver.errors import FormatMismatch, TargetChanged, from_record, to_record
+from fileserver.hdf5 import extending, joined
 from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.extending import Extension
 from fileserver.hdf5.files import Files, Place
-from fileserver.hdf5.hsds import address
+from fileserver.hdf5.hsds import address, domains
+from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.joined import Looked, Whole
-from fileserver.hdf5.joint import Use, uses
 from fileserver.hdf5.load import Loaded
-from fileserver.hdf5.model import Trouble
-from fileserver.transfer import ingest_rows
-from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json, report, worst
+from fileserver.transfer import ingest_members, ingest_rows
+from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json, report
 from fileserver.transfer.ingest_rows import Ended, File, Told
+from fileserver.transfer.ingest_told import Saying, ends
 from fileserver.transfer.live import Live
-from planes.errors import Error, Throttled, Unavailable
+from planes.errors import Changed, Error, Throttled, Unavailable, Unsupported
 
 _NAMED: Final = 3  # files that an error names
-_COMPARED: Final[Mapping[str, str]] = {
-    "none": "not compared",
-    "metadata": "type and extents compared",
-    "sample": "type, extents and some of its data compared",
-    "full": "type, extents and all of its data compared",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class _Extends:
+    """What a load was begun to extend, recorded before it."""
+
+    extends: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Joiner(Worker):
             return
         if bad := next((each for each in files if each.error is not None), None):
             raise from_record(bad.error or {})
-        if head.publication is None:
+        if head.publication is None or "target" not in head.publication:
             head = await self._begun(head)
             ended = await self._arrive([head, *files[1:]])
         else:
@@ -72,10 +75,10 @@ class Joiner(Worker):
         """As for one file; the other files end with the first."""
         settled = await Worker.settle(self, file)
         if settled.state in {"loaded", "partly"}:
-            await self.store.write(lambda c: ingest_rows.end_joined(c, settled))
+            await self._end(Ended(settled, await self._told_before(settled)))
         return settled
 
-    # --- pieces of the above ------------------------------------------------------------------------------------
+    # --- rows ---------------------------------------------------------------------------------------------------
 
     async def _files(self, transfer: str) -> list[File]:
         found, first = list[File](), 1
@@ -89,34 +92,140 @@ class Joiner(Worker):
         """The first row with all that it needs to be begun, or gone on with."""
         if head.state != "waiting":
             return head
+        return await self._again(head)
+
+    async def _again(self, head: File) -> File:
         begun = replace(head, state="loading", tries=head.tries + 1, begun=time(), owed=True)
         await self.store.write(lambda c: ingest_rows.begin(c, [begun], begun.begun or 0.0))
         return begun
 
+    async def _end(self, ended: Ended) -> None:
+        """Record that all files have ended, and of which files the domain is now."""
+        head = ended.file
+        files = await self._files(head.transfer)
+        walk = head.publication or {}
+
+        def record(c: sa.Connection) -> None:
+            ingest_rows.enter_ended(c, head.transfer, [ended])
+            ingest_rows.end_joined(c, head)
+            if "target" in walk:
+                ingest_members.enter(c, head.root, files, walk["replaces"], extends=not self.overwrite)
+
+        await self.store.write(record)
+
+    # --- the domain ---------------------------------------------------------------------------------------------
+
     async def _arrive(self, files: Sequence[File]) -> Ended:
         head = files[0]
         there, _ = await self.target.there(head.domain)
-        self._may_be(there, head)
+        if there is None or there.is_folder or self.overwrite:
+            self._may_be(there, head)
+            return await self._made(head, files, there)
+        if self.target.bulk is None:
+            what = address.show(head.domain)
+            msg = (
+                f"{what} on HSDS '{self.target.name}' is there already, and files are joined to what is there past the "
+                "server alone: use --mode direct, or --overwrite with all files"
+            )
+            raise Unsupported(msg, domain=what)
+        return await self._extended(head, files, there)
+
+    async def _made(self, head: File, files: Sequence[File], there: Domain | None) -> Ended:
+        """A domain of these files alone."""
         frame = await self.target.folder(address.parent(head.domain))
-        held = Files([Place(self.planes.plane(each.plane), each.key, each.version) for each in files])
+        held, level = self._held(files), self.target.ingest.verify
         try:
-            looked = await joined.look(held, self.target.ingest.aggregate)
-            if looked.wrong:
-                raise await self._unfit(files, looked)
+            looked = await self._looked(held, files)
             made = joined.whole(looked)
-            try:
-                loaded = await self._join(head, held, made)
-                if frame is not None:
-                    await self._stage(head, loaded, frame, needed=True)
-                level = self.target.ingest.verify
-                await joined.check(held, made, self.target.connection, self.target.staging(head), loaded, level)
-            except Misfit as error:
-                raise await self._unfit(files, Looked(None, (), {error.number or 0: error})) from error
+            loaded = await self._join(head, held, made)
+            if frame is not None:
+                await self._stage(head, loaded, frame, needed=True)
+            await joined.check(held, made, self.target.connection, self.target.staging(head), loaded, level)
+        except Misfit as error:
+            raise await self._unfit(files, {error.number or 0: error}) from error
         finally:
             await held.aclose()
-        head = loaded_row(head, loaded, level)
-        told = await self._tell(files, made, loaded)
-        return await self._publish(head, told, there)
+        saying = Saying(made.joints, [[], *(each.troubles for each in made.others)], level)
+        mine = {each.path: each for each in saying.of(0)}
+        await saying.record(self.store, files, head)
+        told = [mine.get(each.path, each) for each in report(loaded)]
+        return await self._publish(loaded_row(head, loaded, level), told, there)
+
+    async def _extended(self, head: File, files: Sequence[File], there: Domain) -> Ended:
+        """The domain that is there, with these files behind what it has."""
+        frame = await self.target.folder(address.parent(head.domain))
+        assert frame is not None, "it goes past the server"
+        fresh = await self._fresh(files, there)
+        if not fresh:
+            return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [_THERE])
+        held, level, connection = self._held(fresh), self.target.ingest.verify, self.target.connection
+        try:
+            await domains.flush(connection, head.domain)
+            looked = await self._looked(held, fresh)
+            made = await extending.extension(held, looked, connection, head.domain, there.root)
+            head = await self._marked(head, made)
+            assert self.target.bulk is not None, "it goes past the server"
+            root, written = await extending.fill(held, made, connection, head.domain, self.target.bulk, head.load)
+            loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
+            await self._stage(head, loaded, frame, needed=True)
+            places = (head.domain, self.target.staging(head))
+            await extending.check(held, made, connection, places, root, level)
+            await self._need_still(made, head)
+        except Misfit as error:
+            raise await self._unfit(fresh, {error.number or 0: error}) from error
+        finally:
+            await held.aclose()
+        troubles = [made.troubles, *(each.troubles for each in looked.others)]
+        saying = Saying(made.joints, troubles, level)
+        await saying.record(self.store, fresh, head)
+        is_new = fresh[0].number == head.number
+        state = ends(troubles[0]) if is_new else "loaded"
+        row = replace(head, root=root, objects=len(made.joints), verified=level, state=state)
+        row = replace(row, through_us=written.carried, native=written.copied)
+        return await self._publish(row, saying.of(0) if is_new else [_THERE], there)
+
+    async def _need_still(self, made: Extension, head: File) -> None:
+        """Raise TargetChanged if somebody else has changed what was extended."""
+        there, _ = await self.target.there(head.domain)
+        same = there is not None and there.root == made.old
+        if not same or not await extending.still(made, self.target.connection, head.domain):
+            what = address.show(head.domain)
+            msg = f"{what} on HSDS '{self.target.name}' was changed by somebody else while it was extended: try again"
+            raise TargetChanged(msg, domain=what)
+
+    async def _fresh(self, files: Sequence[File], there: Domain) -> list[File]:
+        """The files that the domain was not joined of yet; that of the others is recorded.
+
+        Raises:
+            Changed: one is another version than the one that is in the domain.
+        """
+        known = await self.store.read(lambda c: ingest_members.known(c, there.root))
+        fresh = [each for each in files if (each.plane, each.key) not in known]
+        old = [each for each in files if (each.plane, each.key) in known]
+        for each in old:
+            if each.version != known[each.plane, each.key]:
+                name = where(each.plane, each.key)
+                msg = (
+                    f"{name} is another version than the one that is in {address.show(each.domain)}: leave it out, or "
+                    "use --overwrite with all files"
+                )
+                raise Changed(msg, plane=each.plane, key=each.key)
+
+        def record(c: sa.Connection) -> None:
+            for each in old:
+                ingest_rows.report(c, each.transfer, each.number, [_THERE])
+
+        await self.store.write(record)
+        return fresh
+
+    async def _marked(self, head: File, made: Extension) -> File:
+        """The first row, begun to extend just that; what was begun to extend something else is removed."""
+        mark = asdict(_Extends(made.old, made.state))
+        if head.publication is not None and head.publication != mark:
+            await self.target.clean(head)
+            head = await self._again(head)
+        await self.store.write(lambda c: ingest_rows.update(c, head.transfer, head.number, publication=mark))
+        return replace(head, publication=mark)
 
     async def _join(self, head: File, held: Files, made: Whole) -> Loaded:
         begun = head.begun or time()
@@ -132,9 +241,20 @@ class Joiner(Worker):
         msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that the files were sent to it"
         raise Unavailable(msg, hsds=self.target.name)
 
-    async def _unfit(self, files: Sequence[File], looked: Looked) -> Error:
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def _held(self, files: Sequence[File]) -> Files:
+        return Files([Place(self.planes.plane(each.plane), each.key, each.version) for each in files])
+
+    async def _looked(self, held: Files, files: Sequence[File]) -> Looked:
+        looked = await joined.look(held, self.target.ingest.aggregate)
+        if looked.wrong:
+            raise await self._unfit(files, looked.wrong)
+        return looked
+
+    async def _unfit(self, files: Sequence[File], wrong: joined.Wrong) -> Error:
         """Say of each file that does not fit why; the error that ends the transfer."""
-        errors = {number: _misfit(files[number], why) for number, why in sorted(looked.wrong.items())}
+        errors = {number: _misfit(files[number], why) for number, why in sorted(wrong.items())}
         for error in errors.values():
             if isinstance(error, Throttled | Unavailable):
                 return error
@@ -150,41 +270,11 @@ class Joiner(Worker):
             return first
         names = ", ".join(where(files[n].plane, files[n].key) for n in list(errors)[1 : _NAMED + 1])
         rest = f" and {len(more) - _NAMED} others" if len(more) > _NAMED else ""
-        what = f"{first.message}; nor do {names}{rest}, as the report says. Nothing was joined"
+        what = f"{first.message}; nor do {names}{rest} fit, as the report says. Nothing was joined"
         return FormatMismatch(what, key=files[next(iter(errors))].key)
 
-    async def _tell(self, files: Sequence[File], made: Whole, loaded: Loaded) -> list[Told]:
-        """Record what becomes of each file, many at a time; returns that of the first, which is recorded later."""
-        by_file = defaultdict[int, list[Use]](list)
-        for joint in made.joints:
-            for number, use in enumerate(uses(joint)):
-                by_file[number].append(use)
-        others = [(file, fitted.troubles) for file, fitted in zip(files[1:], made.others, strict=True)]
-        level = self.target.ingest.verify
-        for at in range(0, len(others), PAGE // 10):
-            some = others[at : at + PAGE // 10]
-            told = [
-                (file, _ends(troubles), [*_used(by_file[at + i + 1], level), *_troubles(troubles)])
-                for i, (file, troubles) in enumerate(some)
-            ]
-            await self.store.write(lambda c, t=told: _record(c, t))  # type: ignore[misc]
-        mine = {each.path: each for each in _used(by_file[0], level)}
-        return [mine.get(each.path, each) for each in report(loaded)]
 
-    async def _end(self, ended: Ended) -> None:
-        """Record that all files have ended."""
-
-        def record(c: sa.Connection) -> None:
-            ingest_rows.enter_ended(c, ended.file.transfer, [ended])
-            ingest_rows.end_joined(c, ended.file)
-
-        await self.store.write(record)
-
-
-def _record(c: sa.Connection, told: Sequence[tuple[File, str, list[Told]]]) -> None:
-    for file, ends, objects in told:
-        ingest_rows.update(c, file.transfer, file.number, publication={"ends": ends})
-        ingest_rows.report(c, file.transfer, file.number, objects)
+_THERE: Final = Told("", "", "", 0, "loaded", "it is in the domain already, and was not joined to it again")
 
 
 def _misfit(file: File, why: Misfit | Error) -> Error:
@@ -192,17 +282,3 @@ def _misfit(file: File, why: Misfit | Error) -> Error:
         return why
     name = where(file.plane, file.key)
     return FormatMismatch(f"{name} cannot be joined: {why}", key=name)
-
-
-def _used(found: Sequence[Use], level: str) -> Iterator[Told]:
-    for use in found:
-        yield Told(use.path, "dataset", str(use.route), use.stored, "loaded", f"{use.told()}; {_COMPARED[level]}")
-
-
-def _troubles(troubles: Sequence[Trouble]) -> Iterator[Told]:
-    for each in troubles:
-        yield Told(each.path, "", "", 0, each.what, each.reason)
-
-
-def _ends(troubles: Sequence[Trouble]) -> str:
-    return "loaded" if worst(list(troubles)) in {"loaded", "mapped"} else "partly"

@@ -5,9 +5,10 @@ import h5pyd
 import numpy as np
 import pytest
 
-from fileserver.transfer import ingest_rows
+from fileserver.transfer import ingest_rows, ledger
 from fileserver.transfer.live import Live
-from fileserver.transfer.record import Progress
+from fileserver.transfer.record import Progress, Record
+from fileserver.transfer.spec import Ingest, Location, Spec, spec_to_json
 from planes.errors import Error
 from tests.doubles import hsds
 from tests.fileserver.transfer.test_ingest import Crash, World
@@ -40,9 +41,12 @@ class Months(World):
             if change:
                 change(file)
 
-    async def join(self, transfer, source="m*.h5", **more):
+    async def join(self, transfer, *sources, overwrite=False, **more):
         """Begin to join files."""
-        await self.begin(transfer, source, **({"aggregate": "time", "verify": "full", "target": "main"} | more))
+        asked = {"domain": f"{self.folder}/x", "aggregate": "time", "verify": "full", "target": "main"} | more
+        spec = Spec(Ingest(tuple(Location("data", each) for each in sources or ("m*.h5",)), **asked), overwrite)
+        record = Record(transfer, spec_to_json(spec), "QUEUED", "", 1, 1.0, 1.0, None, None, Progress())
+        await self.store.write(lambda c: ledger.create(c, record, transfer, f"object:{transfer}"))
 
     def whole(self, *numbers):
         """What the domain holds against the files; the lengths of both along the dimension."""
@@ -91,3 +95,22 @@ async def test_files_become_one_domain(world, target):
     assert (result, set(told)) == ("loaded", {"/wind", "/time", "/names"})
     assert reason.startswith("elements 10:15 of dimension 0: 3 rows of chunks placed as they are")
     assert reason.endswith("all of its data compared")
+
+
+async def test_files_that_come_later_extend_the_domain_and_none_is_joined_twice(world):
+    roots = []
+    for count in (1, 3, 4, 4):
+        for number in range(count):
+            if not (world.data / f"m{number}.h5").exists():
+                world.month(number)
+        transfer = f"later-{len(roots)}"
+        await world.join(transfer)
+        record = await world.run(transfer)
+        assert record.state == "SUCCEEDED", record.error
+        assert world.whole(*range(count)) == 5 * count
+        roots.append((await world.files(transfer))[0].root)
+        assert world.left()[0] == ["x"]
+    assert len(set(roots)) == 3
+    assert roots[2] == roots[3]
+    again = await world.told("later-3", 2)
+    assert "already" in again[""][2]

@@ -1,0 +1,69 @@
+"""What is told of files that are joined: where each went, how, what was compared, and what of it stays behind."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+
+from fileserver.catalogue.store import Store
+from fileserver.hdf5.joint import Joint, Use, uses
+from fileserver.hdf5.model import Trouble
+from fileserver.transfer import ingest_rows
+from fileserver.transfer.ingest_file import worst
+from fileserver.transfer.ingest_rows import File, Told
+
+_BATCH: Final = 100  # files that are recorded at a time
+_COMPARED: Final[Mapping[str, str]] = {
+    "none": "not compared",
+    "metadata": "type and extents compared",
+    "sample": "type, extents and some of its data compared",
+    "full": "type, extents and all of its data compared",
+}
+
+
+class Saying:
+    """The reports of files that are joined.
+
+    Args:
+        joints: the datasets.
+        troubles: what of each file stays behind.
+        level: none, metadata, sample or full.
+    """
+
+    def __init__(self, joints: Sequence[Joint], troubles: Sequence[Sequence[Trouble]], level: str) -> None:
+        self._troubles = troubles
+        self._level = level
+        self._uses: defaultdict[int, list[Use]] = defaultdict(list)
+        for joint in joints:
+            for number, use in enumerate(uses(joint)):
+                self._uses[number].append(use)
+
+    def of(self, number: int) -> list[Told]:
+        """The report of one file."""
+        compared = _COMPARED[self._level]
+        used = [
+            Told(use.path, "dataset", str(use.route), use.stored, "loaded", f"{use.told()}; {compared}")
+            for use in self._uses[number]
+        ]
+        return used + [Told(each.path, "", "", 0, each.what, each.reason) for each in self._troubles[number]]
+
+    async def record(self, store: Store, files: Sequence[File], head: File) -> None:
+        """Record the reports of all but the first row, and how those files will end."""
+        others = [(number, file) for number, file in enumerate(files) if file.number != head.number]
+        for at in range(0, len(others), _BATCH):
+            some = [(file, self.of(number), ends(self._troubles[number])) for number, file in others[at : at + _BATCH]]
+
+            def write(c: sa.Connection, some: Sequence[tuple[File, list[Told], str]] = some) -> None:
+                for file, told, end in some:
+                    ingest_rows.update(c, file.transfer, file.number, publication={"ends": end})
+                    ingest_rows.report(c, file.transfer, file.number, told)
+
+            await store.write(write)
+
+
+def ends(troubles: Sequence[Trouble]) -> str:
+    """How a file ends of which this stays behind."""
+    return "loaded" if worst(list(troubles)) in {"loaded", "mapped"} else "partly"
