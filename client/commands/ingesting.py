@@ -140,14 +140,18 @@ def _reporter(session: Session) -> options.Ended:
 def _show_plan(session: Session, spec: TransferSpec) -> None:
     from client import ingests  # noqa: PLC0415  # protobuf, not for help
 
-    found = ingests.plan(session.client, spec)
-    session.show.listing(
-        "objects", found, ingests.planned_shape, ("domain", "route", ">bytes", "path", "why"), _planned
-    )
+    found, shape = ingests.plan(session.client, spec), ingests.planned_shape
+    if spec.ingest.aggregate.dimension:  # of one domain
+        session.show.listing("objects", found, shape, ("source", *_PLANNED), lambda one: (one.source, *_planned(one)))
+    else:
+        session.show.listing("objects", found, shape, ("domain", *_PLANNED), lambda one: (one.domain, *_planned(one)))
+
+
+_PLANNED: Final = ("route", ">bytes", "path", "why")
 
 
 def _planned(found: Planned) -> tuple[str, ...]:
-    return found.domain, found.route, f"{found.size:,}", found.path, found.reason
+    return found.route, f"{found.size:,}", found.path, found.reason
 
 
 def show_report(session: Session, name: str) -> None:
@@ -159,4 +163,4 @@ def show_report(session: Session, name: str) -> None:
 
 
 def _told(found: Reported) -> tuple[str, ...]:
-    return found.domain, found.result, found.route, f"{found.size:,}", found.path, found.reason
+    return found.domain, found.result, found.route, f"{found.size:,}", found.path or found.source, found.reason

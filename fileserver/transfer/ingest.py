@@ -93,6 +93,13 @@ class IngestStages(Course):
         self.check(spec)
         return Expansion(_ingest(spec), self._planes).files()
 
+    def preview_joined(self, spec: Spec) -> AsyncIterator[tuple[File, list[Told], Error | None]]:
+        """The same of files that become one domain: what would be told of each, or why nothing would be joined."""
+        from fileserver.transfer.ingest_foreseen import foreseen
+
+        self.check(spec)
+        return foreseen(spec, self._planes, self._store, self._targets)
+
     def writes_bucket(self, spec: Spec) -> bool:
         """Whether an ingest goes past the server; raises InvalidSpec."""
         return goes_direct(_ingest(spec), self._targets)

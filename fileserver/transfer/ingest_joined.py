@@ -15,6 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from fileserver.catalogue.store import Store
 from fileserver.configured import where
 from fileserver.errors import FormatMismatch, TargetChanged, from_record, to_record
 from fileserver.hdf5 import extending, joined
@@ -26,8 +27,9 @@ from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.joined import Looked, Whole
 from fileserver.hdf5.load import Loaded
 from fileserver.transfer import ingest_members, ingest_rows
-from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json, report
+from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json
 from fileserver.transfer.ingest_rows import Ended, File, Told
+from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.ingest_told import Saying, ends
 from fileserver.transfer.live import Live
 from planes.errors import Changed, Error, Throttled, Unavailable, Unsupported
@@ -121,13 +123,7 @@ class Joiner(Worker):
         if there is None or there.is_folder or self.overwrite:
             self._may_be(there, head)
             return await self._made(head, files, there)
-        if self.target.bulk is None:
-            what = address.show(head.domain)
-            msg = (
-                f"{what} on HSDS '{self.target.name}' is there already, and files are joined to what is there past the "
-                "server alone: use --mode direct, or --overwrite with all files"
-            )
-            raise Unsupported(msg, domain=what)
+        need_bucket(self.target)
         return await self._extended(head, files, there)
 
     async def _made(self, head: File, files: Sequence[File], there: Domain | None) -> Ended:
@@ -145,19 +141,18 @@ class Joiner(Worker):
             raise await self._unfit(files, {error.number or 0: error}) from error
         finally:
             await held.aclose()
-        saying = Saying(made.joints, [[], *(each.troubles for each in made.others)], level)
-        mine = {each.path: each for each in saying.of(0)}
+        saying = Saying(made.joints, [[], *(each.troubles for each in made.others)], level, loaded)
         await saying.record(self.store, files, head)
-        told = [mine.get(each.path, each) for each in report(loaded)]
-        return await self._publish(loaded_row(head, loaded, level), told, there)
+        return await self._publish(loaded_row(head, loaded, level), saying.of(0), there)
 
     async def _extended(self, head: File, files: Sequence[File], there: Domain) -> Ended:
         """The domain that is there, with these files behind what it has."""
         frame = await self.target.folder(address.parent(head.domain))
         assert frame is not None, "it goes past the server"
-        fresh = await self._fresh(files, there)
+        fresh = await unknown(self.store, files, there)
+        await self._say_there([each for each in files if each not in fresh])
         if not fresh:
-            return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [_THERE])
+            return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
         held, level, connection = self._held(fresh), self.target.ingest.verify, self.target.connection
         try:
             await domains.flush(connection, head.domain)
@@ -182,7 +177,7 @@ class Joiner(Worker):
         state = ends(troubles[0]) if is_new else "loaded"
         row = replace(head, root=root, objects=len(made.joints), verified=level, state=state)
         row = replace(row, through_us=written.carried, native=written.copied)
-        return await self._publish(row, saying.of(0) if is_new else [_THERE], there)
+        return await self._publish(row, saying.of(0) if is_new else [THERE], there)
 
     async def _need_still(self, made: Extension, head: File) -> None:
         """Raise TargetChanged if somebody else has changed what was extended."""
@@ -193,30 +188,14 @@ class Joiner(Worker):
             msg = f"{what} on HSDS '{self.target.name}' was changed by somebody else while it was extended: try again"
             raise TargetChanged(msg, domain=what)
 
-    async def _fresh(self, files: Sequence[File], there: Domain) -> list[File]:
-        """The files that the domain was not joined of yet; that of the others is recorded.
-
-        Raises:
-            Changed: one is another version than the one that is in the domain.
-        """
-        known = await self.store.read(lambda c: ingest_members.known(c, there.root))
-        fresh = [each for each in files if (each.plane, each.key) not in known]
-        old = [each for each in files if (each.plane, each.key) in known]
-        for each in old:
-            if each.version != known[each.plane, each.key]:
-                name = where(each.plane, each.key)
-                msg = (
-                    f"{name} is another version than the one that is in {address.show(each.domain)}: leave it out, or "
-                    "use --overwrite with all files"
-                )
-                raise Changed(msg, plane=each.plane, key=each.key)
+    async def _say_there(self, files: Sequence[File]) -> None:
+        """Record that these are in the domain already."""
 
         def record(c: sa.Connection) -> None:
-            for each in old:
-                ingest_rows.report(c, each.transfer, each.number, [_THERE])
+            for each in files:
+                ingest_rows.report(c, each.transfer, each.number, [THERE])
 
         await self.store.write(record)
-        return fresh
 
     async def _marked(self, head: File, made: Extension) -> File:
         """The first row, begun to extend just that; what was begun to extend something else is removed."""
@@ -254,7 +233,7 @@ class Joiner(Worker):
 
     async def _unfit(self, files: Sequence[File], wrong: joined.Wrong) -> Error:
         """Say of each file that does not fit why; the error that ends the transfer."""
-        errors = {number: _misfit(files[number], why) for number, why in sorted(wrong.items())}
+        errors = {number: misfit(files[number], why) for number, why in sorted(wrong.items())}
         for error in errors.values():
             if isinstance(error, Throttled | Unavailable):
                 return error
@@ -274,10 +253,41 @@ class Joiner(Worker):
         return FormatMismatch(what, key=files[next(iter(errors))].key)
 
 
-_THERE: Final = Told("", "", "", 0, "loaded", "it is in the domain already, and was not joined to it again")
+THERE: Final = Told("", "", "", 0, "loaded", "it is in the domain already, and was not joined to it again")
+"""What is told of a file that the domain was joined of before."""
 
 
-def _misfit(file: File, why: Misfit | Error) -> Error:
+async def unknown(store: Store, files: Sequence[File], there: Domain) -> list[File]:
+    """The files that a domain was not joined of yet.
+
+    Raises:
+        Changed: one is another version than the one that is in the domain.
+    """
+    known = await store.read(lambda c: ingest_members.known(c, there.root))
+    for each in files:
+        if each.version != known.get((each.plane, each.key), each.version):
+            name = where(each.plane, each.key)
+            msg = (
+                f"{name} is another version than the one that is in {address.show(each.domain)}: leave it out, or use "
+                "--overwrite with all files"
+            )
+            raise Changed(msg, plane=each.plane, key=each.key)
+    return [each for each in files if (each.plane, each.key) not in known]
+
+
+def need_bucket(target: Target) -> None:
+    """Raise Unsupported where a domain that is there cannot be extended."""
+    if target.bulk is None:
+        what = address.show(target.ingest.domain)
+        msg = (
+            f"{what} on HSDS '{target.name}' is there already, and files are joined to what is there past the server "
+            "alone: use --mode direct, or --overwrite with all files"
+        )
+        raise Unsupported(msg, domain=what)
+
+
+def misfit(file: File, why: Misfit | Error) -> Error:
+    """What is wrong with a file, as an error that names it."""
     if isinstance(why, Error):
         return why
     name = where(file.plane, file.key)

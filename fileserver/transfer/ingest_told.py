@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from fileserver.catalogue.store import Store
 from fileserver.hdf5.joint import Joint, Use, uses
+from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Trouble
 from fileserver.transfer import ingest_rows
-from fileserver.transfer.ingest_file import worst
+from fileserver.transfer.ingest_file import report, worst
 from fileserver.transfer.ingest_rows import File, Told
 
 _BATCH: Final = 100  # files that are recorded at a time
@@ -30,12 +31,16 @@ class Saying:
     Args:
         joints: the datasets.
         troubles: what of each file stays behind.
-        level: none, metadata, sample or full.
+        level: none, metadata, sample or full; empty before anything is done.
+        first: the first file, if all objects of the domain are its.
     """
 
-    def __init__(self, joints: Sequence[Joint], troubles: Sequence[Sequence[Trouble]], level: str) -> None:
+    def __init__(
+        self, joints: Sequence[Joint], troubles: Sequence[Sequence[Trouble]], level: str, first: Loaded | None = None
+    ) -> None:
         self._troubles = troubles
-        self._level = level
+        self._compared = f"; {_COMPARED[level]}" if level else ""
+        self._first = first
         self._uses: defaultdict[int, list[Use]] = defaultdict(list)
         for joint in joints:
             for number, use in enumerate(uses(joint)):
@@ -43,11 +48,13 @@ class Saying:
 
     def of(self, number: int) -> list[Told]:
         """The report of one file."""
-        compared = _COMPARED[self._level]
         used = [
-            Told(use.path, "dataset", str(use.route), use.stored, "loaded", f"{use.told()}; {compared}")
+            Told(use.path, "dataset", str(use.route), use.stored, "loaded", f"{use.told()}{self._compared}")
             for use in self._uses[number]
         ]
+        if self._first is not None and not number:
+            mine = {each.path: each for each in used}
+            return [mine.get(each.path, each) for each in report(self._first)]
         return used + [Told(each.path, "", "", 0, each.what, each.reason) for each in self._troubles[number]]
 
     async def record(self, store: Store, files: Sequence[File], head: File) -> None:

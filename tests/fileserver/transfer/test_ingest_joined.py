@@ -62,6 +62,12 @@ class Months(World):
             assert domain.attrs["title"] == "model"
             return domain["time"].shape[0]
 
+    def extent(self):
+        """Elements along the dimension that readers see."""
+        options = {"endpoint": self.server.endpoint, "username": "admin", "password": self.server.password}
+        with h5pyd.File(f"{self.folder}/x", "r", getobjs=False, **options) as domain:
+            return domain["time"].shape[0]
+
     async def told(self, transfer, number):
         found = await self.store.read(lambda c: ingest_rows.told(c, transfer, number, 0))
         return {each.path: (each.result, each.route, each.reason) for each in found}
@@ -114,3 +120,43 @@ async def test_files_that_come_later_extend_the_domain_and_none_is_joined_twice(
     assert roots[2] == roots[3]
     again = await world.told("later-3", 2)
     assert "already" in again[""][2]
+
+
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.soak)])
+async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_extended_one(world, step):
+    world.month(0)
+    await world.join(f"first-{step}", "m0.h5", verify="metadata")
+    await world.run(f"first-{step}")
+    published = {(await world.files(f"first-{step}"))[0].root[2:19]}
+    died, count = 0, 1
+    while True:
+        world.month(count)
+        transfer = f"{step}-{died}"
+        await world.join(transfer, "m0.h5", f"m{count}.h5", verify="sample")
+        world.life.left = died
+        try:
+            await world.run(transfer)
+        except Crash:
+            world.life.left = 1 << 30
+            status, _ = world.server.call("GET", "/", domain=f"{world.folder}/x")
+            assert status in {200, 410}  # in between there are some milliseconds without
+            if status == 200:
+                seen = world.extent() // 5
+                assert seen in {count, count + 1}
+                assert world.whole(*range(seen)) == 5 * seen
+            await world.run(transfer)
+            is_over = False
+        else:
+            is_over = True
+        record = await world.stages.record(transfer)
+        assert record.state == "SUCCEEDED", record.error
+        count += 1
+        assert world.whole(*range(count)) == 5 * count
+        assert [each.state for each in await world.files(transfer)] == ["loaded", "loaded"]
+        names, roots = world.left()
+        assert (names, roots - published) == (["x"], set())  # the server itself removes what had the name, later
+        published.add((await world.files(transfer))[0].root[2:19])
+        if is_over:
+            break
+        died += step
+    assert count > 5
