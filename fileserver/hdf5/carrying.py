@@ -8,12 +8,14 @@ in the same places, in JSON and in references alike.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from fileserver.hdf5 import ids
+from fileserver.hdf5.types import Json
 from fileserver.together import side_by_side
 from planes.errors import Refused
 from planes.plane import Extent, Info, Plane
@@ -21,7 +23,8 @@ from planes.plane import Extent, Info, Plane
 _WIDTH: Final = 8
 _BATCH: Final = 1000  # keys that are held at a time
 _SKIPPED: Final = (".info.json", ".summary.json")  # what the server counted; it counts anew
-_REFERENCE: Final = b'"H5T_REFERENCE"'
+_REFERENCE: Final = '"H5T_REFERENCE"'
+_SHUFFLE: Final = "H5Z_FILTER_SHUFFLE"
 
 
 @dataclass(slots=True)
@@ -45,8 +48,8 @@ class Carrying:
     """Bytes that went through us."""
     copied: int = 0
     """Bytes that the provider copied."""
-    _references: set[str] = field(default_factory=set)
-    """Folders of datasets whose data hold ids."""
+    _references: dict[str, bool] = field(default_factory=dict)
+    """Folders of datasets whose data hold ids, and whether their bytes are shuffled."""
 
     def swap(self, data: bytes) -> bytes:
         """Ids and keys of the old root's objects as those of the new one's; of the same length."""
@@ -58,8 +61,8 @@ class Carrying:
 
         async def one(info: Info) -> None:
             data = await self._bytes(info)
-            if _REFERENCE in data:
-                self._references.add(info.key.rpartition("/")[0])
+            if info.key.endswith(".dataset.json"):
+                self._look(info.key.rpartition("/")[0], json.loads(data))
             await self._put(info, self.swap(change(info.key, data)))
 
         await side_by_side([info for info in found if not info.key.endswith(_SKIPPED)], one, _WIDTH)
@@ -79,6 +82,10 @@ class Carrying:
                 batch = []
         await side_by_side(batch, self._chunk, _WIDTH)
 
+    def _look(self, folder: str, body: dict[str, Json]) -> None:
+        if _REFERENCE in json.dumps(body["type"]):
+            self._references[folder] = _SHUFFLE in json.dumps(body.get("creationProperties"))
+
     async def _chunk(self, info: Info) -> None:
         if info.key.rpartition("/")[0] in self._references:
             await self._put(info, self._rewritten(info, await self._bytes(info)))
@@ -91,15 +98,16 @@ class Carrying:
             await self._put(info, await self._bytes(info))
 
     def _rewritten(self, info: Info, data: bytes) -> bytes:
+        is_shuffled = self._references[info.key.rpartition("/")[0]]
         try:
-            return zlib.compress(self.swap(zlib.decompress(data)))
-        except zlib.error:
-            pass  # it is not compressed, or by something else
-        found = self.swap(data)
-        if found == data and any(data):
+            plain, packed = zlib.decompress(data), True
+        except zlib.error:  # it is not compressed, or by something else
+            plain, packed = data, False
+        found = self.swap(plain)
+        if any(plain) and (is_shuffled or (found == plain and not packed)):
             msg = f"{info.key} in {self.bucket.name} holds references that cannot be rewritten: ingest the file again"
             raise Refused(msg, plane=self.bucket.name, key=info.key)
-        return found
+        return zlib.compress(found) if packed else found
 
     async def _put(self, info: Info, data: bytes) -> None:
         await self.bucket.put(self._key(info), data, upload_id=self._attempt(info), replace=True)

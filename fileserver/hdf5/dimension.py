@@ -13,11 +13,12 @@ So a dataset that only happens to be as long as the dimension does not lie along
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import h5py
-from h5py import h5a, h5d, h5ds
+from h5py import h5a, h5d, h5ds, h5o
 
 from fileserver.hdf5.model import Node
 from fileserver.hdf5.outline import BROKEN
@@ -96,7 +97,7 @@ def _axes(
         return
     has_scales, has_labels = h5a.exists(place, _SCALES), h5a.exists(place, _LABELS)
     for axis in range(place.rank if has_scales or has_labels else 0):
-        attached = [a for a, scale in scales.items() if has_scales and _is_attached(place, scale, axis)]
+        attached = [address for address in (_attached(place, axis) if has_scales else ()) if address in scales]
         for address in attached:
             length = scales[address].shape[0]
             if length != place.shape[axis]:
@@ -109,11 +110,12 @@ def _axes(
             yield axis
 
 
-def _is_attached(place: h5d.DatasetID, scale: h5d.DatasetID, axis: int) -> bool:
-    try:
-        return bool(h5ds.is_attached(place, scale, axis))
-    except BROKEN:
-        return False  # a scale of its own cannot be asked
+def _attached(place: h5d.DatasetID, axis: int) -> list[int]:
+    """Addresses of the scales of an axis, as the dataset itself says."""
+    found: list[int] = []
+    with suppress(*BROKEN):  # one is gone; those before it count
+        h5ds.iterate(place, axis, lambda scale: found.append(h5o.get_info(scale).addr))
+    return found
 
 
 def _label(place: h5d.DatasetID, axis: int) -> str:

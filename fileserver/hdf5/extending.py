@@ -57,6 +57,8 @@ class Extension:
     joints: Sequence[Joint]
     there: Mapping[str, Declared]
     """The datasets that are joined, as the domain has them."""
+    known: Mapping[str, str]
+    """Ids of all objects by their paths."""
     troubles: Sequence[Trouble]
     """What the first file has otherwise than the domain."""
 
@@ -71,10 +73,10 @@ async def extension(files: Files, looked: Looked, connection: Connection, path: 
     objects = Objects(connection, path, root)
     shares = [one.shares, *(each.shares for each in looked.others)]
     planned = {each.node.address: each for each in one.survey.datasets}
-    found, there = [], dict[str, Declared]()
+    found, there, known = [], dict[str, Declared](), await _walk(objects, root)
     for i, lying in enumerate(one.joined):
         first = planned[lying.node.address]
-        has = await _dataset(objects, root, first.node.path, show(path))
+        has = await _dataset(objects, known, first.node.path, show(path))
         there[first.node.path] = has
         mine = tuple(each[i] for each in shares)
         how = _continued(first, lying.axis, has, sum(each.extent for each in mine), show(path))
@@ -84,7 +86,7 @@ async def extension(files: Files, looked: Looked, connection: Connection, path: 
         without = frozenset(there)
         told = [each async for each in differences(source, objects, root, Depth.FULL, without=without)]
     troubles = [trouble for each in told if (trouble := _trouble(each, without)) is not None]
-    return Extension(root, _state(there), found, there, tuple(troubles))
+    return Extension(root, _state(there), found, there, known, tuple(troubles))
 
 
 async def still(made: Extension, connection: Connection, path: str) -> bool:
@@ -130,8 +132,8 @@ async def fill(
 
 
 def names(made: Extension, root: str) -> dict[str, str]:
-    """Ids of the datasets that are joined, by their paths."""
-    return {path: swapped(each.id.encode(), old=made.old, new=root).decode() for path, each in made.there.items()}
+    """Ids of the objects of the extended domain, by their paths."""
+    return {path: swapped(each.encode(), old=made.old, new=root).decode() for path, each in made.known.items()}
 
 
 class _There:
@@ -268,24 +270,40 @@ def _model(has: Declared) -> Planned:
     return Planned(_NODE, facts, Plan(Route.REST, "", chunk, chunked=True))
 
 
-async def _dataset(objects: Objects, root: str, path: str, domain: str) -> Declared:
+async def _walk(objects: Objects, root: str) -> dict[str, str]:
+    """Ids of all objects of a domain by the paths that lead to them, if not in a circle."""
+    found, todo, seen = dict[str, str](), [("/", root)], {root}
+    while todo:
+        groups, todo = todo, []
+        told: dict[str, Declared] = {}
+
+        async def ask(group: tuple[str, str], into: dict[str, Declared] = told) -> None:
+            into[group[1]] = await declared(objects, group[1], attributes=False)
+
+        await side_by_side(groups, ask, _WIDTH)
+        for path, group in groups:
+            found[path] = group
+            for link in told[group].links:
+                if link.kind != "hard":
+                    continue
+                at = f"{path.rstrip('/')}/{link.name}"
+                found[at] = link.target
+                if link.target.startswith("g") and link.target not in seen:
+                    seen.add(link.target)
+                    todo.append((at, link.target))
+    return found
+
+
+async def _dataset(objects: Objects, names: Mapping[str, str], path: str, domain: str) -> Declared:
     """A dataset of a domain by its path; raises Misfit."""
-    at = root
-    for name in path.strip("/").split("/"):
-        links = (await declared(objects, at, attributes=False)).links if at.startswith("g") else ()
-        at = next((link.target for link in links if link.name == name and link.kind == "hard"), "")
-        if not at:
-            msg = f"{domain} has no dataset {path} that it could continue"
-            raise Misfit(msg, 0)
+    if not names.get(path, "").startswith("d"):
+        msg = f"{domain} has no dataset {path} that it could continue"
+        raise Misfit(msg, 0)
     try:
-        found = await declared(objects, at, attributes=False)
+        return await declared(objects, names[path], attributes=False)
     except Unknown as error:
         msg = f"{path} of {domain} cannot be continued: {error}"
         raise Misfit(msg, 0) from None
-    if found.kind != "d":
-        msg = f"{path} of {domain} is no dataset"
-        raise Misfit(msg, 0)
-    return found
 
 
 def _continued(first: Planned, axis: int, has: Declared, more: int, domain: str) -> Plan:

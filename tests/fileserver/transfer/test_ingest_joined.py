@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from fileserver.transfer import ingest_rows, ledger
-from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Ingest, Location, Spec, spec_to_json
-from planes.errors import Error
 from tests.doubles import hsds
 from tests.fileserver.transfer.test_ingest import Crash, World
 
@@ -37,6 +35,11 @@ class Months(World):
             names = file.create_dataset("names", data=[f"{number}/{i}" * i for i in range(rows)])
             names.dims[0].label = "time"
             file["height"] = np.arange(3.0)
+            side = file.create_dataset("side", data=noise.integers(0, 99, (3, rows)), chunks=(2, 2), fletcher32=True)
+            side.dims[1].attach_scale(time)
+            file.create_dataset("late", (rows, 4), "<i4", chunks=(2, 4), fillvalue=7).dims[0].attach_scale(time)
+            to = file.create_dataset("to", data=[file["height"].ref] * rows, dtype=h5py.ref_dtype, chunks=(2,))
+            to.dims[0].attach_scale(time)
             file.attrs["title"] = "model"
             if change:
                 change(file)
@@ -53,9 +56,11 @@ class Months(World):
         options = {"endpoint": self.server.endpoint, "username": "admin", "password": self.server.password}
         files = [h5py.File(self.data / f"m{n}.h5", "r") for n in numbers]
         with h5pyd.File(f"{self.folder}/x", "r", getobjs=False, **options) as domain:
-            for name in ("time", "wind", "names"):
-                joined = np.concatenate([file[name][()] for file in files])
+            for name in ("time", "wind", "names", "side", "late"):
+                joined = np.concatenate([file[name][()] for file in files], axis=int(name == "side"))
                 assert np.array_equal(domain[name][()], joined), name
+            assert {domain[each].id.id for each in domain["to"][()]} == {domain["height"].id.id}
+            assert domain["to"].shape == domain["time"].shape
             assert domain["wind"].maxshape == (None, 8, 6)
             assert domain["wind"].dims[0].keys() == ["time"]
             assert domain["height"][()].tolist() == [0.0, 1.0, 2.0]
@@ -98,7 +103,7 @@ async def test_files_become_one_domain(world, target):
     assert record.outcome["ingest"]["loaded"] == 3
     told = await world.told(joined, 3)
     result, _, reason = told["/wind"]
-    assert (result, set(told)) == ("loaded", {"/wind", "/time", "/names"})
+    assert (result, set(told)) == ("loaded", {"/wind", "/time", "/names", "/side", "/late", "/to"})
     assert reason.startswith("elements 10:15 of dimension 0: 3 rows of chunks placed as they are")
     assert reason.endswith("all of its data compared")
 
@@ -122,12 +127,12 @@ async def test_files_that_come_later_extend_the_domain_and_none_is_joined_twice(
     assert "already" in again[""][2]
 
 
-@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [41, pytest.param(5, marks=pytest.mark.soak)])
 async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_extended_one(world, step):
     world.month(0)
     await world.join(f"first-{step}", "m0.h5", verify="metadata")
     await world.run(f"first-{step}")
-    published = {(await world.files(f"first-{step}"))[0].root[2:19]}
+    published = world.left()[1] | {(await world.files(f"first-{step}"))[0].root[2:19]}
     died, count = 0, 1
     while True:
         world.month(count)
