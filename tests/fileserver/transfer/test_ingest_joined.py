@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fileserver.transfer import ingest_rows, ledger
+from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Ingest, Location, Spec, spec_to_json
+from planes.errors import Error
 from tests.doubles import hsds
 from tests.fileserver.transfer.test_ingest import Crash, World
 
@@ -21,8 +23,8 @@ def server(tmp_path_factory):
 class Months(World):
     """NREL's model in small: files of a few rows, in chunks that do not fit into them."""
 
-    def month(self, number, rows=5, change=None):
-        """One file; `change` does something to it."""
+    def month(self, number, rows=5, change=None, *, few=False):
+        """One file; `change` does something to it, and `few` leaves most datasets away."""
         noise = np.random.default_rng(number)
         with h5py.File(self.data / f"m{number}.h5", "w") as file:
             time = file.create_dataset("time", data=np.arange(rows) + 100 * number)
@@ -32,15 +34,17 @@ class Months(World):
             )
             wind[...] = noise.random(wind.shape)
             wind.dims[0].attach_scale(time)
+            file["height"] = np.arange(3.0)
+            file.attrs["title"] = "model"
+            if few:
+                return
             names = file.create_dataset("names", data=[f"{number}/{i}" * i for i in range(rows)])
             names.dims[0].label = "time"
-            file["height"] = np.arange(3.0)
             side = file.create_dataset("side", data=noise.integers(0, 99, (3, rows)), chunks=(2, 2), fletcher32=True)
             side.dims[1].attach_scale(time)
             file.create_dataset("late", (rows, 4), "<i4", chunks=(2, 4), fillvalue=7).dims[0].attach_scale(time)
             to = file.create_dataset("to", data=[file["height"].ref] * rows, dtype=h5py.ref_dtype, chunks=(2,))
             to.dims[0].attach_scale(time)
-            file.attrs["title"] = "model"
             if change:
                 change(file)
 
@@ -56,11 +60,12 @@ class Months(World):
         options = {"endpoint": self.server.endpoint, "username": "admin", "password": self.server.password}
         files = [h5py.File(self.data / f"m{n}.h5", "r") for n in numbers]
         with h5pyd.File(f"{self.folder}/x", "r", getobjs=False, **options) as domain:
-            for name in ("time", "wind", "names", "side", "late"):
+            for name in {"time", "wind", "names", "side", "late"} & set(files[0]):
                 joined = np.concatenate([file[name][()] for file in files], axis=int(name == "side"))
                 assert np.array_equal(domain[name][()], joined), name
-            assert {domain[each].id.id for each in domain["to"][()]} == {domain["height"].id.id}
-            assert domain["to"].shape == domain["time"].shape
+            if "to" in files[0]:
+                assert {domain[each].id.id for each in domain["to"][()]} == {domain["height"].id.id}
+                assert domain["to"].shape == domain["time"].shape
             assert domain["wind"].maxshape == (None, 8, 6)
             assert domain["wind"].dims[0].keys() == ["time"]
             assert domain["height"][()].tolist() == [0.0, 1.0, 2.0]
@@ -129,13 +134,13 @@ async def test_files_that_come_later_extend_the_domain_and_none_is_joined_twice(
 
 @pytest.mark.parametrize("step", [41, pytest.param(5, marks=pytest.mark.soak)])
 async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_extended_one(world, step):
-    world.month(0)
+    world.month(0, few=True)
     await world.join(f"first-{step}", "m0.h5", verify="metadata")
     await world.run(f"first-{step}")
     published = world.left()[1] | {(await world.files(f"first-{step}"))[0].root[2:19]}
     died, count = 0, 1
     while True:
-        world.month(count)
+        world.month(count, few=True)
         transfer = f"{step}-{died}"
         await world.join(transfer, "m0.h5", f"m{count}.h5", verify="sample")
         world.life.left = died
@@ -165,3 +170,90 @@ async def test_a_process_that_dies_anywhere_leaves_the_old_domain_or_the_extende
             break
         died += step
     assert count > 5
+
+
+async def test_a_new_domain_is_there_whole_or_not_at_all_and_cancelled_leaves_nothing(world):
+    for number in range(2):
+        world.month(number, few=True)
+    before = world.left()[1]
+    for died in (10, 30, 50):
+        await world.join(f"cancelled-{died}", verify="sample")
+        world.life.left = died
+        with pytest.raises(Crash):
+            await world.run(f"cancelled-{died}")
+        world.life.left = 1 << 30
+        assert "root" not in world.server.call("GET", "/", domain=f"{world.folder}/x")[1]
+        await world.stages.stop(f"cancelled-{died}", "cancel", Live(Progress()))
+        assert (await world.stages.record(f"cancelled-{died}")).state == "CANCELLED"
+        assert world.left() == ([], before)
+
+
+def of_another_type(file):
+    file["wind"].dims[0].detach_scale(file["time"])
+    del file["wind"]
+    file.create_dataset("wind", data=np.zeros((5, 8, 6))).dims[0].attach_scale(file["time"])
+
+
+def without_wind(file):
+    del file["wind"]
+
+
+async def test_files_that_do_not_fit_are_told_each_and_nothing_is_joined(world):
+    for number in range(4):
+        world.month(number, change={1: of_another_type, 3: without_wind}.get(number))
+    await world.join("unfit")
+    with pytest.raises(Error) as caught:
+        await world.run("unfit")
+    await world.stages.stop("unfit", "fail", Live(Progress()))
+    assert caught.value.reason == "FORMAT_MISMATCH"
+    assert "data:m1.h5 cannot be joined: /wind cannot continue that of the first file" in caught.value.message
+    assert "nor do data:m3.h5" in caught.value.message
+    errors = [each.error and each.error["message"] for each in await world.files("unfit")]
+    assert [bool(each) for each in errors] == [False, True, False, True]
+    assert (
+        errors[3] == "data:m3.h5 cannot be joined: there is no dataset /wind, which lies along time in the first file"
+    )
+    assert world.left()[0] == []
+
+
+def otherwise(file):
+    file["height"][...] = 5.0
+    file["wind"].attrs["source"] = "another station"
+
+
+async def test_what_files_have_otherwise_is_reported_and_the_first_file_stays(world):
+    for number in range(4):
+        world.month(number, change=otherwise if number % 2 else None)
+    for transfer, sources in (("otherwise", ("m0.h5", "m1.h5")), ("later", ("m2.h5", "m3.h5"))):
+        await world.join(transfer, *sources)
+        record = await world.run(transfer)
+        assert record.state == "PARTLY_SUCCEEDED"
+        assert [each.state for each in await world.files(transfer)] == ["loaded", "partly"]
+        told = await world.told(transfer, 2)
+        assert told["/height"][0] == "refused"
+        assert told["/wind/@source"][0] == "mapped"
+    assert world.whole(0, 1, 2, 3) == 20
+
+
+async def test_a_domain_that_cannot_grow_or_holds_another_version_is_left_as_it_is(world):
+    for number in range(2):
+        world.month(number)
+    await world.begin("alone", "m0.h5", target="main")  # its time is contiguous
+    await world.run("alone")
+    root = (await world.files("alone"))[0].root
+    cases = {
+        "contiguous": ({}, r"cannot continue that of hdf5://.*: what is there is not kept in chunks of its own"),
+        "by-requests": ({"target": "far"}, "files are joined to what is there past the server alone"),
+    }
+    for name, (more, words) in cases.items():
+        await world.join(name, "m1.h5", **more)
+        with pytest.raises(Error, match=words):
+            await world.run(name)
+        await world.stages.stop(name, "fail", Live(Progress()))
+    assert world.server.call("GET", "/", domain=f"{world.folder}/x")[1]["root"] == root
+    await world.join("anew", "m0.h5", overwrite=True)
+    await world.run("anew")
+    world.month(0, rows=4)
+    await world.join("changed")
+    with pytest.raises(Error, match=r"m0\.h5 is another version than the one that is in"):
+        await world.run("changed")
