@@ -97,9 +97,17 @@ async def still(made: Extension, connection: Connection, path: str) -> bool:
 
 
 async def fill(
-    files: Files, made: Extension, connection: Connection, path: str, bucket: Plane, name: str
+    files: Files, made: Extension, place: tuple[Connection, str], bucket: Plane, name: str, did: joined.Did
 ) -> tuple[str, Written]:
-    """Write the extended domain into the bucket; its root, and what was written. `name` as for `load.load`.
+    """Write the extended domain into the bucket; its root, and what was written.
+
+    Args:
+        files: that are joined.
+        made: to what.
+        place: of the domain: a server and a path.
+        bucket: of the server.
+        name: as for `load.load`.
+        did: told of each file whose own chunks are there.
 
     Raises:
         Changed: a file is not the version that was listed.
@@ -123,8 +131,8 @@ async def fill(
 
     await carrying.descriptions(change)
     await carrying.data(wanted)
-    there = _There(Objects(connection, path, made.old), made, root)
-    await Joining(to, files, names(made, root), made.joints, there.elements).run()
+    there = _There(Objects(*place, made.old), made, root)
+    await Joining(to, files, names(made, root), made.joints, there.elements, did).run()
     await settle(bucket)
     to.written.carried += carrying.carried
     to.written.copied += carrying.copied

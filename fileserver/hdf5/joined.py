@@ -6,7 +6,7 @@ All files are looked at before anything is written: one that does not fit means 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
@@ -43,6 +43,8 @@ class Whole:
     joints: Sequence[Joint]
 
 
+Did: TypeAlias = Callable[[int], None]
+"""Told of files that are done, by their numbers from 0."""
 Wrong: TypeAlias = Mapping[int, Misfit | Error]
 """What is wrong with files that do not fit, by their numbers from 0."""
 
@@ -61,6 +63,10 @@ class Looked:
         """The first file, where all fit."""
         assert self.one is not None, "it fits"
         return self.one
+
+
+def _nothing(_: int) -> None:
+    return None
 
 
 async def look(files: Files, dimension: str) -> Looked:
@@ -93,8 +99,10 @@ def whole(looked: Looked) -> Whole:
     return Whole(looked.first, looked.others, joints(looked.first, shares))
 
 
-async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: float) -> Loaded:
+async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: float, did: Did = _nothing) -> Loaded:
     """Write all objects of the whole into a bucket; `name` and `created` as for `fileserver.hdf5.load.load`.
+
+    `did` is told of each file whose own chunks are there.
 
     Raises:
         Changed: a file is not the version that was listed.
@@ -104,19 +112,24 @@ async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: flo
     survey = described(made.one.survey, made.joints)
     to = Bucket(bucket, root, name)
     await to.resume()
-    await Joining(to, files, paths(survey, root), made.joints).run()
+    await Joining(to, files, paths(survey, root), made.joints, did=did).run()
     async with files.open(0) as source:
         loaded = await load.load(source, bucket, name, created, found=survey)
     return replace(loaded, written=_sum(to.written, loaded.written))
 
 
-async def send(files: Files, made: Whole, connection: Connection, path: str, name: str, created: float) -> Loaded:
-    """Make a domain at `path` by requests, as `fileserver.hdf5.rest.load` does; it may be done again over itself.
+async def send(
+    files: Files, made: Whole, to: tuple[Connection, str], name: str, created: float, did: Did = _nothing
+) -> Loaded:
+    """Make a domain by requests `to` a server at a path, as `fileserver.hdf5.rest.load` does; again over itself, too.
+
+    `did` is told of each file that was sent.
 
     Raises:
         Changed: a file is not the version that was listed.
         Misfit: data of a file cannot be read.
     """
+    connection, path = to
     survey = described(made.one.survey, made.joints)
     async with files.open(0) as source:
         loaded = await rest.load(source, connection, path, name, created, found=survey)
@@ -128,6 +141,7 @@ async def send(files: Files, made: Whole, connection: Connection, path: str, nam
                 with naming(joint, number):
                     sent.carried += await _sent(source, joint, joint.offset(number), objects, names)
             await source.unchanged()
+        did(number)
     return replace(loaded, written=_sum(sent, loaded.written))
 
 

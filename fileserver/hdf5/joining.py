@@ -33,6 +33,7 @@ from fileserver.together import side_by_side
 from planes.plane import MIB
 
 _DECODED: Final = 8 * MIB  # bytes of chunks that are put together at a time
+_FILES: Final = 2  # of which chunks are placed at a time
 _ROWS: Final = 2  # rows that are put together at a time
 _GUESS: Final = 64  # bytes of an element of variable length
 _TRAILER: Final = 4  # bytes of a fletcher32 checksum
@@ -62,6 +63,7 @@ class Joining:
         names: ids of the domain's objects by their paths.
         joints: the datasets.
         there: reads what the domain has already, where it has something.
+        did: told of each file whose own chunks are there.
     """
 
     bucket: Bucket
@@ -69,6 +71,7 @@ class Joining:
     names: Mapping[str, str]
     joints: Sequence[Joint]
     there: There | None = None
+    did: Callable[[int], None] = lambda _: None
     counted: Counted = field(default_factory=Counted)
 
     async def run(self) -> None:
@@ -79,10 +82,14 @@ class Joining:
             Misfit: data of one cannot be read, or HSDS does not hold them.
         """
         placed = [(joint, joint.placed()) for joint in self.joints]
-        for number in range(len(self.files.places)):
+
+        async def place(number: int) -> None:
             todo = [(joint, found[number]) for joint, found in placed if found.get(number)]
             if todo:
                 await self._place(number, todo)
+            self.did(number)
+
+        await side_by_side(range(len(self.files.places)), place, _FILES)
         cuts = ((joint, cut) for joint in self.joints for cut in joint.cuts())
         await side_by_side(cuts, lambda one: self._cut(*one), _ROWS)
 

@@ -24,7 +24,7 @@ from fileserver.hdf5.extending import Extension
 from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.hsds import address, domains
 from fileserver.hdf5.hsds.domains import Domain
-from fileserver.hdf5.joined import Looked, Whole
+from fileserver.hdf5.joined import Did, Looked, Whole
 from fileserver.hdf5.load import Loaded
 from fileserver.transfer import ingest_members, ingest_rows
 from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json
@@ -63,11 +63,11 @@ class Joiner(Worker):
             raise from_record(bad.error or {})
         if head.publication is None or "target" not in head.publication:
             head = await self._begun(head)
-            ended = await self._arrive([head, *files[1:]])
+            ended = await self._arrive([head, *files[1:]], live)
         else:
             ended = await self._go_on(head, publication_from_json(head.publication))
         await self._end(ended)
-        live.done += sum(each.size for each in files)
+        live.done = max(live.done, sum(each.size for each in files))
         live.parts_done += len(files)
         live.through_us += ended.file.through_us
         live.native += ended.file.native
@@ -117,23 +117,24 @@ class Joiner(Worker):
 
     # --- the domain ---------------------------------------------------------------------------------------------
 
-    async def _arrive(self, files: Sequence[File]) -> Ended:
+    async def _arrive(self, files: Sequence[File], live: Live) -> Ended:
         head = files[0]
         there, _ = await self.target.there(head.domain)
         if there is None or there.is_folder or self.overwrite:
             self._may_be(there, head)
-            return await self._made(head, files, there)
+            return await self._made(files, there, live)
         need_bucket(self.target)
-        return await self._extended(head, files, there)
+        return await self._extended(files, there, live)
 
-    async def _made(self, head: File, files: Sequence[File], there: Domain | None) -> Ended:
+    async def _made(self, files: Sequence[File], there: Domain | None, live: Live) -> Ended:
         """A domain of these files alone."""
+        head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
         held, level = self._held(files), self.target.ingest.verify
         try:
             looked = await self._looked(held, files)
             made = joined.whole(looked)
-            loaded = await self._join(head, held, made)
+            loaded = await self._join(head, held, made, _counting(files, live))
             if frame is not None:
                 await self._stage(head, loaded, frame, needed=True)
             await joined.check(held, made, self.target.connection, self.target.staging(head), loaded, level)
@@ -145,8 +146,9 @@ class Joiner(Worker):
         await saying.record(self.store, files, head)
         return await self._publish(loaded_row(head, loaded, level), saying.of(0), there)
 
-    async def _extended(self, head: File, files: Sequence[File], there: Domain) -> Ended:
+    async def _extended(self, files: Sequence[File], there: Domain, live: Live) -> Ended:
         """The domain that is there, with these files behind what it has."""
+        head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
         assert frame is not None, "it goes past the server"
         fresh = await unknown(self.store, files, there)
@@ -160,7 +162,8 @@ class Joiner(Worker):
             made = await extending.extension(held, looked, connection, head.domain, there.root)
             head = await self._marked(head, made)
             assert self.target.bulk is not None, "it goes past the server"
-            root, written = await extending.fill(held, made, connection, head.domain, self.target.bulk, head.load)
+            place, did = (connection, head.domain), _counting(fresh, live)
+            root, written = await extending.fill(held, made, place, self.target.bulk, head.load, did)
             loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
             await self._stage(head, loaded, frame, needed=True)
             places = (head.domain, self.target.staging(head))
@@ -206,14 +209,14 @@ class Joiner(Worker):
         await self.store.write(lambda c: ingest_rows.update(c, head.transfer, head.number, publication=mark))
         return replace(head, publication=mark)
 
-    async def _join(self, head: File, held: Files, made: Whole) -> Loaded:
+    async def _join(self, head: File, held: Files, made: Whole, did: Did) -> Loaded:
         begun = head.begun or time()
         if self.target.bulk is not None:
-            return await joined.fill(held, made, self.target.bulk, head.load, begun)
+            return await joined.fill(held, made, self.target.bulk, head.load, begun, did)
         connection, staging = self.target.connection, self.target.staging(head)
         for _ in range(PASSES):
             lost = connection.traffic.lost
-            loaded = await joined.send(held, made, connection, staging, head.load, begun)
+            loaded = await joined.send(held, made, (connection, staging), head.load, begun, did)
             await self.target.flush(staging)
             if connection.traffic.lost == lost:
                 return loaded
@@ -251,6 +254,14 @@ class Joiner(Worker):
         rest = f" and {len(more) - _NAMED} others" if len(more) > _NAMED else ""
         what = f"{first.message}; nor do {names}{rest} fit, as the report says. Nothing was joined"
         return FormatMismatch(what, key=files[next(iter(errors))].key)
+
+
+def _counting(files: Sequence[File], live: Live) -> Did:
+    def did(number: int) -> None:
+        live.done += files[number].size
+        live.touch()
+
+    return did
 
 
 THERE: Final = Told("", "", "", 0, "loaded", "it is in the domain already, and was not joined to it again")

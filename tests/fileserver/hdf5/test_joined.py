@@ -183,6 +183,12 @@ async def test_datasets_of_every_kind(plane, rows):
         assert placed["/skipped"] == [1, 1, 1]
 
 
+async def test_the_store_copies_chunks_by_itself_where_it_can(plane):
+    contents = [month(i, 4, shape=(64, 64), chunk=(2, 64, 64)) for i in range(2)]
+    _, loaded = await join(plane, plane, *contents)
+    assert loaded.written.copied > 4 * loaded.written.carried
+
+
 async def test_chunks_that_are_tiny_and_many_become_fewer(plane):
     contents = [month(i, 20, chunk=(1, 8, 6)) for i in range(3)]
     bucket = MemoryPlane("bucket", MemorySettings())
