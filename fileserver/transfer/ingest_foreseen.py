@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import from_record
-from fileserver.hdf5 import extending, joined
+from fileserver.hdf5 import joined
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.hsds.domains import Domain
@@ -17,7 +17,7 @@ from fileserver.hdf5.joined import Looked
 from fileserver.hdf5.joint import described
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.storage import Written
-from fileserver.transfer.ingest_joined import THERE, misfit, need_bucket, unknown
+from fileserver.transfer.ingest_joined import THERE, extension, fresh_of, misfit, need_bucket
 from fileserver.transfer.ingest_plan import Expansion
 from fileserver.transfer.ingest_rows import File, Told
 from fileserver.transfer.ingest_target import Target
@@ -49,13 +49,13 @@ async def foreseen(
         before = None if spec.overwrite or there is None or there.is_folder else there
         if before is not None:
             need_bucket(target)
-        fresh = files if before is None else await unknown(store, files, before)
+        fresh, is_known = (files, True) if before is None else await fresh_of(store, files, before)
         for each in files:
             if each not in fresh:
                 yield each, [THERE], None
         held = Files([Place(planes.plane(each.plane), each.key, each.version) for each in fresh])
         try:
-            saying, wrong = await _looked(held, target, before) if fresh else (None, {})
+            saying, wrong = await _looked(held, target, before, is_known=is_known) if fresh else (None, {})
         finally:
             await held.aclose()
     finally:
@@ -68,22 +68,22 @@ async def foreseen(
 
 
 async def _looked(
-    held: Files, target: Target, before: Domain | None
+    held: Files, target: Target, before: Domain | None, *, is_known: bool
 ) -> tuple[Saying | None, Mapping[int, Misfit | Error]]:
     looked = await joined.look(held, target.ingest.aggregate)
     if looked.wrong:
         return None, looked.wrong
     try:
-        return await _saying(held, target, looked, before), {}
+        return await _saying(held, target, looked, before, is_known=is_known), {}
     except Misfit as error:
         return None, {error.number or 0: error}
 
 
-async def _saying(held: Files, target: Target, looked: Looked, before: Domain | None) -> Saying:
+async def _saying(held: Files, target: Target, looked: Looked, before: Domain | None, *, is_known: bool) -> Saying:
     if before is None:
         made = joined.whole(looked)
         survey = described(made.one.survey, made.joints)
         first = Loaded("", 0.0, survey, survey.troubles, Written())
         return Saying(made.joints, [(), *(each.troubles for each in looked.others)], "", first)
-    more = await extending.extension(held, looked, target.connection, before.path, before.root)
+    more = await extension(held, looked, target, before, is_known=is_known)
     return Saying(more.joints, [more.troubles, *(each.troubles for each in looked.others)], "")

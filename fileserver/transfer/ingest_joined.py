@@ -26,6 +26,7 @@ from fileserver.hdf5.hsds import address, domains
 from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.joined import Did, Looked, Whole
 from fileserver.hdf5.load import Loaded
+from fileserver.hdf5.repeated import need_new
 from fileserver.transfer import ingest_members, ingest_rows
 from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json
 from fileserver.transfer.ingest_rows import Ended, File, Told
@@ -151,7 +152,7 @@ class Joiner(Worker):
         head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
         assert frame is not None, "it goes past the server"
-        fresh = await unknown(self.store, files, there)
+        fresh, is_known = await fresh_of(self.store, files, there)
         await self._say_there([each for each in files if each not in fresh])
         if not fresh:
             return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
@@ -159,7 +160,7 @@ class Joiner(Worker):
         try:
             await domains.flush(connection, head.domain)
             looked = await self._looked(held, fresh)
-            made = await extending.extension(held, looked, connection, head.domain, there.root)
+            made = await extension(held, looked, self.target, there, is_known=is_known)
             head = await self._marked(head, made)
             assert self.target.bulk is not None, "it goes past the server"
             place, did = (connection, head.domain), _counting(fresh, live)
@@ -268,8 +269,8 @@ THERE: Final = Told("", "", "", 0, "loaded", "it is in the domain already, and w
 """What is told of a file that the domain was joined of before."""
 
 
-async def unknown(store: Store, files: Sequence[File], there: Domain) -> list[File]:
-    """The files that a domain was not joined of yet.
+async def fresh_of(store: Store, files: Sequence[File], there: Domain) -> tuple[list[File], bool]:
+    """The files that a domain was not joined of yet; and whether it is known of which it was made.
 
     Raises:
         Changed: one is another version than the one that is in the domain.
@@ -283,7 +284,16 @@ async def unknown(store: Store, files: Sequence[File], there: Domain) -> list[Fi
                 "--overwrite with all files"
             )
             raise Changed(msg, plane=each.plane, key=each.key)
-    return [each for each in files if (each.plane, each.key) not in known]
+    return [each for each in files if (each.plane, each.key) not in known], bool(known)
+
+
+async def extension(held: Files, looked: Looked, target: Target, there: Domain, *, is_known: bool) -> Extension:
+    """The domain that is there, measured by files that are new to it; raises Misfit."""
+    connection = target.connection
+    made = await extending.extension(held, looked, connection, there.path, there.root)
+    if not is_known:
+        await need_new(held, made, looked.first.joined, connection, there.path)
+    return made
 
 
 def need_bucket(target: Target) -> None:

@@ -252,3 +252,23 @@ async def test_a_domain_that_cannot_grow_or_holds_another_version_is_left_as_it_
     await world.join("changed")
     with pytest.raises(Error, match=r"m0\.h5 is another version than the one that is in"):
         await world.run("changed")
+
+
+async def test_a_domain_of_which_nothing_is_known_is_extended_by_what_it_has_not(world):
+    for number in range(2):
+        world.month(number, few=True)
+    with h5py.File(world.data / "m0.h5", "r+") as file:
+        values = file["time"][()]
+        file["wind"].dims[0].detach_scale(file["time"])
+        del file["time"]
+        file.create_dataset("time", data=values, chunks=(3,), maxshape=(None,)).make_scale("time")
+        file["wind"].dims[0].attach_scale(file["time"])
+    await world.begin("by-itself", "m0.h5", target="main")
+    await world.run("by-itself")
+    await world.join("again")
+    with pytest.raises(Error, match="what it has of /time is in hdf5://"):
+        await world.run("again")
+    await world.stages.stop("again", "fail", Live(Progress()))
+    await world.join("more", "m1.h5")
+    assert (await world.run("more")).state == "SUCCEEDED"
+    assert world.whole(0, 1) == 10
