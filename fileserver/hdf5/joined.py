@@ -130,9 +130,14 @@ async def send(
         Misfit: data of a file cannot be read.
     """
     connection, path = to
-    survey = described(made.one.survey, made.joints)
+    survey = described(made.one.survey, made.joints, bucket=False)
     async with files.open(0) as source:
         loaded = await rest.load(source, connection, path, name, created, found=survey)
+    for joint in made.joints:
+        if joint.planned.node.address not in loaded.ids:
+            why = next((each.reason for each in loaded.troubles if each.path == joint.path), "it did not arrive")
+            msg = f"{joint.path} cannot be joined: {why}"
+            raise Misfit(msg, 0)
     objects, names = Objects(connection, path, loaded.root), paths(survey, loaded.root)
     sent = Written()
     for number in range(len(files.places)):

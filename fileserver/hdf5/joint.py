@@ -117,13 +117,18 @@ class Use:
             return Route.NONE
         return Route.PLACE if self.placed else Route.TRANSCODE
 
+    @property
+    def where(self) -> str:
+        """Which elements of the whole."""
+        return f"elements {self.start}:{self.stop} of dimension {self.axis}"
+
     def told(self) -> str:
         """In words."""
         what = [f"{self.placed} rows of chunks placed as they are"] * bool(self.placed)
         what += [f"{self.cut} {'' if self.placed else 'rows of chunks '}put together anew"] * bool(self.cut)
         why = f" ({self.reason})" if self.reason and self.cut else ""
         said = ", ".join(what) or "nothing to write"
-        return f"elements {self.start}:{self.stop} of dimension {self.axis}: {said}{why}"
+        return f"{self.where}: {said}{why}"
 
 
 def uses(joint: Joint) -> list[Use]:
@@ -166,11 +171,17 @@ def whole(facts: Facts, axis: int, extent: int, stored: int) -> Plan:
     return replace(plan(all_, Means()), whole=Extents(dims, unlimited))
 
 
-def described(one: Survey, joined: Sequence[Joint]) -> Survey:
+def described(one: Survey, joined: Sequence[Joint], *, bucket: bool = True) -> Survey:
     """The first file as it is loaded: what is joined has the extents of the whole, and its data travel otherwise."""
     plans = {joint.planned.node.address: replace(joint.planned.plan, route=Route.NONE) for joint in joined}
-    datasets = tuple(replace(p, plan=plans.get(p.node.address, p.plan)) for p in one.datasets)
+    datasets = tuple(replace(p, plan=plans.get(p.node.address) or _sent(p.plan, bucket=bucket)) for p in one.datasets)
     return replace(one, datasets=datasets)
+
+
+def _sent(how: Plan, *, bucket: bool) -> Plan:
+    if bucket or how.route is Route.NONE:
+        return how
+    return replace(how, route=Route.REST, reason="no bucket to write to")
 
 
 def _chunk(dims: grid.Dims, axis: int, item: int) -> grid.Dims:

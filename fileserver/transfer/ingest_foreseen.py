@@ -82,8 +82,9 @@ async def _looked(
 async def _saying(held: Files, target: Target, looked: Looked, before: Domain | None, *, is_known: bool) -> Saying:
     if before is None:
         made = joined.whole(looked)
-        survey = described(made.one.survey, made.joints)
+        bucket = target.bulk is not None
+        survey = described(made.one.survey, made.joints, bucket=bucket)
         first = Loaded("", 0.0, survey, survey.troubles, Written())
-        return Saying(made.joints, [(), *(each.troubles for each in looked.others)], "", first)
+        return Saying(made.joints, [(), *(each.troubles for each in looked.others)], "", first, bucket=bucket)
     more = await extension(held, looked, target, before, is_known=is_known)
     return Saying(more.joints, [more.troubles, *(each.troubles for each in looked.others)], "")

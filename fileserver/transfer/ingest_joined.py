@@ -143,7 +143,8 @@ class Joiner(Worker):
             raise await self._unfit(files, {error.number or 0: error}) from error
         finally:
             await held.aclose()
-        saying = Saying(made.joints, [[], *(each.troubles for each in made.others)], level, loaded)
+        troubles, bucket = [(), *(each.troubles for each in made.others)], self.target.bulk is not None
+        saying = Saying(made.joints, troubles, level, loaded, bucket=bucket)
         await saying.record(self.store, files, head)
         return await self._publish(loaded_row(head, loaded, level), saying.of(0), there)
 

@@ -12,6 +12,7 @@ from fileserver.catalogue.store import Store
 from fileserver.hdf5.joint import Joint, Use, uses
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Trouble
+from fileserver.hdf5.routes import Route
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_file import report, worst
 from fileserver.transfer.ingest_rows import File, Told
@@ -33,11 +34,19 @@ class Saying:
         troubles: what of each file stays behind.
         level: none, metadata, sample or full; empty before anything is done.
         first: the first file, if all objects of the domain are its.
+        bucket: whether it goes past the server.
     """
 
     def __init__(
-        self, joints: Sequence[Joint], troubles: Sequence[Sequence[Trouble]], level: str, first: Loaded | None = None
+        self,
+        joints: Sequence[Joint],
+        troubles: Sequence[Sequence[Trouble]],
+        level: str,
+        first: Loaded | None = None,
+        *,
+        bucket: bool = True,
     ) -> None:
+        self._bucket = bucket
         self._troubles = troubles
         self._compared = f"; {_COMPARED[level]}" if level else ""
         self._first = first
@@ -48,14 +57,17 @@ class Saying:
 
     def of(self, number: int) -> list[Told]:
         """The report of one file."""
-        used = [
-            Told(use.path, "dataset", str(use.route), use.stored, "loaded", f"{use.told()}{self._compared}")
-            for use in self._uses[number]
-        ]
+        used = [self._used(use) for use in self._uses[number]]
         if self._first is not None and not number:
             mine = {each.path: each for each in used}
             return [mine.get(each.path, each) for each in report(self._first)]
         return used + [Told(each.path, "", "", 0, each.what, each.reason) for each in self._troubles[number]]
+
+    def _used(self, use: Use) -> Told:
+        route, said = use.route, use.told()
+        if not self._bucket and route is not Route.NONE:
+            route, said = Route.REST, f"{use.where} sent to the server"
+        return Told(use.path, "dataset", str(route), use.stored, "loaded", f"{said}{self._compared}")
 
     async def record(self, store: Store, files: Sequence[File], head: File) -> None:
         """Record the reports of all but the first row, and how those files will end."""

@@ -112,7 +112,7 @@ def read(contents, path):
     return np.concatenate([h5py.File(io.BytesIO(each))[path][()] for each in contents])
 
 
-@pytest.mark.parametrize("rows", [(5, 5, 5), (4, 4, 3), (1, 1, 1, 1, 1), (4, 0, 5), (2,)])
+@pytest.mark.parametrize("rows", [(5, 5, 5), (4, 4, 3), (1, 1, 1, 1, 1), (4, 0, 5), (0, 3), (2,)])
 async def test_files_lie_one_behind_the_other_whatever_their_lengths(plane, rows):
     contents = [month(i, n) for i, n in enumerate(rows)]
     bucket = MemoryPlane("bucket", MemorySettings())

@@ -109,7 +109,8 @@ async def test_files_become_one_domain(world, target):
     told = await world.told(joined, 3)
     result, _, reason = told["/wind"]
     assert (result, set(told)) == ("loaded", {"/wind", "/time", "/names", "/side", "/late", "/to"})
-    assert reason.startswith("elements 10:15 of dimension 0: 3 rows of chunks placed as they are")
+    how = {"main": ": 3 rows of chunks placed as they are", "far": " sent to the server"}[target]
+    assert reason.startswith(f"elements 10:15 of dimension 0{how}")
     assert reason.endswith("all of its data compared")
 
 
