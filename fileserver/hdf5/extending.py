@@ -9,33 +9,33 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
 import numpy as np
 
-from fileserver.hdf5 import blocks, grid, ids, joined
+from fileserver.hdf5 import grid, ids, joined, stretches
+from fileserver.hdf5.alike import same
 from fileserver.hdf5.carrying import Carrying, swapped
 from fileserver.hdf5.compare import Depth, differences
 from fileserver.hdf5.declared import Declared, Unknown, declared
 from fileserver.hdf5.differing import Difference
 from fileserver.hdf5.dimension import Misfit
-from fileserver.hdf5.files import OPEN, Files
+from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Objects, Slab
-from fileserver.hdf5.joined import Looked
+from fileserver.hdf5.joined import Looked, slabs
 from fileserver.hdf5.joining import Elements, Joining
 from fileserver.hdf5.joint import Joint
 from fileserver.hdf5.load import Planned
-from fileserver.hdf5.model import DEFLATE, SHUFFLE, Facts, Node, Trouble
+from fileserver.hdf5.model import DEFLATE, SHUFFLE, Facts, Trouble
 from fileserver.hdf5.routes import Extents, Plan, Route
 from fileserver.hdf5.storage import Bucket, Written
 from fileserver.hdf5.types import Sequenced, Text, size
 from fileserver.hdf5.typing_rules import Typed
-from fileserver.hdf5.verify import same
 from fileserver.together import side_by_side
 from planes.bulk import settle
 from planes.errors import Corrupt, NotFound
@@ -122,7 +122,7 @@ async def fill(
     folders = {key.rpartition("/")[0]: joint for key, joint in bodies.items()}
 
     def change(key: str, data: bytes) -> bytes:
-        return _extended(data, bodies[key]) if key in bodies else data
+        return extended(data, bodies[key]) if key in bodies else data
 
     def wanted(key: str) -> bool:
         folder, _, place = key.rpartition("/")
@@ -186,17 +186,9 @@ async def check(
     if level == "none":
         return
     old, new = Objects(connection, place[0], made.old), Objects(connection, place[1], root)
-    carried = _Carried(old, new, made, root, level, f"{show(place[0])} on HSDS '{connection.name}'")
-    await carried.compare()
-    if level == "metadata":
-        return
-    back = joined.Back(connection, place[1], root, made.joints, names(made, root), level)
-
-    async def one(number: int) -> None:
-        async with files.open(number) as source:
-            await back.compare(source, number)
-
-    await side_by_side(range(len(files.places)), one, OPEN)
+    name = f"{show(place[1])} on HSDS '{connection.name}'"
+    await _Carried(old, new, made, root, level, name).compare()
+    await joined.Back(new, name, made.joints, names(made, root), level).compare(files)
 
 
 @dataclass(slots=True)
@@ -231,7 +223,7 @@ class _Carried:
         mine = {each.id: self.made.joints[i] for i, each in enumerate(self.made.there.values())}
         is_group, here = object_id.startswith("g"), self._here(object_id)
         data = json.dumps(await self.old.raw(object_id, links=is_group)).encode()
-        wanted = json.loads(self._swapped(_extended(data, mine[object_id]) if object_id in mine else data))
+        wanted = json.loads(self._swapped(extended(data, mine[object_id]) if object_id in mine else data))
         try:
             found = await self.new.raw(here, links=is_group)
         except NotFound as error:
@@ -249,11 +241,12 @@ class _Carried:
         has = await declared(self.old, object_id, attributes=False)
         if has.dims is None or 0 in has.dims or has.storage is None or has.type is None:
             return
-        model = _model(has)
+        facts = _facts(has)
         chance = random.Random(f"{self.root} {object_id}")  # noqa: S311 -- a sample, no secret
-        for block in blocks.every(model) if self.level == "full" else blocks.some(model, _SAMPLED, chance):
-            here = await self.new.read(self._here(object_id), block.slabs)
-            if here != self._swapped(await self.old.read(object_id, block.slabs)):
+        some = stretches.some(has.dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLED, chance)
+        for block in every(has) if self.level == "full" else some:
+            here = await self.new.read(self._here(object_id), slabs(block))
+            if here != self._swapped(await self.old.read(object_id, slabs(block))):
                 raise self._differs(object_id, f"has other data in {block}")
 
     def _here(self, object_id: str) -> str:
@@ -267,15 +260,15 @@ class _Carried:
         return Corrupt(f"{path} of {self.domain}, carried to its extended form, {what}", path=path)
 
 
-_NODE: Final = Node(0, "d", "", b"")
+def every(has: Declared) -> Iterator[stretches.Block]:
+    """All blocks of a dataset of a domain."""
+    return stretches.blocks(has.dims or (), stretches.step_of(_facts(has), stretches.WHOLE))
 
 
-def _model(has: Declared) -> Planned:
-    """A dataset of a domain as `blocks` wants it."""
+def _facts(has: Declared) -> Facts:
     assert has.type is not None, "a dataset has one"
-    chunk = has.storage.chunk if has.storage else has.dims or ()
-    facts = Facts(Typed(has.type.type, exact=True), size(has.type.type), has.dims, has.maxdims, "chunked", chunk=chunk)
-    return Planned(_NODE, facts, Plan(Route.REST, "", chunk, chunked=True))
+    chunk = has.storage.chunk if has.storage else None
+    return Facts(Typed(has.type.type, exact=True), size(has.type.type), has.dims, has.maxdims, "chunked", chunk=chunk)
 
 
 async def _walk(objects: Objects, root: str) -> dict[str, str]:
@@ -351,7 +344,7 @@ def _unlike(facts: Facts, axis: int, has: Declared) -> str:  # noqa: PLR0911 -- 
     return ""
 
 
-def _extended(data: bytes, joint: Joint) -> bytes:
+def extended(data: bytes, joint: Joint) -> bytes:
     """The description of a dataset with the extents of the whole."""
     whole = joint.planned.plan.whole
     assert whole is not None, "it is joined"

@@ -15,8 +15,9 @@ from typing import Final
 
 import h5py
 
-from fileserver.hdf5 import blocks, ids, read
+from fileserver.hdf5 import ids, read, stretches
 from fileserver.hdf5.aggregate import agrees
+from fileserver.hdf5.alike import same
 from fileserver.hdf5.dimension import Along, Misfit, along
 from fileserver.hdf5.elements import Pointing
 from fileserver.hdf5.load import Planned, Survey, survey
@@ -25,7 +26,6 @@ from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.routes import Means, Route
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.typing_rules import NotHeld
-from fileserver.hdf5.verify import same
 
 _ANY: Final = ids.root_id("names of objects by their paths")
 _SHOWN: Final = 60  # characters of a value
@@ -227,10 +227,11 @@ async def _digests(
     for model, planned in datasets:
         digest = sha256()
         try:
-            if planned.facts.dims is not None and 0 not in planned.facts.dims:
-                async with blocks.data(source, planned, _names(found)) as data:
-                    for block in blocks.every(model):
-                        digest.update(await data.block(block))
+            dims, names = planned.facts.dims, _names(found)
+            if dims is not None and 0 not in dims:
+                async with stretches.contents(source, planned.node, planned.facts) as held:
+                    for block in stretches.blocks(dims, stretches.step_of(model.facts, stretches.WHOLE)):
+                        digest.update(await held.stored(block, names))
         except (NotHeld, *BROKEN) as error:
             troubles.append(Trouble(planned.node.path, "failed", f"its data cannot be read: {error}"))
         else:

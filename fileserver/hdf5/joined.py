@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import h5py
 
-from fileserver.hdf5 import blocks, load, read, rest, transcode, verify
+from fileserver.hdf5 import blocks, differing, grid, load, read, rest, stretches, transcode
+from fileserver.hdf5.compare import Depth, differences
+from fileserver.hdf5.declared import declared
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.files import OPEN, Files
 from fileserver.hdf5.fitting import First, Fitted, first, fitted
@@ -27,10 +30,14 @@ from fileserver.hdf5.load import Loaded, Planned
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Written
 from fileserver.together import side_by_side
-from planes.errors import Corrupt, Error
-from planes.plane import MIB, Plane
+from planes.errors import Corrupt, Error, NotFound
+from planes.plane import Plane
 
+DEPTHS: Final[Mapping[str, Depth]] = {"metadata": Depth.NONE, "sample": Depth.SAMPLE, "full": Depth.FULL}
+"""How much is compared, by the words of an ingest."""
 _WIDTH: Final = 3  # blocks of one file that are sent at once
+_SAMPLED: Final = 3  # blocks of a file's dataset that are looked at, where its chunks were put together
+_WHOLE: Final = frozenset({"extents", "limits"})  # of what is joined, those of the file are not those of the domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,37 +146,42 @@ async def send(
             msg = f"{joint.path} cannot be joined: {why}"
             raise Misfit(msg, 0)
     objects, names = Objects(connection, path, loaded.root), paths(survey, loaded.root)
-    sent = Written()
+    more = Written()
     for number in range(len(files.places)):
         async with files.open(number) as source:
             for joint in made.joints:
-                with naming(joint, number):
-                    sent.carried += await _sent(source, joint, joint.offset(number), objects, names)
+                more.carried += await sent(source, joint, number, objects, names)
             await source.unchanged()
         did(number)
-    return replace(loaded, written=_sum(sent, loaded.written))
+    return replace(loaded, written=_sum(more, loaded.written))
 
 
-async def _sent(source: Source, joint: Joint, offset: int, objects: Objects, names: Mapping[str, str]) -> int:
-    planned, known_ = await source.run(partial(_here, joint=joint, names=names))
+async def sent(source: Source, joint: Joint, number: int, objects: Objects, names: Mapping[str, str]) -> int:
+    """Send what a file has of a dataset to where it belongs; how many bytes.
+
+    Raises:
+        Misfit: they cannot be read.
+    """
     carried = 0
-    async with blocks.data(source, planned, known_) as data:
+    with naming(joint, number):
+        planned, known_ = await source.run(partial(_here, joint=joint, names=names))
+        async with stretches.contents(source, planned.node, planned.facts) as held:
 
-        async def one(block: blocks.Block) -> None:
-            nonlocal carried
-            values = await data.block(block)
-            await objects.write(names[joint.path], values, moved(block, joint.axis, offset))
-            carried += len(values)
+            async def one(block: Cut) -> None:
+                nonlocal carried
+                values = await held.stored(stretches.Block(block.start, block.count), known_)
+                await objects.write(names[joint.path], values, slabs(block, joint.axis, joint.offset(number)))
+                carried += len(values)
 
-        await side_by_side(await blocks.stored(source, planned), one, _WIDTH)
+            await side_by_side(await blocks.stored(source, planned), one, _WIDTH)
     return carried
 
 
 async def check(files: Files, made: Whole, connection: Connection, path: str, loaded: Loaded, level: str) -> None:
-    """Compare the domain at `path` with all files, through the server: the first wholly as `verify.verify` does.
+    """Compare the domain at `path` with all files, through the server: with the first as a domain of its own is.
 
-    Of each other file `sample` reads a block of every dataset that is joined, and the first one too where chunks were
-    put together; `full` reads all.
+    Of what is joined `sample` reads of each file a block of every dataset, some more where chunks were put together;
+    `full` reads all.
 
     Raises:
         Corrupt: they differ; says where first.
@@ -177,82 +189,114 @@ async def check(files: Files, made: Whole, connection: Connection, path: str, lo
     """
     if level == "none":
         return
-    async with files.open(0) as source:
-        await verify.verify(source, connection, path, loaded, level)
-    if level == "metadata":
-        return
-    back = Back(connection, path, loaded.root, made.joints, paths(loaded.survey, loaded.root), level)
-
-    async def one(number: int) -> None:
-        async with files.open(number) as source:
-            await back.compare(source, number)
-
-    await side_by_side(range(1, len(files.places)), one, OPEN)
+    objects, names = Objects(connection, path, loaded.root), paths(loaded.survey, loaded.root)
+    back = Back(objects, f"{show(path)} on HSDS '{connection.name}'", made.joints, names, level)
+    mine = {joint.path for joint in made.joints}
+    without = mine | {each.path for each in loaded.troubles if each.what != "mapped"}
+    async with (
+        files.open(0) as source,
+        aclosing(differences(source, objects, loaded.root, DEPTHS[level], without=without)) as found,
+    ):
+        async for each in found:
+            if each.path not in mine or each.what not in _WHOLE:
+                what = f"{each.what}: {each.right or 'nothing'}, in the file {each.left or 'nothing'}"
+                raise back.differs(each.path, source.info.key, what)
+    await back.extents()
+    await back.compare(files)
 
 
 class Back:
     """Reads back what was joined.
 
     Args:
-        connection: to the server.
-        path: of the domain.
-        root: its root group.
+        objects: of the domain.
+        domain: its name.
         joints: the datasets.
         names: their ids by their paths.
-        level: sample or full.
+        level: metadata, sample or full.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        path: str,
-        root: str,
-        joints: Sequence[Joint],
-        names: Mapping[str, str],
-        level: str,
+        self, objects: Objects, domain: str, joints: Sequence[Joint], names: Mapping[str, str], level: str
     ) -> None:
-        self._objects = Objects(connection, path, root)
-        self._domain = f"{show(path)} on HSDS '{connection.name}'"
+        self._objects = objects
+        self._domain = domain
         self._joints = joints
         self._names = names
         self._level = level
-        self._root = root
 
-    async def compare(self, source: Source, number: int) -> None:
-        """One file, by its number; raises Corrupt, Changed."""
+    async def extents(self) -> None:
+        """How far the datasets reach, and how far they may; raises Corrupt."""
+        for joint in self._joints:
+            wanted = joint.planned.plan.whole
+            assert wanted is not None, "it is joined"
+            try:
+                found = await declared(self._objects, self._names[joint.path], attributes=False)
+            except NotFound as error:
+                raise self.differs(joint.path, "", "it is not there") from error
+            if (found.dims, found.maxdims) != (wanted.dims, wanted.maxdims):
+                raise self.differs(joint.path, "", f"its extents are {found.dims}, not {wanted.dims}")
+
+    async def compare(self, files: Files) -> None:
+        """The data of all files; raises Corrupt, Changed."""
+
+        async def one(number: int) -> None:
+            async with files.open(number) as source:
+                await self._file(source, number)
+
+        if self._level != "metadata":
+            await side_by_side(range(len(files.places)), one, OPEN)
+
+    async def _file(self, source: Source, number: int) -> None:
         for joint in self._joints:
             planned, known_ = await source.run(partial(_here, joint=joint, names=self._names))
             if planned.facts.dims is None or 0 in planned.facts.dims:
                 continue
-            async with blocks.data(source, planned, known_) as data:
+            async with stretches.contents(source, planned.node, planned.facts) as held:
                 for block in self._blocks(joint, planned, number):
-                    slabs = moved(block, joint.axis, joint.offset(number))
-                    if await self._objects.read(self._names[joint.path], slabs) != await data.block(block):
-                        raise self._differs(joint, source, slabs)
+                    where = slabs(block, joint.axis, joint.offset(number))
+                    theirs = await self._objects.read(self._names[joint.path], where)
+                    ours = await held.stored(block, known_)
+                    start, kind = tuple(slab.start for slab in where), planned.facts.typed.stored
+                    unequal = differing.elements(kind, start, block.count, ours, theirs)
+                    if unequal is not None:
+                        what = f"[{', '.join(map(str, unequal.place))}] is {unequal.right}, in the file {unequal.left}"
+                        raise self.differs(joint.path, source.info.key, what)
         await source.unchanged()
 
-    def _blocks(self, joint: Joint, planned: Planned, number: int) -> Sequence[blocks.Block]:
+    def _blocks(self, joint: Joint, planned: Planned, number: int) -> Sequence[stretches.Block]:
+        dims, facts = planned.facts.dims or (), planned.facts
         if self._level == "full":
-            return list(blocks.every(planned))
-        chance = random.Random(f"{self._root} {joint.path} {number}")  # noqa: S311 -- a sample, no secret
-        found = list(blocks.some(planned, 1, chance))
-        if joint.takes(joint.shares[number]) and not joint.offset(number) % joint.chunk:
-            return found
-        dims = planned.facts.dims or ()
-        count = tuple(map(min, blocks.shape(planned, MIB), dims))
-        return [blocks.Block((0,) * len(dims), count), *found]
+            return list(stretches.blocks(dims, stretches.step_of(facts, stretches.WHOLE)))
+        chance = random.Random(f"{self._names[joint.path]} {number}")  # noqa: S311 -- a sample, no secret
+        found = list(stretches.some(dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLED, chance))
+        is_placed = joint.takes(joint.shares[number]) and not joint.offset(number) % joint.chunk
+        return [chance.choice(found)] if is_placed else found
 
-    def _differs(self, joint: Joint, source: Source, slabs: Sequence[Slab]) -> Corrupt:
-        where = ",".join(f"{slab.start}:{slab.stop}" for slab in slabs)
-        key = source.info.key
-        data = f"its data [{where}] are not those of {key}"
-        msg = f"{joint.path} of {self._domain} reads back otherwise than it was: {data}"
-        return Corrupt(msg, key=key, path=joint.path)
+    def differs(self, path: str, key: str, what: str) -> Corrupt:
+        """That something reads back otherwise than it was."""
+        of = f", loaded from {key}," if key else ""
+        return Corrupt(f"{path} of {self._domain}{of} reads back otherwise than it was: {what}", key=key, path=path)
 
 
-def moved(block: blocks.Block, axis: int, offset: int) -> list[Slab]:
-    """A block of a file where it is in the whole."""
-    return [Slab(slab.start + offset, slab.stop + offset) if i == axis else slab for i, slab in enumerate(block.slabs)]
+class Cut(Protocol):
+    """A hyperslab without gaps."""
+
+    @property
+    def start(self) -> grid.Dims:
+        """Where it begins, by dimension."""
+
+    @property
+    def count(self) -> grid.Dims:
+        """How many elements it has, by dimension."""
+
+
+def slabs(block: Cut, axis: int = 0, offset: int = 0) -> list[Slab]:
+    """A block of a file where it is in the whole, as the server is asked for it."""
+    found = [Slab(first, first + number) for first, number in zip(block.start, block.count, strict=True)]
+    if offset:
+        found[axis] = Slab(found[axis].start + offset, found[axis].stop + offset)
+    return found
 
 
 def paths(found: load.Survey, root: str) -> dict[str, str]:

@@ -109,7 +109,7 @@ class _Load:
         left = iter(nodes)
         while batch := list(islice(left, _BATCH)):
             described = await self._described(batch, self.troubles)
-            kind, items = _KINDS[batch[0].kind], [_asked(each.body) for each in described]
+            kind, items = _KINDS[batch[0].kind], [asked(each.body) for each in described]
             try:
                 await self._objects.make(kind, items)
             except Refused:
@@ -149,9 +149,9 @@ class _Load:
         assert isinstance(links, dict)
         assert isinstance(attributes, dict)
         if links:
-            await self._objects.link({self.frame.root: _dated(links)})
+            await self._objects.link({self.frame.root: dated(links)})
         if attributes:
-            await self._objects.describe({self.frame.root: _dated(attributes)})
+            await self._objects.describe({self.frame.root: dated(attributes)})
 
     @contextmanager
     def _losing(self, node: Node) -> Iterator[None]:
@@ -173,14 +173,14 @@ class _Load:
 _FILL: Final = "HSDS holds no fill value of this type: elements that were never written are written out"
 
 
-def _asked(stored: Mapping[str, JSON]) -> dict[str, JSON]:
+def asked(stored: Mapping[str, JSON]) -> dict[str, JSON]:
     """What is asked of the server to make an object as it would store it."""
     asked = {name: stored[name] for name in ("id", "type", "creationProperties") if name in stored}
     attributes, links, space = stored.get("attributes"), stored.get("links"), stored.get("shape")
     if attributes:
-        asked["attributes"] = _dated(attributes)
+        asked["attributes"] = dated(attributes)
     if links:
-        asked["links"] = _dated(links)
+        asked["links"] = dated(links)
     if isinstance(space, dict):
         match space["class"]:
             case "H5S_NULL":
@@ -206,7 +206,7 @@ def _fit(asked: dict[str, JSON], space: Mapping[str, JSON]) -> None:
         asked["creationProperties"] = {**properties, "layout": {**layout, "dims": dims}}
 
 
-def _dated(named: JSON) -> dict[str, JSON]:
+def dated(named: JSON) -> dict[str, JSON]:
     """Links or attributes in their order: the server keeps it by their times, and takes no time that is long ago."""
     assert isinstance(named, dict)
     now = time.time()

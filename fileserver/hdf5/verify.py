@@ -17,6 +17,7 @@ from typing import Final
 import h5py
 
 from fileserver.hdf5 import blocks, describe, read
+from fileserver.hdf5.alike import same
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import JSON, Connection
@@ -107,19 +108,3 @@ class _There:
         key = self._source.info.key
         msg = f"{node.path} of {self._domain}, loaded from {key}, reads back otherwise than it was: {what[:600]}"
         return Corrupt(msg, key=key, path=node.path)
-
-
-def same(wanted: JSON, found: JSON) -> bool:
-    """Whether the server says the same, with members of its own beside it; NaN is NaN."""
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict):
-            return False
-        return all(name in _OWN or same(value, found.get(name)) for name, value in wanted.items())
-    if isinstance(wanted, list | tuple):
-        return isinstance(found, list) and len(wanted) == len(found) and all(map(same, wanted, found))
-    if wanted == "H5S_UNLIMITED":
-        return found in {0, "H5S_UNLIMITED"}
-    return wanted == found or (wanted != wanted and found != found)  # noqa: PLR0124 -- NaN
-
-
-_OWN: Final = frozenset({"created", "lastModified"})

@@ -17,7 +17,7 @@ from fileserver.hdf5.joined import Looked
 from fileserver.hdf5.joint import described
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.storage import Written
-from fileserver.transfer.ingest_joined import THERE, extension, fresh_of, misfit, need_bucket
+from fileserver.transfer.ingest_joined import THERE, extension, fresh_of, misfit
 from fileserver.transfer.ingest_plan import Expansion
 from fileserver.transfer.ingest_rows import File, Told
 from fileserver.transfer.ingest_target import Target
@@ -47,8 +47,6 @@ async def foreseen(
     try:
         there, _ = await target.there(ingest.domain)
         before = None if spec.overwrite or there is None or there.is_folder else there
-        if before is not None:
-            need_bucket(target)
         fresh, is_known = (files, True) if before is None else await fresh_of(store, files, before)
         for each in files:
             if each not in fresh:
@@ -87,4 +85,5 @@ async def _saying(held: Files, target: Target, looked: Looked, before: Domain | 
         first = Loaded("", 0.0, survey, survey.troubles, Written())
         return Saying(made.joints, [(), *(each.troubles for each in looked.others)], "", first, bucket=bucket)
     more = await extension(held, looked, target, before, is_known=is_known)
-    return Saying(more.joints, [more.troubles, *(each.troubles for each in looked.others)], "")
+    troubles, bucket = [more.troubles, *(each.troubles for each in looked.others)], target.bulk is not None
+    return Saying(more.joints, troubles, "", bucket=bucket)

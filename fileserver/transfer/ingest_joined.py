@@ -8,17 +8,17 @@ Where the domain is there already, files come behind what it has, those that it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import time
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import where
 from fileserver.errors import FormatMismatch, TargetChanged, from_record, to_record
-from fileserver.hdf5 import extending, joined
+from fileserver.hdf5 import extending, extending_rest, joined
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.extending import Extension
 from fileserver.hdf5.files import Files, Place
@@ -27,13 +27,16 @@ from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.joined import Did, Looked, Whole
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.repeated import need_new
+from fileserver.hdf5.storage import Written
 from fileserver.transfer import ingest_members, ingest_rows
 from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.ingest_told import Saying, ends
 from fileserver.transfer.live import Live
-from planes.errors import Changed, Error, Throttled, Unavailable, Unsupported
+from planes.errors import Changed, Error, Throttled, Unavailable
+
+T = TypeVar("T")
 
 _NAMED: Final = 3  # files that an error names
 
@@ -124,7 +127,6 @@ class Joiner(Worker):
         if there is None or there.is_folder or self.overwrite:
             self._may_be(there, head)
             return await self._made(files, there, live)
-        need_bucket(self.target)
         return await self._extended(files, there, live)
 
     async def _made(self, files: Sequence[File], there: Domain | None, live: Live) -> Ended:
@@ -152,7 +154,6 @@ class Joiner(Worker):
         """The domain that is there, with these files behind what it has."""
         head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
-        assert frame is not None, "it goes past the server"
         fresh, is_known = await fresh_of(self.store, files, there)
         await self._say_there([each for each in files if each not in fresh])
         if not fresh:
@@ -163,11 +164,10 @@ class Joiner(Worker):
             looked = await self._looked(held, fresh)
             made = await extension(held, looked, self.target, there, is_known=is_known)
             head = await self._marked(head, made)
-            assert self.target.bulk is not None, "it goes past the server"
-            place, did = (connection, head.domain), _counting(fresh, live)
-            root, written = await extending.fill(held, made, place, self.target.bulk, head.load, did)
-            loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
-            await self._stage(head, loaded, frame, needed=True)
+            root, written = await self._grown(head, held, made, _counting(fresh, live))
+            if frame is not None:
+                loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
+                await self._stage(head, loaded, frame, needed=True)
             places = (head.domain, self.target.staging(head))
             await extending.check(held, made, connection, places, root, level)
             await self._need_still(made, head)
@@ -176,7 +176,7 @@ class Joiner(Worker):
         finally:
             await held.aclose()
         troubles = [made.troubles, *(each.troubles for each in looked.others)]
-        saying = Saying(made.joints, troubles, level)
+        saying = Saying(made.joints, troubles, level, bucket=self.target.bulk is not None)
         await saying.record(self.store, fresh, head)
         is_new = fresh[0].number == head.number
         state = ends(troubles[0]) if is_new else "loaded"
@@ -215,13 +215,25 @@ class Joiner(Worker):
         begun = head.begun or time()
         if self.target.bulk is not None:
             return await joined.fill(held, made, self.target.bulk, head.load, begun, did)
+        to = (self.target.connection, self.target.staging(head))
+        return await self._sent(head, lambda: joined.send(held, made, to, head.load, begun, did))
+
+    async def _grown(self, head: File, held: Files, made: Extension, did: Did) -> tuple[str, Written]:
+        place = (self.target.connection, head.domain)
+        if self.target.bulk is not None:
+            return await extending.fill(held, made, place, self.target.bulk, head.load, did)
+        staging = self.target.staging(head)
+        return await self._sent(head, lambda: extending_rest.send(held, made, place, staging, head.load, did))
+
+    async def _sent(self, head: File, send: Callable[[], Awaitable[T]]) -> T:
+        """Send until the server has lost nothing of it, and has stored it."""
         connection, staging = self.target.connection, self.target.staging(head)
         for _ in range(PASSES):
             lost = connection.traffic.lost
-            loaded = await joined.send(held, made, (connection, staging), head.load, begun, did)
+            done = await send()
             await self.target.flush(staging)
             if connection.traffic.lost == lost:
-                return loaded
+                return done
         msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that the files were sent to it"
         raise Unavailable(msg, hsds=self.target.name)
 
@@ -295,17 +307,6 @@ async def extension(held: Files, looked: Looked, target: Target, there: Domain, 
     if not is_known:
         await need_new(held, made, looked.first.joined, connection, there.path)
     return made
-
-
-def need_bucket(target: Target) -> None:
-    """Raise Unsupported where a domain that is there cannot be extended."""
-    if target.bulk is None:
-        what = address.show(target.ingest.domain)
-        msg = (
-            f"{what} on HSDS '{target.name}' is there already, and files are joined to what is there past the server "
-            "alone: use --mode direct, or --overwrite with all files"
-        )
-        raise Unsupported(msg, domain=what)
 
 
 def misfit(file: File, why: Misfit | Error) -> Error:
