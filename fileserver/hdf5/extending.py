@@ -25,7 +25,7 @@ from fileserver.hdf5.differing import Difference
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.address import show
-from fileserver.hdf5.hsds.connection import Connection
+from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Objects, Slab
 from fileserver.hdf5.joined import Looked, slabs
 from fileserver.hdf5.joining import Elements, Joining
@@ -43,6 +43,7 @@ from planes.plane import Plane
 
 _WIDTH: Final = 4
 _SAMPLED: Final = 3  # blocks of a dataset of the old domain
+_NAMED: Final = ("attributes", "links")
 _LEVEL: Final = 4  # of gzip, where the domain does not say
 
 
@@ -229,8 +230,9 @@ class _Carried:
         except NotFound as error:
             raise self._differs(object_id, "is not there") from error
         for name in ("type", "shape", "attributes", "links", "creationProperties"):
-            if name in wanted and not same(wanted[name], found.get(name)):
-                raise self._differs(object_id, f"has other {name}: {str(found.get(name))[:300]}")
+            ours, theirs = wanted.get(name) or {}, found.get(name) or {}
+            if not same(ours, theirs) or (name in _NAMED and _keys(ours) != _keys(theirs)):
+                raise self._differs(object_id, f"has other {name}: {str(theirs)[:300]}")
         if object_id.startswith("d") and self.level != "metadata":
             await self._data(object_id)
         links = wanted.get("links") if is_group else None
@@ -258,6 +260,10 @@ class _Carried:
     def _differs(self, object_id: str, what: str) -> Corrupt:
         path = next((path for path, each in self.made.there.items() if each.id == object_id), object_id)
         return Corrupt(f"{path} of {self.domain}, carried to its extended form, {what}", path=path)
+
+
+def _keys(named: JSON) -> set[str]:
+    return set(named) if isinstance(named, dict) else set()
 
 
 def every(has: Declared) -> Iterator[stretches.Block]:

@@ -52,7 +52,8 @@ async def send(
     job = _Sending(old, new, made, root)
     first = await job.body(made.old)
     properties = first.get("creationProperties")
-    await make_domain(connection, staging, root, properties=properties if isinstance(properties, dict) else None)
+    wanted = properties if isinstance(properties, dict) else None
+    job.fresh = await make_domain(connection, staging, root, properties=wanted)
     await job.make("datatypes")
     await job.make("datasets")
     for each in job.of("datasets"):
@@ -75,6 +76,8 @@ class _Sending:
     new: Objects
     made: Extension
     root: str
+    fresh: bool = False
+    """Nothing of it was there."""
     written: Written = field(default_factory=Written)
 
     def of(self, kind: Kind) -> list[str]:
@@ -94,7 +97,7 @@ class _Sending:
         """Make all objects of one kind."""
         for batch in _batches(self.of(kind)):
             items = [asked(await self.body(each)) for each in batch]
-            await self.new.make(kind, items)
+            await self.new.make(kind, items, fresh=self.fresh)
             self.written.objects += len(items)
 
     async def data(self, object_id: str) -> None:

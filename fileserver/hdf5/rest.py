@@ -74,13 +74,14 @@ class _Load:
         self._path = path
         self._survey = found
         self._objects = Objects(connection, path, frame.root)
+        self._fresh = False
         self._lost: dict[int, str] = {}
         self._plans = {planned.node.address: planned.plan for planned in found.datasets}
 
     async def run(self) -> None:
         outline = self._survey.outline
         properties: Mapping[str, JSON] = {"CreateOrder": 1} if await self._is_ordered(outline.root) else {}
-        await make_domain(self._connection, self._path, self.frame.root, properties=properties)
+        self._fresh = await make_domain(self._connection, self._path, self.frame.root, properties=properties)
         nodes = [node for node in outline.nodes.values() if node.address in self.frame.ids and node is not outline.root]
         await self._make([node for node in nodes if node.kind == "t"])
         await self._make([node for node in nodes if node.kind == "d"])
@@ -111,7 +112,7 @@ class _Load:
             described = await self._described(batch, self.troubles)
             kind, items = _KINDS[batch[0].kind], [asked(each.body) for each in described]
             try:
-                await self._objects.make(kind, items)
+                await self._objects.make(kind, items, fresh=self._fresh)
             except Refused:
                 for node, item in zip(batch, items, strict=True):
                     await self._make_one(node, kind, item)
