@@ -68,7 +68,7 @@ class Worker:
             if is_mine and frame is None:
                 return await self._found_named(file, source)
             loaded = await self._load(file, source)
-            file, told = loaded_row(file, loaded, self.target.ingest.verify), list(report(loaded))
+            file, told = loaded_file(file, loaded, self.target.ingest.verify), list(report(loaded))
             if is_mine:
                 return await self._unstaged(file, told)
             is_new = there is None and not seen
@@ -86,7 +86,7 @@ class Worker:
         found, root = await load.survey(source, Means(bucket=False)), ids.root_id(file.load)
         names = load.names(found, root)
         loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
-        return _ended(loaded_row(file, loaded, self.target.ingest.verify), list(report(loaded)))
+        return _ended(loaded_file(file, loaded, self.target.ingest.verify), list(report(loaded)))
 
     def _may_be(self, there: Domain | None, file: File) -> None:
         """Raise AlreadyExists for what is not to be replaced."""
@@ -239,7 +239,7 @@ class Worker:
         return replace(file, owed=False)
 
 
-def loaded_row(file: File, loaded: Loaded, verified: str) -> File:
+def loaded_file(file: File, loaded: Loaded, verified: str) -> File:
     """The row of a file that is loaded."""
     written, state = loaded.written, "loaded" if loaded.whole else "partly"
     file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=verified, state=state)

@@ -29,7 +29,7 @@ from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.repeated import need_new
 from fileserver.hdf5.storage import Written
 from fileserver.transfer import ingest_members, ingest_rows
-from fileserver.transfer.ingest_file import PASSES, Worker, loaded_row, publication_from_json
+from fileserver.transfer.ingest_file import PASSES, Worker, loaded_file, publication_from_json
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.ingest_told import Saying, ends
@@ -84,6 +84,11 @@ class Joiner(Worker):
             await self._end(Ended(settled, await self._told_before(settled)))
         return settled
 
+    @property
+    def _verified(self) -> str:
+        """How much is compared."""
+        return self.target.ingest.verify if self.target.ingest.verify in {"none", *joined.DEPTHS} else "sample"
+
     # --- rows ---------------------------------------------------------------------------------------------------
 
     async def _files(self, transfer: str) -> list[File]:
@@ -133,7 +138,7 @@ class Joiner(Worker):
         """A domain of these files alone."""
         head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
-        held, level = self._held(files), self.target.ingest.verify
+        held, level = self._held(files), self._verified
         try:
             looked = await self._looked(held, files)
             made = joined.whole(looked)
@@ -148,7 +153,7 @@ class Joiner(Worker):
         troubles, bucket = [(), *(each.troubles for each in made.others)], self.target.bulk is not None
         saying = Saying(made.joints, troubles, level, loaded, bucket=bucket)
         await saying.record(self.store, files, head)
-        return await self._publish(loaded_row(head, loaded, level), saying.of(0), there)
+        return await self._publish(loaded_file(head, loaded, level), saying.of(0), there)
 
     async def _extended(self, files: Sequence[File], there: Domain, live: Live) -> Ended:
         """The domain that is there, with these files behind what it has."""
@@ -158,7 +163,7 @@ class Joiner(Worker):
         await self._say_there([each for each in files if each not in fresh])
         if not fresh:
             return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
-        held, level, connection = self._held(fresh), self.target.ingest.verify, self.target.connection
+        held, level, connection = self._held(fresh), self._verified, self.target.connection
         try:
             await domains.flush(connection, head.domain)
             looked = await self._looked(held, fresh)
