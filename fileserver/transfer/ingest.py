@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
-from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record, to_record
+from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record
 from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, sync_rows
 from fileserver.transfer.course import Course
+from fileserver.transfer.ingest_needs import need_library
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
 from fileserver.transfer.ingest_rows import Ended, File, Found, Tally, Told
 from fileserver.transfer.live import Live, Paused
@@ -31,7 +32,7 @@ from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Ingest, Spec, spec_from_json
 from fileserver.transfer.stages import size_text
 from fileserver.transfer.sync_record import Recorded
-from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable, Unsupported
+from planes.errors import Error, Throttled, Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from fileserver.transfer.ingest_file import Worker
@@ -154,13 +155,8 @@ class IngestStages(Course):
                 await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
                 page, number = [], number + len(page)
         await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
-        if ingest.aggregate:
-            count, size = await self._store.write(lambda c: ingest_rows.together(c, transfer))
-        else:
-            msg = "another file of this ingest has the same name, and would become the same domain"
-            same = to_record(AlreadyExists(f"{msg}: give it another folder"))
-            await self._store.write(lambda c: ingest_rows.refuse_doubles(c, transfer, same))
-            count, size = await self._store.write(lambda c: ingest_rows.cut(c, transfer))
+        together = bool(ingest.aggregate)
+        count, size = await self._store.write(lambda c: ingest_rows.arrange(c, transfer, together=together))
         live.total, live.parts_total = size, count
         notes = [f"{expansion.skipped} files were left out that are no HDF5 by their names"] * bool(expansion.skipped)
         made = Plan(
@@ -359,17 +355,6 @@ class IngestStages(Course):
                     await self._store.write(lambda c, e=ended: ingest_rows.settle(c, e))  # type: ignore[misc]
             after = files[-1].number
         return left
-
-
-def need_library() -> None:
-    """Raise Refused where what reads HDF5 files, or speaks to HSDS, is not installed."""
-    try:
-        import aiohttp  # noqa: F401 -- only whether it is there
-        import h5py  # noqa: F401 -- the same
-        import hdf5plugin  # noqa: F401 -- the same
-    except ModuleNotFoundError as error:
-        msg = f"HDF5 into HSDS needs the package {error.name}: pip install 'cropduster[hdf5]'"
-        raise Refused(msg, package=error.name or "", extra="hdf5") from error
 
 
 def _ingest(spec: Spec) -> Ingest:

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
-from fileserver.errors import InvalidSpec
+from fileserver.errors import InvalidSpec, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.record import Segment
+from planes.errors import AlreadyExists
 from planes.plane import GIB
 
 BATCH: Final = 250
@@ -259,12 +260,22 @@ def cut(c: sa.Connection, transfer: str) -> tuple[int, int]:
     return count, size
 
 
-def together(c: sa.Connection, transfer: str) -> tuple[int, int]:
-    """Store the one segment of files that become one domain; returns how many files and bytes those are.
+def arrange(c: sa.Connection, transfer: str, *, together: bool) -> tuple[int, int]:
+    """Store the segments of the files to load, of one alone if they become one domain `together`.
+
+    Returns how many files and bytes those are; of others those that would become the same domain are refused.
 
     Raises:
-        InvalidSpec: a file is there twice.
+        InvalidSpec: a file is twice among those that become one domain.
     """
+    if together:
+        return _together(c, transfer)
+    msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
+    refuse_doubles(c, transfer, to_record(AlreadyExists(msg)))
+    return cut(c, transfer)
+
+
+def _together(c: sa.Connection, transfer: str) -> tuple[int, int]:
     f = t.ingest_files.c
     mine = f.transfer == transfer
     twice = sa.select(f.plane, f.key).where(mine).group_by(f.plane, f.key).having(sa.func.count() > 1).limit(1)
