@@ -185,9 +185,7 @@ class IngestStages(Course):
             return
         run = await self._run(transfer)
         if run.joiner is not None:
-            await run.joiner.bring(transfer, live)
-            await self._store.write(lambda c: ledger.segment_done(c, transfer, segment))
-            return
+            await run.joiner.bring(transfer, live)  # which leaves no file for what follows
         first = part.first_part
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
             while files := await self._store.read(
