@@ -151,8 +151,12 @@ def ingest(
     no_folders: bool = False,
     public_read: bool = False,
     overwrite: bool = False,
+    extend: str = "",
 ) -> wire.TransferSpec:
-    """HDF5 files into a domain, or into the folder that an address with / at its end is."""
+    """HDF5 files into a domain, or into the folder that an address with / at its end is.
+
+    With `extend`, the name or path of a dimension, all of them into one domain, joined along that.
+    """
     asked = wire.Ingest(
         sources=[location(s) for s in sources],
         domain=domain,
@@ -161,5 +165,6 @@ def ingest(
         verify=_INGEST_LEVELS[verify],
         no_folders=no_folders,
         public_read=public_read,
+        aggregate=wire.Aggregate(dimension=extend) if extend else None,
     )
     return wire.TransferSpec(ingest=asked, overwrite=overwrite)

@@ -28,10 +28,14 @@ _EPILOG = """Examples:
   cropduster ingest 'cloud:runs/2026-*.h5' hdf5://home/alice/runs/
   cropduster ingest data:in/ hdf5://home/alice/in/ --overwrite --verify full
   cropduster ingest ./runs/ hdf5://home/alice/runs/ --dry-run
+  cropduster ingest 'cloud:months/*.h5' hdf5://home/alice/all --extend time
 
 A SOURCE is a path of this machine or PLANE:KEY; its last element may hold * and ?, and a folder (with / at its end)
 stands for all HDF5 files below it. DOMAIN is one domain, or, with / at its end, the folder that gets a domain a file.
 A domain is seen when it is whole, and not before; with --overwrite the old one stays until the new one is whole.
+
+With --extend all files become one domain: datasets that lie along the dimension are joined in the order of the files,
+everything else is the first file's, and what others have otherwise is reported.
 
 A file that cannot be loaded, or of which something stays behind, is listed at the end, with exit code 11; the others
 arrive. --report tells what became of each object.
@@ -77,6 +81,13 @@ def ingest(
             ),
         ),
     ] = "auto",
+    extend: Annotated[
+        str,
+        typer.Option(
+            metavar="DIMENSION",
+            help="Join all files into one domain along this dimension, the name or path of a dimension scale.",
+        ),
+    ] = "",
     overwrite: options.Overwrite = False,
     no_folders: Annotated[
         bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")
@@ -96,6 +107,10 @@ def ingest(
     for option, word, known in (("--mode", mode, _MODES), ("--verify", verify, _LEVELS)):
         if word not in known:
             problems.say(option, f"'{word}' is none of {', '.join(known)}")
+    if extend and domain.endswith("/"):
+        problems.say("DOMAIN", f"{domain} is a folder, and --extend joins all files into one domain: name that")
+    if extend and mode == "link":
+        problems.say("--mode", "files are not joined by links: use direct or rest")
     if report and (dry_run or no_wait):
         problems.say("--report", "it tells what was done: leave out --dry-run and --no-wait")
     problems.check()
@@ -104,7 +119,7 @@ def ingest(
 
     places = [_folder(word, place) for word, place in zip(sources, find_all(session, sources), strict=True)]
     flags = {"no_folders": no_folders, "public_read": public_read, "overwrite": overwrite}
-    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, **flags)
+    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, extend=extend, **flags)
     if dry_run:
         _show_plan(session, spec)
         return None
@@ -128,14 +143,18 @@ def _reporter(session: Session) -> options.Ended:
 def _show_plan(session: Session, spec: TransferSpec) -> None:
     from client import ingests  # noqa: PLC0415  # protobuf, not for help
 
-    found = ingests.plan(session.client, spec)
-    session.show.listing(
-        "objects", found, ingests.planned_shape, ("domain", "route", ">bytes", "path", "why"), _planned
-    )
+    found, shape = ingests.plan(session.client, spec), ingests.planned_shape
+    if spec.ingest.aggregate.dimension:  # of one domain
+        session.show.listing("objects", found, shape, ("source", *_PLANNED), lambda one: (one.source, *_planned(one)))
+    else:
+        session.show.listing("objects", found, shape, ("domain", *_PLANNED), lambda one: (one.domain, *_planned(one)))
+
+
+_PLANNED: Final = ("route", ">bytes", "path", "why")
 
 
 def _planned(found: Planned) -> tuple[str, ...]:
-    return found.domain, found.route, f"{found.size:,}", found.path, found.reason
+    return found.route, f"{found.size:,}", found.path, found.reason
 
 
 def show_report(session: Session, name: str) -> None:
@@ -147,4 +166,4 @@ def show_report(session: Session, name: str) -> None:
 
 
 def _told(found: Reported) -> tuple[str, ...]:
-    return found.domain, found.result, found.route, f"{found.size:,}", found.path, found.reason
+    return found.domain, found.result, found.route, f"{found.size:,}", found.path or found.source, found.reason

@@ -267,3 +267,14 @@ ingest_reports = Table(
     Column("objects", JSON, nullable=False),
 )
 """What became of the objects of each file of an ingest, in pages."""
+
+joined_files = Table(
+    "joined_files",
+    metadata,
+    Column("root", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("plane", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("version", Text, nullable=False),
+)
+"""The files that a domain was joined of, in their order, by the id of its root group."""

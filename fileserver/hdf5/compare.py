@@ -53,7 +53,8 @@ async def differences(
         objects: of the domain.
         root: id of its root group.
         depth: how much of the data is compared.
-        without: paths of objects, links and attributes (`/group/@name`) that are known to stay behind.
+        without: paths of objects, links and attributes (`/group/@name`) that are known to stay behind; data of
+            datasets among them are not compared.
         seed: of the blocks that are chosen.
         tally: counts what was done.
 
@@ -247,5 +248,7 @@ class _Comparison:
         """Whether there are elements to compare, and they can be."""
         facts = here.facts
         if self.data.depth is Depth.NONE or facts.dims is None or 0 in facts.dims or there.type is None:
+            return False
+        if here.node.path in self.without:
             return False
         return facts.dims == there.dims and facts.typed.stored == there.type.type

@@ -13,7 +13,7 @@ from typing import Final
 
 from fileserver.hdf5.attributes import shape_json
 from fileserver.hdf5.model import Attribute, Dataset, Datatype, Facts, Group, Link
-from fileserver.hdf5.routes import Plan
+from fileserver.hdf5.routes import Extents, Plan
 from fileserver.hdf5.types import Json, to_json
 from fileserver.hdf5.typing_rules import Typed
 
@@ -49,7 +49,7 @@ def dataset_json(frame: Frame, dataset: Dataset, plan: Plan) -> bytes:
     body = _head(frame, dataset.node.address, dataset.attributes)
     body |= {
         "type": type_json(frame, facts.typed),
-        "shape": _space(facts),
+        "shape": _space(plan.whole or facts),
         "creationProperties": _properties(facts, plan) | _order(ordered=dataset.ordered),
     }
     return _dumped(body)
@@ -102,10 +102,10 @@ def _link(frame: Frame, link: Link) -> dict[str, Json] | None:
             return {"class": "H5L_TYPE_HARD", "id": found} if found else None
 
 
-def _space(facts: Facts) -> dict[str, Json]:
-    body = shape_json(facts.dims)
-    if facts.maxdims is not None:
-        body["maxdims"] = ["H5S_UNLIMITED" if most is None else most for most in facts.maxdims]
+def _space(extents: Facts | Extents) -> dict[str, Json]:
+    body = shape_json(extents.dims)
+    if extents.maxdims is not None:
+        body["maxdims"] = ["H5S_UNLIMITED" if most is None else most for most in extents.maxdims]
     return body
 
 

@@ -47,21 +47,31 @@ class Loaded:
         return all(each.what == "mapped" for each in self.troubles)
 
 
-async def load(source: Source, bucket: Plane, name: str, created: float, *, link: str = "") -> Loaded:
+async def load(
+    source: Source, bucket: Plane, name: str, created: float, *, link: str = "", found: Survey | None = None
+) -> Loaded:
     """The same as `fill`; all objects are durable when this returns, also in a bucket that is open in bulk."""
-    loaded = await fill(source, bucket, name, created, link=link)
+    loaded = await fill(source, bucket, name, created, link=link, found=found)
     await settle(bucket)
     return loaded
 
 
 async def fill(
-    source: Source, bucket: Plane, name: str, created: float, *, link: str = "", fresh: bool = False
+    source: Source,
+    bucket: Plane,
+    name: str,
+    created: float,
+    *,
+    link: str = "",
+    fresh: bool = False,
+    found: Survey | None = None,
 ) -> Loaded:
     """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
 
     In a bucket that is open in bulk (`planes.bulk`), which is faster, it has to settle before anything names the root.
     With the same `name` and `created` it goes on where an earlier attempt was stopped; `fresh`: there was none. With
     `link`, which is the file as the server calls it (`links.uri`), data that the server can read there are not written.
+    What is `found` already is not looked for, and travels as that says.
 
     Raises:
         Changed: the source is not the version that was opened any more.
@@ -70,7 +80,7 @@ async def fill(
     to = Bucket(bucket, root, name)
     if not fresh:
         await to.resume()
-    making, made = await _begin(source, to, root, created, link)
+    making, made = await _begin(source, to, root, created, link, found)
     if made is None:
         await _Load(source, to, making).run()
     else:
@@ -81,9 +91,11 @@ async def fill(
 
 
 async def _begin(
-    source: Source, to: Bucket, root: str, created: float, link: str
+    source: Source, to: Bucket, root: str, created: float, link: str, found: Survey | None
 ) -> tuple[Making, at_once.Made | None]:
     """What is known of a file, and all that is to be written if that can be made at once."""
+    if found is not None:
+        return _making(found, source, root, created), None
     if not link:
         return await source.run(partial(_begun, source=source, to=to, root=root, created=created))
     found = await survey(source, Means(link=True))

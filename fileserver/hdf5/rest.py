@@ -25,7 +25,7 @@ from fileserver.hdf5.hsds.objects import Kind, Objects, make_domain
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Node, Trouble
 from fileserver.hdf5.outline import BROKEN
-from fileserver.hdf5.routes import Means
+from fileserver.hdf5.routes import Means, Route
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.stretches import Block
@@ -39,17 +39,20 @@ _WIDTH: Final = 3  # blocks of one dataset at once
 _KINDS: Final[Mapping[str, Kind]] = {"g": "groups", "d": "datasets", "t": "datatypes"}
 
 
-async def load(source: Source, connection: Connection, path: str, name: str, created: float) -> Loaded:
+async def load(
+    source: Source, connection: Connection, path: str, name: str, created: float, *, found: Survey | None = None
+) -> Loaded:
     """Make a domain at `path` of a file; `name` is a text that no other load has, `created` seconds since 1970.
 
-    With the same `name` it may be done again, over what an earlier attempt has left.
+    With the same `name` it may be done again, over what an earlier attempt has left. What is `found` already is not
+    looked for, and travels as that says.
 
     Raises:
         AlreadyExists: another domain is at `path`, or an earlier attempt was stopped while it made this one's root.
         NotFound: its folder is not there.
         Changed: the source is not the version that was opened any more.
     """
-    found = await survey(source, Means(bucket=False))
+    found = found or await survey(source, Means(bucket=False))
     root = ids.root_id(name)
     job = _Load(source, connection, path, describe.Frame(root, created, names(found, root)), found)
     await job.run()
@@ -73,13 +76,14 @@ class _Load:
         self._path = path
         self._survey = found
         self._objects = Objects(connection, path, frame.root)
+        self._fresh = False
         self._lost: dict[int, str] = {}
         self._plans = {planned.node.address: planned.plan for planned in found.datasets}
 
     async def run(self) -> None:
         outline = self._survey.outline
         properties: Mapping[str, JSON] = {"CreateOrder": 1} if await self._is_ordered(outline.root) else {}
-        await make_domain(self._connection, self._path, self.frame.root, properties=properties)
+        self._fresh = await make_domain(self._connection, self._path, self.frame.root, properties=properties)
         nodes = [node for node in outline.nodes.values() if node.address in self.frame.ids and node is not outline.root]
         await self._make([node for node in nodes if node.kind == "t"])
         await self._make([node for node in nodes if node.kind == "d"])
@@ -108,9 +112,9 @@ class _Load:
         left = iter(nodes)
         while batch := list(islice(left, _BATCH)):
             described = await self._described(batch, self.troubles)
-            kind, items = _KINDS[batch[0].kind], [_asked(each.body) for each in described]
+            kind, items = _KINDS[batch[0].kind], [asked(each.body) for each in described]
             try:
-                await self._objects.make(kind, items)
+                await self._objects.make(kind, items, fresh=self._fresh)
             except Refused:
                 for node, item in zip(batch, items, strict=True):
                     await self._make_one(node, kind, item)
@@ -124,6 +128,8 @@ class _Load:
 
     async def _data(self, planned: Planned) -> None:
         node = planned.node
+        if planned.plan.route is Route.NONE:
+            return
         with self._losing(node):
             async with stretches.contents(self._source, node, planned.facts) as data:
                 dataset = self.frame.ids[node.address]
@@ -146,9 +152,9 @@ class _Load:
         assert isinstance(links, dict)
         assert isinstance(attributes, dict)
         if links:
-            await self._objects.link({self.frame.root: _dated(links)})
+            await self._objects.link({self.frame.root: dated(links)})
         if attributes:
-            await self._objects.describe({self.frame.root: _dated(attributes)})
+            await self._objects.describe({self.frame.root: dated(attributes)})
 
     @contextmanager
     def _losing(self, node: Node) -> Iterator[None]:
@@ -170,14 +176,14 @@ class _Load:
 _FILL: Final = "HSDS holds no fill value of this type: elements that were never written are written out"
 
 
-def _asked(stored: Mapping[str, JSON]) -> dict[str, JSON]:
+def asked(stored: Mapping[str, JSON]) -> dict[str, JSON]:
     """What is asked of the server to make an object as it would store it."""
     asked = {name: stored[name] for name in ("id", "type", "creationProperties") if name in stored}
     attributes, links, space = stored.get("attributes"), stored.get("links"), stored.get("shape")
     if attributes:
-        asked["attributes"] = _dated(attributes)
+        asked["attributes"] = dated(attributes)
     if links:
-        asked["links"] = _dated(links)
+        asked["links"] = dated(links)
     if isinstance(space, dict):
         match space["class"]:
             case "H5S_NULL":
@@ -203,7 +209,7 @@ def _fit(asked: dict[str, JSON], space: Mapping[str, JSON]) -> None:
         asked["creationProperties"] = {**properties, "layout": {**layout, "dims": dims}}
 
 
-def _dated(named: JSON) -> dict[str, JSON]:
+def dated(named: JSON) -> dict[str, JSON]:
     """Links or attributes in their order: the server keeps it by their times, and takes no time that is long ago."""
     assert isinstance(named, dict)
     now = time.time()

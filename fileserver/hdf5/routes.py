@@ -52,6 +52,14 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class Extents:
+    """How far a dataset reaches, and how far it may; None is without limit."""
+
+    dims: grid.Dims
+    maxdims: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How one dataset travels, and what HSDS is told of its storage."""
 
@@ -68,6 +76,8 @@ class Plan:
     """Bytes to cut off each chunk."""
     link: Json = None
     """The layout by which HSDS finds linked data, see `fileserver.hdf5.links`."""
+    whole: Extents | None = None
+    """Of the dataset in HSDS, where what is in this file is only a part of it, see `fileserver.hdf5.joint`."""
 
     @property
     def filters(self) -> list[Json]:

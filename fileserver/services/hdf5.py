@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,7 @@ from fileserver.errors import InvalidSpec, from_record
 from fileserver.hdf5.hsds.address import show
 from fileserver.services.shapes import failure_message, location_of, spec_of
 from fileserver.transfer.ingest import IngestStages
-from fileserver.transfer.ingest_rows import File, Found
+from fileserver.transfer.ingest_rows import File, Found, Told
 from fileserver.transfer.spec import Ingest
 from fileserver.v1 import hdf5_pb2, hdf5_pb2_grpc, transfer_pb2
 from planes.errors import Error, Refused
@@ -103,6 +103,10 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
         if not isinstance(spec.verb, Ingest):
             msg = "only an ingest is planned here; plan other transfers by CreateTransfer with validate_only"
             raise InvalidSpec(msg, {"spec": msg})
+        if spec.verb.aggregate:
+            async for file, told, error in self._ingests.preview_joined(spec):
+                yield _foreseen(file, told, error)
+            return
         ways = {"bucket": self._ingests.writes_bucket(spec), "link": spec.verb.mode == "link"}
         async for found in self._ingests.preview(spec):
             source = transfer_pb2.Location(plane=found.plane, key=found.key)
@@ -142,6 +146,22 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
             if file is not None:
                 message.file.CopyFrom(_ingested(file))
             yield message
+
+
+def _foreseen(file: File, told: Sequence[Told], error: Error | None) -> hdf5_pb2.PlanIngestResponse:
+    """A file that would be joined with others."""
+    source = transfer_pb2.Location(plane=file.plane, key=file.key)
+    made = hdf5_pb2.PlanIngestResponse(source=source, size=file.size, domain=show(file.domain))
+    for each in told:
+        if each.kind or not each.path:
+            made.objects.add(
+                path=each.path, kind=each.kind, route=each.route, stored_bytes=each.bytes, reason=each.reason
+            )
+        else:
+            made.findings.add(path=each.path, what=each.result, reason=each.reason)
+    if error is not None:
+        made.error.CopyFrom(failure_message(error))
+    return made
 
 
 def _ingested(file: File) -> hdf5_pb2.IngestedFile:

@@ -26,6 +26,8 @@ def ingest_of(message: pb.Ingest, wrong: dict[str, str]) -> Ingest:
     dimension = message.aggregate.dimension
     if message.HasField("aggregate") and not dimension:
         wrong[f"{here}.aggregate"] = "name the dimension along which the files are joined"
+    if dimension and message.domain.endswith("/"):
+        wrong[f"{here}.domain"] = f"{message.domain} is a folder, and files that are joined become one domain: name it"
     return Ingest(
         _sources(message.sources, here, wrong),
         _domain(message.domain, f"{here}.domain", wrong),

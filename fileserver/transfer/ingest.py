@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
-from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record, to_record
+from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, sync_rows
 from fileserver.transfer.course import Course
 from fileserver.transfer.ingest_feed import Begun, Feed
+from fileserver.transfer.ingest_needs import need_library
 from fileserver.transfer.ingest_outcome import outcome
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
 from fileserver.transfer.ingest_rows import Ended, File, Found, Told
@@ -31,11 +32,12 @@ from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Ingest, Spec, spec_from_json
 from fileserver.transfer.sync_record import Recorded
-from planes.errors import AlreadyExists, Error, Refused, Throttled, Unavailable, Unsupported
+from planes.errors import Error, Throttled, Unavailable, Unsupported
 
 if TYPE_CHECKING:
     from fileserver.transfer.ingest_batch import Batches
     from fileserver.transfer.ingest_file import Worker
+    from fileserver.transfer.ingest_joined import Joiner
 
 WIDTH: Final = 32
 """Files of a segment in flight: most of them wait for the server to store what it has; `ingest_target.LOADS` load."""
@@ -53,6 +55,8 @@ class _Run:
 
     worker: Worker
     batches: Batches
+    joiner: Joiner | None = None
+    """The same, where all files become one domain."""
     lost: int = 0
     tried: set[str] = field(default_factory=set)
 
@@ -80,8 +84,8 @@ class IngestStages(Course):
             self._planes.plane(location.plane)
         if goes_direct(ingest, self._targets):
             self._planes.settings(self._targets.settings(name).storage)
-        if ingest.aggregate:
-            msg = "joining files along a dimension is not there yet: load each into a domain of its own"
+        if ingest.aggregate and ingest.mode == "link":
+            msg = "files are not joined by links: use --mode direct or rest"
             raise Unsupported(msg)
         need_library()
         # Two may fill one folder at once: each of their domains is made once, by whoever comes first.
@@ -91,6 +95,13 @@ class IngestStages(Course):
         """The files that an ingest would load."""
         self.check(spec)
         return Expansion(_ingest(spec), self._planes).files()
+
+    def preview_joined(self, spec: Spec) -> AsyncIterator[tuple[File, list[Told], Error | None]]:
+        """The same of files that become one domain: what would be told of each, or why nothing would be joined."""
+        from fileserver.transfer.ingest_foreseen import foreseen
+
+        self.check(spec)
+        return foreseen(spec, self._planes, self._store, self._targets)
 
     def writes_bucket(self, spec: Spec) -> bool:
         """Whether an ingest goes past the server; raises InvalidSpec."""
@@ -146,10 +157,8 @@ class IngestStages(Course):
                 await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
                 page, number = [], number + len(page)
         await self._store.write(partial(ingest_rows.enter, transfer=transfer, first=number, found=page))
-        msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
-        same = to_record(AlreadyExists(msg))
-        await self._store.write(lambda c: ingest_rows.refuse_doubles(c, transfer, same))
-        count, size = await self._store.write(lambda c: ingest_rows.cut(c, transfer))
+        together = bool(ingest.aggregate)
+        count, size = await self._store.write(lambda c: ingest_rows.arrange(c, transfer, together=together))
         live.total, live.parts_total = size, count
         notes = [f"{expansion.skipped} files were left out that are no HDF5 by their names"] * bool(expansion.skipped)
         made = Plan(
@@ -178,6 +187,8 @@ class IngestStages(Course):
             return
         await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
         run = await self._run(transfer)
+        if run.joiner is not None:
+            await run.joiner.bring(transfer, live)  # which leaves no file for what follows
 
         async def page(first: int) -> list[Begun]:
             found = await self._store.read(lambda c: ingest_rows.page(c, transfer, first, part.last_part, limit=WIDTH))
@@ -313,12 +324,17 @@ class IngestStages(Course):
         if transfer not in self._runs:
             from fileserver.transfer.ingest_batch import Batches
             from fileserver.transfer.ingest_file import Worker
+            from fileserver.transfer.ingest_joined import Joiner
             from fileserver.transfer.ingest_target import Target
 
             spec = spec_from_json((await self.record(transfer)).spec)
             target = Target(_ingest(spec), transfer, self._targets, self._planes)
-            worker = Worker(target, self._planes, self._store, spec.overwrite)
-            self._runs[transfer] = _Run(worker, Batches(worker))
+            if _ingest(spec).aggregate:
+                joiner = Joiner(target, self._planes, self._store, spec.overwrite)
+                self._runs[transfer] = _Run(joiner, Batches(joiner), joiner)
+            else:
+                worker = Worker(target, self._planes, self._store, spec.overwrite)
+                self._runs[transfer] = _Run(worker, Batches(worker))
         return self._runs[transfer]
 
     async def _let_go(self, transfer: str) -> None:
@@ -342,17 +358,6 @@ class IngestStages(Course):
                     await self._store.write(lambda c, e=ended: ingest_rows.settle(c, e))  # type: ignore[misc]
             after = files[-1].number
         return left
-
-
-def need_library() -> None:
-    """Raise Refused where what reads HDF5 files, or speaks to HSDS, is not installed."""
-    try:
-        import aiohttp  # noqa: F401 -- only whether it is there
-        import h5py  # noqa: F401 -- the same
-        import hdf5plugin  # noqa: F401 -- the same
-    except ModuleNotFoundError as error:
-        msg = f"HDF5 into HSDS needs the package {error.name}: pip install 'cropduster[hdf5]'"
-        raise Refused(msg, package=error.name or "", extra="hdf5") from error
 
 
 def _ingest(spec: Spec) -> Ingest:

@@ -38,7 +38,7 @@ from planes.bulk import settle
 from planes.errors import AlreadyExists, Changed, Error, NotFound, Unavailable
 from planes.plane import Plane
 
-_PASSES: Final = 5
+PASSES: Final = 5
 """Times that a file is sent to a server that loses requests."""
 _READ: Final = Permissions(read=True)
 _KINDS: Final = {"g": "group", "d": "dataset", "t": "datatype"}
@@ -132,13 +132,13 @@ class Worker:
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
             return await load.fill(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
         connection, staging = self.target.connection, self.target.staging(file)
-        for _ in range(_PASSES):
+        for _ in range(PASSES):
             lost = connection.traffic.lost
             loaded = await rest.load(source, connection, staging, file.load, begun)
             await self.target.flush(staging)
             if connection.traffic.lost == lost:
                 return loaded
-        msg = f"HSDS '{self.target.name}' lost requests each of the {_PASSES} times that {file.key} was sent to it"
+        msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that {file.key} was sent to it"
         raise Unavailable(msg, hsds=self.target.name, key=file.key)
 
     async def _stage(self, file: File, loaded: Loaded, frame: Frame, *, needed: bool) -> None:
@@ -166,7 +166,8 @@ class Worker:
         connection, staging = self.target.connection, self.target.staging(file)
         plan = Publication(file.domain, staging, file.root)
         if there is not None:
-            plan = await publish.prepare(connection, file.domain, staging, overwrite=self.overwrite)
+            # What may not be replaced was refused before it was loaded.
+            plan = await publish.prepare(connection, file.domain, staging, overwrite=True)
         file = going = replace(file, publication=publication_to_json(plan) | {"ends": file.state})
 
         def record(c: Any) -> None:
@@ -209,12 +210,15 @@ class Worker:
     async def _go_on(self, file: File, plan: Publication) -> Ended:
         """Go on with a publication that was begun in another run."""
         assert file.publication is not None
+        return await self._walk(file, plan, file.publication["ends"], await self._told_before(file))
+
+    async def _told_before(self, file: File) -> list[Told]:
         told, page = list[Told](), 0
         while more := await self.store.read(
             lambda c, n=page: ingest_rows.told(c, file.transfer, file.number, n)  # type: ignore[misc]
         ):
             told, page = told + more, page + 1
-        return await self._walk(file, plan, file.publication["ends"], told)
+        return told
 
     async def _walk(self, file: File, plan: Publication, state: str, told: list[Told]) -> Ended:
         connection = self.target.connection
@@ -287,11 +291,12 @@ def report(loaded: Loaded) -> Iterator[Told]:
         route = str(planned.plan.route) if planned else ""
         reason = "; ".join(each.reason for each in wrong) or (planned.plan.reason if planned else "")
         size = planned.facts.stored if planned else 0
-        yield Told(node.path, _KINDS[node.kind], route, size, _worst(wrong), reason)
+        yield Told(node.path, _KINDS[node.kind], route, size, worst(wrong), reason)
     for path, wrong in troubles.items():
-        yield Told(path, "", "", 0, _worst(wrong), "; ".join(each.reason for each in wrong))
+        yield Told(path, "", "", 0, worst(wrong), "; ".join(each.reason for each in wrong))
 
 
-def _worst(wrong: list[Trouble]) -> str:
+def worst(wrong: list[Trouble]) -> str:
+    """What the worst of troubles makes of an object: failed, refused, mapped, or loaded if there are none."""
     found = {each.what for each in wrong}
     return next((what for what in ("failed", "refused", "mapped") if what in found), "loaded")

@@ -51,10 +51,10 @@ class Expansion:
 
     def _count(self) -> None:
         self._given += 1
-        if self._given > 1 and not self.ingest.domain.endswith("/"):
+        if self._given > 1 and not self.ingest.domain.endswith("/") and not self.ingest.aggregate:
             msg = (
                 f"{address.show(self.ingest.domain)} is one domain, and there are several files: "
-                "end it with / to put them into a folder"
+                "end it with / to put them into a folder, or join them along a dimension with --extend"
             )
             raise InvalidSpec(msg, {"spec.ingest.domain": msg})
 

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
+from fileserver.errors import InvalidSpec, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.record import Segment
+from planes.errors import AlreadyExists
 from planes.plane import GIB
 
 BATCH: Final = 250
@@ -179,6 +181,18 @@ def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None
         _reports(c, transfer, [(each.file.number, each.told) for each in ended])
 
 
+def end_joined(c: sa.Connection, head: File) -> None:
+    """The other files of a domain that is published end as is recorded of each, with the first."""
+    f = t.ingest_files
+    others = (f.c.transfer == head.transfer, f.c.number != head.number, f.c.state.in_(OPEN))
+    rows = c.execute(sa.select(f.c.number, f.c.publication).where(*others)).all()
+    ends = [{"at": row.number, "ends": (row.publication or {}).get("ends", "loaded")} for row in rows]
+    query = f.update().where(f.c.transfer == head.transfer, f.c.number == sa.bindparam("at"))
+    values = {"ended": head.ended, "begun": head.begun, "root": head.root, "verified": head.verified}
+    if ends:
+        c.execute(query.values(state=sa.bindparam("ends"), **values), ends)
+
+
 def settle(c: sa.Connection, file: File) -> None:
     """Record what became of a file whose load had left something."""
     update(c, file.transfer, file.number, state=file.state, owed=file.owed, root=file.root)
@@ -266,6 +280,34 @@ def cut(c: sa.Connection, transfer: str) -> tuple[int, int]:
     segments = _segments(((row.number, row.size) for row in rows), count, size)
     while some := list(islice(segments, PAGE)):
         ledger.add_segments(c, transfer, some)
+    return count, size
+
+
+def arrange(c: sa.Connection, transfer: str, *, together: bool) -> tuple[int, int]:
+    """Store the segments of the files to load, of one alone if they become one domain `together`.
+
+    Returns how many files and bytes those are; of others those that would become the same domain are refused.
+
+    Raises:
+        InvalidSpec: a file is twice among those that become one domain.
+    """
+    if together:
+        return _together(c, transfer)
+    msg = "another file of this ingest has the same name, and would become the same domain: give it another folder"
+    refuse_doubles(c, transfer, to_record(AlreadyExists(msg)))
+    return cut(c, transfer)
+
+
+def _together(c: sa.Connection, transfer: str) -> tuple[int, int]:
+    f = t.ingest_files.c
+    mine = f.transfer == transfer
+    twice = sa.select(f.plane, f.key).where(mine).group_by(f.plane, f.key).having(sa.func.count() > 1).limit(1)
+    if (same := c.execute(twice).first()) is not None:
+        msg = f"{same.plane}:{same.key} is named twice, and would be in the domain twice"
+        raise InvalidSpec(msg, {"spec.ingest.sources": msg})
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(f.size), 0)).where(mine)
+    count, size = map(int, c.execute(query).one())
+    ledger.add_segments(c, transfer, [Segment(1, 1, count, 0, 0, size)])
     return count, size
 
 

@@ -954,7 +954,9 @@ Global___Ingest: _TypeAlias = Ingest  # noqa: Y015
 
 @_typing.final
 class Aggregate(_message.Message):
-    """Many files as one domain."""
+    """Many files as one domain, in the order in which they are found; where the domain is there and not to be overwritten,
+    behind what it has, those that it was joined of left out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -136,3 +136,36 @@ def test_what_is_wrong_is_told_with_its_exit_code(machine, server, data):
     assert "`storage`" in json.dumps(direct.error)
     words = machine("ingest", "-", "/home/x", "--mode", "fast", "--verify", "no", "--json", code=2).error
     assert set(words["violations"]) == {"SOURCE", "DOMAIN", "--mode", "--verify"}
+
+
+def test_many_files_become_one_domain_along_a_dimension_and_later_ones_extend_it(machine, server, data):
+    (data / "months").mkdir()
+    for number in range(3):
+        with h5py.File(data / f"months/m{number}.h5", "w") as file:
+            file.create_dataset("time", data=np.arange(5) + 5 * number, chunks=(5,), maxshape=(None,)).make_scale()
+            wind = file.create_dataset("wind", data=np.full((5, 8), number), chunks=(2, 8), compression="gzip")
+            wind.dims[0].attach_scale(file["time"])
+            wind.attrs["i"] = 7
+    words = ("ingest", "data:months/*.h5", "hdf5://home/admin/all", "--extend", "time")
+    (data / "months/m2.h5").rename(data / "m2.h5")
+    shown = machine(*words, "--dry-run", "--json").json["objects"]
+    said = {(each["source"], each["path"]): each for each in shown}
+    assert said["data:months/m1.h5", "/time"]["route"] == "place"
+    assert said["data:months/m1.h5", "/wind"]["reason"] == (
+        "elements 5:10 of dimension 0: 3 rows of chunks put together anew"
+    )
+    assert server.call("GET", "/", domain="/home/admin/all")[0] == 404
+    assert "2 files loaded, 3 objects" in machine(*words).out
+    (data / "m2.h5").rename(data / "months/m2.h5")
+    done = machine(*words, "--verify", "full", "--json").json
+    values, attributes = read(server, "/home/admin/all", "wind")
+    assert values[:, 0].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert attributes["i"] == 7
+    told = machine("transfers", "show", done["name"], "--report", "--json").json["report"]
+    reasons = {(each["source"], each["path"]): each["reason"] for each in told}
+    assert "already" in reasons["data:months/m0.h5", ""] + str(reasons)
+    assert reasons["data:months/m2.h5", "/wind"].startswith("elements 10:15 of dimension 0: 3 rows of chunks placed")
+    wrong = machine("ingest", "data:in/a.h5", "hdf5://home/admin/other", "--extend", "time", "--json", code=7).error
+    assert "no dataset lies along time" in wrong["message"]
+    folder = machine(*words[:2], "hdf5://home/admin/all/", *words[3:], "--json", code=2).error
+    assert "DOMAIN" in folder["violations"]

@@ -7,7 +7,7 @@ from fileserver.v1 import transfer_pb2 as pb
 
 WHOLE = Ingest(
     (Location("data", "in/"), Location("cloud", "")),
-    "/home/alice/in/",
+    "/home/alice/in",
     "main",
     "rest",
     "full",
@@ -33,6 +33,7 @@ def test_an_ingest_goes_over_the_wire_and_into_the_store_unchanged(verb):
         (pb.Ingest(domain="hdf5://home/a/../b"), "domain"),
         (pb.Ingest(domain="hdf5://home/a/", sources=[pb.Location(key="x")]), "sources[0]"),
         (pb.Ingest(domain="hdf5://home/a/", aggregate=pb.Aggregate()), "aggregate"),
+        (pb.Ingest(domain="hdf5://home/a/", aggregate=pb.Aggregate(dimension="time")), "domain"),
     ],
 )
 def test_what_is_wrong_with_an_ingest_is_told_by_field(asked, field):

@@ -43,10 +43,10 @@ def kind_of(object_id: str) -> Kind:
 
 async def make_domain(
     connection: Connection, path: str, root: str, *, owner: str = "", properties: Mapping[str, JSON] | None = None
-) -> None:
+) -> bool:
     """An empty domain with the root group that is asked for; one that is there with that root is fine.
 
-    `properties` are the creation properties of the root group.
+    `properties` are the creation properties of the root group. Returns whether it was not there.
 
     Raises:
         AlreadyExists: another domain or a folder is there.
@@ -60,7 +60,7 @@ async def make_domain(
     except AlreadyExists:
         there = await domains.find(connection, path)
         if there is not None and there.root == root:
-            return
+            return False
         if there is None:  # the root was made and its name was not: a server died between the two
             msg = (
                 f"{show(path)} on HSDS '{connection.name}' was half made when the server stopped: make it again, with "
@@ -68,6 +68,7 @@ async def make_domain(
             )
             raise AlreadyExists(msg, hsds=connection.name, domain=show(path), root=root) from None
         raise
+    return True
 
 
 class Objects:
@@ -84,13 +85,19 @@ class Objects:
         self._domain = domain
         self._root = root
 
-    async def make(self, kind: Kind, items: Sequence[Mapping[str, JSON]]) -> None:
+    async def make(self, kind: Kind, items: Sequence[Mapping[str, JSON]], *, fresh: bool = False) -> None:
         """Make objects, each with its `id` and whatever else the server takes; no links.
+
+        Those that are there already are left out. With `fresh` none is, so that nobody looks: the server would fail
+        at them, as it does when it has lost something.
 
         Raises:
             Refused: the server does not take one of them; those before it may be there.
         """
         for batch in _batches(items):
+            if not fresh and len(batch) > 1 and not await self._is_missing(str(batch[0]["id"])):
+                await self._make_missing(kind, batch)
+                continue
             try:
                 await self._connection.call("POST", f"/{kind}", domain=self._domain, body=batch)
             except (AlreadyExists, Refused) as error:
@@ -99,9 +106,12 @@ class Objects:
                 await self._make_each(kind, batch, error)
 
     async def _make_each(self, kind: Kind, items: Sequence[Mapping[str, JSON]], refused: Error) -> None:
-        is_missing = [await self._is_missing(str(item["id"])) for item in items]
-        if len(items) == 1 and all(is_missing):
+        if len(items) == 1 and await self._is_missing(str(items[0]["id"])):
             raise refused
+        await self._make_missing(kind, items)
+
+    async def _make_missing(self, kind: Kind, items: Sequence[Mapping[str, JSON]]) -> None:
+        is_missing = [await self._is_missing(str(item["id"])) for item in items]
         for item in (item for item, wanted in zip(items, is_missing, strict=True) if wanted):
             await self._connection.call("POST", f"/{kind}", domain=self._domain, body=item)
 

@@ -91,6 +91,17 @@ async def test_what_is_made_twice_is_there_once(connect, connection, opened):
         await objects.make_domain(connection, f"{path}2", root)
 
 
+async def test_what_is_there_is_left_out_and_not_taken_for_lost(opened, connection):
+    """Seen: the server fails at a batch of which something is there, as it does when a data node has died."""
+    _, root, inside = opened
+    items = [dataset(root, 5, 5) for _ in range(3)]
+    await inside.make("datasets", items[:2], fresh=True)
+    await inside.make("datasets", items)
+    assert connection.traffic.lost == 0
+    for item in items:
+        assert (await inside.get(item["id"])).text("id") == item["id"]
+
+
 async def test_what_the_server_does_not_take_is_told_in_its_own_words(opened):
     _, root, inside = opened
     with pytest.raises(Refused, match="400") as refused:

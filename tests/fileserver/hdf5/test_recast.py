@@ -15,6 +15,10 @@ from tests.fileserver.hdf5.test_links import differences, link
 def fill(file):
     file.create_dataset("linked", data=np.arange(60.0).reshape(6, 10), chunks=(2, 10), compression="gzip")
     file["contiguous"] = np.arange(5)
+    file["small"] = np.arange(1, 4).astype("i1")
+    file["small"].make_scale("small")
+    file.create_dataset("along", data=np.array([1, 2, 3], "i1"), chunks=(3,), compression="lzf")  # not linked
+    file["along"].dims[0].attach_scale(file["small"])  # an attribute of references
     file["text"] = ["ingested", "not linked"]
     group = file.create_group("group")
     file.create_dataset("to", data=[group.ref, file["linked"].ref], dtype=h5py.ref_dtype)
@@ -43,7 +47,7 @@ async def test_a_domain_follows_its_sources_with_all_that_it_has(linked, server,
     await acls.write(connection, path, "bob", acls.Permissions(read=True))
     (server.storage.parent / "old/x.h5").rename(server.storage.parent / "new/x.h5")
     made = await Relinking(connection, bucket, "old/", "new/").run(path, 1.9e9)
-    assert made.datasets == 2
+    assert made.datasets == 3
     assert made.root != done.root
     for _ in range(2):
         moved = type(done)(made.root, 0.0, done.survey, (), done.written)

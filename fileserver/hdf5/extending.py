@@ -1,0 +1,374 @@
+"""Files that are joined to what a domain has already, along a dimension.
+
+A domain that others read is never changed: it would be seen half extended. It is carried to another root inside of the
+bucket (`fileserver.hdf5.carrying`), whole rows of chunks as they are; the row that was not full, and all that the new
+files bring, are written there. Then that root takes the name. So a crash leaves the old domain, or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+import numpy as np
+
+from fileserver.hdf5 import grid, ids, joined, stretches
+from fileserver.hdf5.alike import same
+from fileserver.hdf5.carrying import Carrying, swapped
+from fileserver.hdf5.compare import Depth, differences
+from fileserver.hdf5.declared import Declared, Unknown, declared
+from fileserver.hdf5.differing import Difference
+from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.files import Files
+from fileserver.hdf5.hsds.address import show
+from fileserver.hdf5.hsds.connection import JSON, Connection
+from fileserver.hdf5.hsds.objects import Objects, Slab
+from fileserver.hdf5.joined import Looked, slabs
+from fileserver.hdf5.joining import Elements, Joining
+from fileserver.hdf5.joint import Joint
+from fileserver.hdf5.model import DEFLATE, SHUFFLE, Facts, Trouble
+from fileserver.hdf5.routes import Extents, Plan, Route
+from fileserver.hdf5.storage import Bucket, Written
+from fileserver.hdf5.survey import Planned
+from fileserver.hdf5.types import Sequenced, Text, size
+from fileserver.hdf5.typing_rules import Typed
+from fileserver.together import side_by_side
+from planes.bulk import settle
+from planes.errors import Corrupt, NotFound
+from planes.plane import Plane
+
+_WIDTH: Final = 4
+_SAMPLED: Final = 3  # blocks of a dataset of the old domain
+_NAMED: Final = ("attributes", "links")
+_LEVEL: Final = 4  # of gzip, where the domain does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A domain, and the files that come behind what it has."""
+
+    old: str
+    """Its root now."""
+    state: str
+    """Changes if what is joined changes."""
+    joints: Sequence[Joint]
+    there: Mapping[str, Declared]
+    """The datasets that are joined, as the domain has them."""
+    known: Mapping[str, str]
+    """Ids of all objects by their paths."""
+    troubles: Sequence[Trouble]
+    """What the first file has otherwise than the domain."""
+
+
+async def extension(files: Files, looked: Looked, connection: Connection, path: str, root: str) -> Extension:
+    """Measure the domain at `path`, which is flushed, by files that fit each other.
+
+    Raises:
+        Misfit: they cannot continue what the domain has.
+    """
+    one = looked.first
+    objects = Objects(connection, path, root)
+    shares = [one.shares, *(each.shares for each in looked.others)]
+    planned = {each.node.address: each for each in one.survey.datasets}
+    found, there, known = [], dict[str, Declared](), await _walk(objects, root)
+    for i, lying in enumerate(one.joined):
+        first = planned[lying.node.address]
+        has = await _dataset(objects, known, first.node.path, show(path))
+        there[first.node.path] = has
+        mine = tuple(each[i] for each in shares)
+        how = _continued(first, lying.axis, has, sum(each.extent for each in mine), show(path))
+        old = (has.dims or ())[lying.axis]
+        found.append(Joint(replace(first, plan=how), lying.axis, mine, old))
+    async with files.open(0) as source:
+        without = frozenset(there)
+        told = [each async for each in differences(source, objects, root, Depth.FULL, without=without)]
+    troubles = [trouble for each in told if (trouble := _trouble(each, without)) is not None]
+    return Extension(root, _state(there), found, there, known, tuple(troubles))
+
+
+async def still(made: Extension, connection: Connection, path: str) -> bool:
+    """Whether the domain has what it had, in the datasets that are joined."""
+    objects = Objects(connection, path, made.old)
+    now = {name: await declared(objects, each.id) for name, each in made.there.items()}
+    return _state(now) == made.state
+
+
+async def fill(
+    files: Files, made: Extension, place: tuple[Connection, str], bucket: Plane, name: str, did: joined.Did
+) -> tuple[str, Written]:
+    """Write the extended domain into the bucket; its root, and what was written.
+
+    Args:
+        files: that are joined.
+        made: to what.
+        place: of the domain: a server and a path.
+        bucket: of the server.
+        name: as for `load.load`.
+        did: told of each file whose own chunks are there.
+
+    Raises:
+        Changed: a file is not the version that was listed.
+        Misfit: data of a file cannot be read.
+        Refused: data of the domain hold references that cannot be rewritten.
+    """
+    root = ids.root_id(name)
+    to = Bucket(bucket, root, name)
+    await to.resume()
+    carrying = Carrying(bucket, made.old, root, name, to.has)
+    bodies = {ids.key(each.id, made.old): made.joints[i] for i, each in enumerate(made.there.values())}
+    folders = {key.rpartition("/")[0]: joint for key, joint in bodies.items()}
+
+    def change(key: str, data: bytes) -> bytes:
+        return extended(data, bodies[key]) if key in bodies else data
+
+    def wanted(key: str) -> bool:
+        folder, _, place = key.rpartition("/")
+        joint = folders.get(folder)
+        return joint is None or int(place.split("_")[joint.axis]) < joint.first_row
+
+    await carrying.descriptions(change)
+    await carrying.data(wanted)
+    there = _There(Objects(*place, made.old), made, root)
+    await Joining(to, files, names(made, root), made.joints, there.elements, did).run()
+    await settle(bucket)
+    to.written.carried += carrying.carried
+    to.written.copied += carrying.copied
+    return root, to.written
+
+
+def names(made: Extension, root: str) -> dict[str, str]:
+    """Ids of the objects of the extended domain, by their paths."""
+    return {path: swapped(each.encode(), old=made.old, new=root).decode() for path, each in made.known.items()}
+
+
+class _There:
+    """Elements that the domain has, read through its server: it may know more than its bucket."""
+
+    def __init__(self, objects: Objects, made: Extension, root: str) -> None:
+        self._objects = objects
+        self._made = made
+        self._root = root
+
+    async def elements(self, joint: Joint, start: grid.Dims, count: grid.Dims) -> Elements:
+        """A block of a dataset."""
+        slabs = [Slab(first, first + number) for first, number in zip(start, count, strict=True)]
+        data = await self._objects.read(self._made.there[joint.path].id, slabs)
+        data, item = swapped(data, old=self._made.old, new=self._root), joint.planned.facts.item
+        if item is not None:
+            return np.frombuffer(data, np.dtype((np.void, item))).reshape(count)
+        found, at = np.empty(count, object), 0
+        for place in np.ndindex(count):
+            size = 4 + int.from_bytes(data[at : at + 4], "little")
+            found[place], at = data[at : at + size], at + size
+        return found
+
+
+async def check(
+    files: Files, made: Extension, connection: Connection, place: tuple[str, str], root: str, level: str
+) -> None:
+    """Compare the extended domain with the old one and with the files, through the server.
+
+    Args:
+        files: that were joined.
+        made: to what.
+        connection: to the server.
+        place: paths of the old domain and of the new one.
+        root: of the new one.
+        level: metadata, sample or full; none compares nothing.
+
+    Raises:
+        Corrupt: they differ; says where first.
+        Changed: a file is another by now.
+    """
+    if level == "none":
+        return
+    old, new = Objects(connection, place[0], made.old), Objects(connection, place[1], root)
+    name = f"{show(place[1])} on HSDS '{connection.name}'"
+    await _Carried(old, new, made, root, level, name).compare()
+    await joined.Back(new, name, made.joints, names(made, root), level).compare(files)
+
+
+@dataclass(slots=True)
+class _Carried:
+    """The new domain against the old one."""
+
+    old: Objects
+    new: Objects
+    made: Extension
+    root: str
+    level: str
+    domain: str
+
+    async def compare(self) -> None:
+        """Every object that a link leads to; of data some blocks, or all."""
+        todo, seen = [self.made.old], {self.made.old}
+        while todo:
+            level, todo = todo, []
+            found: list[str] = []
+
+            async def one(object_id: str, into: list[str] = found) -> None:
+                into.extend(await self._object(object_id))
+
+            await side_by_side(level, one, _WIDTH)
+            for each in found:
+                if each not in seen:
+                    seen.add(each)
+                    todo.append(each)
+
+    async def _object(self, object_id: str) -> list[str]:
+        """Compare one object; the ids that it leads to."""
+        mine = {each.id: self.made.joints[i] for i, each in enumerate(self.made.there.values())}
+        is_group, here = object_id.startswith("g"), self._here(object_id)
+        data = json.dumps(await self.old.raw(object_id, links=is_group)).encode()
+        wanted = json.loads(self._swapped(extended(data, mine[object_id]) if object_id in mine else data))
+        try:
+            found = await self.new.raw(here, links=is_group)
+        except NotFound as error:
+            raise self._differs(object_id, "is not there") from error
+        for name in ("type", "shape", "attributes", "links", "creationProperties"):
+            ours, theirs = wanted.get(name) or {}, found.get(name) or {}
+            if not same(ours, theirs) or (name in _NAMED and _keys(ours) != _keys(theirs)):
+                raise self._differs(object_id, f"has other {name}: {str(theirs)[:300]}")
+        if object_id.startswith("d") and self.level != "metadata":
+            await self._data(object_id)
+        links = wanted.get("links") if is_group else None
+        after = [str(each["id"]) for each in (links or {}).values() if "id" in each]
+        return [swapped(each.rpartition("/")[2].encode(), old=self.root, new=self.made.old).decode() for each in after]
+
+    async def _data(self, object_id: str) -> None:
+        has = await declared(self.old, object_id, attributes=False)
+        if has.dims is None or 0 in has.dims or has.storage is None or has.type is None:
+            return
+        facts = _facts(has)
+        chance = random.Random(f"{self.root} {object_id}")  # noqa: S311 -- a sample, no secret
+        some = stretches.some(has.dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLED, chance)
+        for block in every(has) if self.level == "full" else some:
+            here = await self.new.read(self._here(object_id), slabs(block))
+            if here != self._swapped(await self.old.read(object_id, slabs(block))):
+                raise self._differs(object_id, f"has other data in {block}")
+
+    def _here(self, object_id: str) -> str:
+        return self._swapped(object_id.encode()).decode()
+
+    def _swapped(self, data: bytes) -> bytes:
+        return swapped(data, old=self.made.old, new=self.root)
+
+    def _differs(self, object_id: str, what: str) -> Corrupt:
+        path = next((path for path, each in self.made.there.items() if each.id == object_id), object_id)
+        return Corrupt(f"{path} of {self.domain}, carried to its extended form, {what}", path=path)
+
+
+def _keys(named: JSON) -> set[str]:
+    return set(named) if isinstance(named, dict) else set()
+
+
+def every(has: Declared) -> Iterator[stretches.Block]:
+    """All blocks of a dataset of a domain."""
+    return stretches.blocks(has.dims or (), stretches.step_of(_facts(has), stretches.WHOLE))
+
+
+def _facts(has: Declared) -> Facts:
+    assert has.type is not None, "a dataset has one"
+    chunk = has.storage.chunk if has.storage else None
+    return Facts(Typed(has.type.type, exact=True), size(has.type.type), has.dims, has.maxdims, "chunked", chunk=chunk)
+
+
+async def _walk(objects: Objects, root: str) -> dict[str, str]:
+    """Ids of all objects of a domain by the paths that lead to them, if not in a circle."""
+    found, todo, seen = dict[str, str](), [("/", root)], {root}
+    while todo:
+        groups, todo = todo, []
+        told: dict[str, Declared] = {}
+
+        async def ask(group: tuple[str, str], into: dict[str, Declared] = told) -> None:
+            into[group[1]] = await declared(objects, group[1], attributes=False)
+
+        await side_by_side(groups, ask, _WIDTH)
+        for path, group in groups:
+            found[path] = group
+            for link in told[group].links:
+                if link.kind != "hard":
+                    continue
+                at = f"{path.rstrip('/')}/{link.name}"
+                found[at] = link.target
+                if link.target.startswith("g") and link.target not in seen:
+                    seen.add(link.target)
+                    todo.append((at, link.target))
+    return found
+
+
+async def _dataset(objects: Objects, names: Mapping[str, str], path: str, domain: str) -> Declared:
+    """A dataset of a domain by its path; raises Misfit."""
+    if not names.get(path, "").startswith("d"):
+        msg = f"{domain} has no dataset {path} that it could continue"
+        raise Misfit(msg, 0)
+    try:
+        return await declared(objects, names[path], attributes=False)
+    except Unknown as error:
+        msg = f"{path} of {domain} cannot be continued: {error}"
+        raise Misfit(msg, 0) from None
+
+
+def _continued(first: Planned, axis: int, has: Declared, more: int, domain: str) -> Plan:
+    """How the whole is kept: as the domain keeps what it has; raises Misfit."""
+    facts, dims = first.facts, has.dims or ()
+    why = _unlike(facts, axis, has)
+    if why:
+        msg = f"{first.node.path} cannot continue that of {domain}: {why}"
+        raise Misfit(msg, 0)
+    assert has.storage is not None, "a dataset has a layout"
+    level = next((each.level or _LEVEL for each in has.storage.filters if each.number == DEFLATE), None)
+    shuffle = any(each.number == SHUFFLE for each in has.storage.filters)
+    extents = tuple(extent + more * (i == axis) for i, extent in enumerate(dims))
+    most = tuple(None if i == axis else each for i, each in enumerate(has.maxdims or dims))
+    how = Plan(Route.PLACE, "as the domain has it", has.storage.chunk, True, level, shuffle)
+    return replace(how, whole=Extents(extents, most))
+
+
+def _unlike(facts: Facts, axis: int, has: Declared) -> str:  # noqa: PLR0911 -- one a reason
+    dims, storage = has.dims or (), has.storage
+    if has.type is None or has.type.type != facts.typed.stored:
+        return "its elements are of another type"
+    if len(dims) != len(facts.dims or ()):
+        return f"it has {len(facts.dims or ())} dimensions, not {len(dims)}"
+    for i, (a, b) in enumerate(zip(dims, facts.dims or (), strict=True)):
+        if i != axis and a != b:
+            return f"its dimension {i} has {b} elements, not {a}"
+    if storage is None or storage.layout != "H5D_CHUNKED":
+        return "what is there is not kept in chunks of its own, and so cannot grow: use --overwrite with all files"
+    if not same(facts.fill or 0, storage.fill or 0) or facts.fill_unheld:
+        return "it has another fill value"
+    numbers = [each.number for each in storage.filters]
+    if numbers not in ([], [DEFLATE], [SHUFFLE, DEFLATE]):
+        return "what is there is compressed in a way that is not written here: use --overwrite with all files"
+    if facts.item is None and not isinstance(facts.typed.stored, Text | Sequenced) and dims[axis] % storage.chunk[axis]:
+        return "elements of that type cannot be taken out of the chunk that is not full: use --overwrite with all files"
+    return ""
+
+
+def extended(data: bytes, joint: Joint) -> bytes:
+    """The description of a dataset with the extents of the whole."""
+    whole = joint.planned.plan.whole
+    assert whole is not None, "it is joined"
+    body = json.loads(data)
+    most = ["H5S_UNLIMITED" if each is None else each for each in whole.maxdims]
+    body["shape"] = {**body["shape"], "dims": list(whole.dims), "maxdims": most}
+    return json.dumps(body).encode()
+
+
+def _state(there: Mapping[str, Declared]) -> str:
+    found = [(path, each.id, each.dims, each.storage) for path, each in sorted(there.items())]
+    return sha256(repr(found).encode()).hexdigest()
+
+
+def _trouble(each: Difference, joined_: frozenset[str]) -> Trouble | None:
+    if each.path in joined_:
+        return None  # said before, if it matters
+    here, there = each.left or "not there", each.right or "none"
+    if "/@" in each.path or each.what.startswith(("order", "limits")):
+        return Trouble(each.path, "mapped", f"{each.what}: in this file {here}, and the domain keeps its own: {there}")
+    return Trouble(each.path, "refused", f"{each.what}: in this file {here}, and the domain keeps its own: {there}")
