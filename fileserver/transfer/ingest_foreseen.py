@@ -48,8 +48,9 @@ async def foreseen(
         there, _ = await target.there(ingest.domain)
         before = None if spec.overwrite or there is None or there.is_folder else there
         fresh, is_known = (files, True) if before is None else await fresh_of(store, files, before)
+        new = {each.number for each in fresh}
         for each in files:
-            if each not in fresh:
+            if each.number not in new:
                 yield each, [THERE], None
         held = Files([Place(planes.plane(each.plane), each.key, each.version) for each in fresh])
         try:

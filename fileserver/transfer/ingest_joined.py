@@ -43,10 +43,10 @@ _NAMED: Final = 3  # files that an error names
 
 @dataclass(frozen=True, slots=True)
 class _Extends:
-    """What a load was begun to extend, recorded before it."""
+    """What a load was begun to extend, recorded before it; nothing, if all of the domain is new."""
 
-    extends: str
-    state: str
+    extends: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Joiner(Worker):
         held, level = self._held(files), self._verified
         try:
             looked = await self._looked(held, files)
-            made = joined.whole(looked)
+            made, head = joined.whole(looked), await self._marked(head, _Extends())
             loaded = await self._join(head, held, made, _counting(files, live))
             if frame is not None:
                 await self._stage(head, loaded, frame, needed=True)
@@ -160,7 +160,8 @@ class Joiner(Worker):
         head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
         fresh, is_known = await fresh_of(self.store, files, there)
-        await self._say_there([each for each in files if each not in fresh])
+        new = {each.number for each in fresh}
+        await self._say_there([each for each in files if each.number not in new])
         if not fresh:
             return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
         held, level, connection = self._held(fresh), self._verified, self.target.connection
@@ -168,7 +169,7 @@ class Joiner(Worker):
             await domains.flush(connection, head.domain)
             looked = await self._looked(held, fresh)
             made = await extension(held, looked, self.target, there, is_known=is_known)
-            head = await self._marked(head, made)
+            head = await self._marked(head, _Extends(made.old, made.state))
             root, written = await self._grown(head, held, made, _counting(fresh, live))
             if frame is not None:
                 loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
@@ -207,9 +208,9 @@ class Joiner(Worker):
 
         await self.store.write(record)
 
-    async def _marked(self, head: File, made: Extension) -> File:
+    async def _marked(self, head: File, begun: _Extends) -> File:
         """The first row, begun to extend just that; what was begun to extend something else is removed."""
-        mark = asdict(_Extends(made.old, made.state))
+        mark = asdict(begun)
         if head.publication is not None and head.publication != mark:
             await self.target.clean(head)
             head = await self._again(head)
