@@ -1,9 +1,10 @@
 """S3: spraying into, out of and inside a store, against s5cmd and rclone.
 
-    python -m tests.bench.s3 [MIB]
+    python -m tests.bench.s3 [put|get|inside]...
 
-PUT is measured on localbucket (its own cost is low; it keeps no checksums, so the plane says `checksums: none`), GET
-and native copies on SeaweedFS. `split` runs first for the peers that cannot split: they move 8 ready parts.
+Into and out of the store 2 GiB travel, inside it 1 GiB. PUT is measured on localbucket (its own cost is low; it keeps
+no checksums, so the plane says `checksums: none`), GET and native copies on SeaweedFS. `split` runs first for the peers
+that cannot split: they move 8 ready parts.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def put(folder: Path, size: int) -> None:
 
 
 def get(folder: Path, size: int) -> None:
-    """S3 → posix and S3 → S3 on SeaweedFS."""
+    """S3 → posix on SeaweedFS."""
     source = random_file(folder / "source", size)
     (folder / "weed").mkdir()
     with seaweedfs.running(folder / "weed") as store:
@@ -129,6 +130,25 @@ def get(folder: Path, size: int) -> None:
                 goals={"s5cmd": "rate >= 1.0, CPU <= 0.6", "rclone": "rate >= 1.0"},
                 reset=reset,
             )
+
+
+def inside(folder: Path, size: int) -> None:
+    """S3 → S3 on SeaweedFS."""
+    source = random_file(folder / "source", size)
+    (folder / "out").mkdir()
+    (folder / "plane").mkdir()
+    (folder / "weed").mkdir()
+    with seaweedfs.running(folder / "weed") as store:
+        store.create_bucket("lake")
+        peers = Peers(store)
+        peers.s5cmd("cp", source, "s3://lake/x")
+        keys = {"AK": store.access_key, "SK": store.secret_key}
+        with serving(folder / "inside", config(folder / "plane", store, "crc64nvme"), keys) as ours:
+
+            def reset() -> None:
+                """Nothing of the peer's way down is left."""
+                shutil.rmtree(folder / "out")
+                (folder / "out").mkdir()
 
             def down_and_up() -> Spent:
                 down = peers.s5cmd("cp", "s3://lake/x", f"{folder}/out/")
@@ -167,10 +187,11 @@ def get(folder: Path, size: int) -> None:
 
 def main() -> None:
     """Measure."""
-    size = int(sys.argv[1]) * MIB if len(sys.argv) > 1 else 1024 * MIB
-    with tempfile.TemporaryDirectory(prefix="cropduster-bench-", dir=os.environ.get("TMPDIR", "/tmp")) as name:
-        put(Path(name), size)
-        get(Path(name), size)
+    rows = {"put": (put, 2048), "get": (get, 2048), "inside": (inside, 1024)}
+    for row in sys.argv[1:] or rows:
+        measure, size = rows[row]
+        with tempfile.TemporaryDirectory(prefix="cropduster-bench-", dir=os.environ.get("TMPDIR", "/tmp")) as name:
+            measure(Path(name), size * MIB)
 
 
 if __name__ == "__main__":
