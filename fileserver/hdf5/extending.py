@@ -8,7 +8,6 @@ files bring, are written there. Then that root takes the name. So a crash leaves
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -25,9 +24,9 @@ from fileserver.hdf5.differing import Difference
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.address import show
-from fileserver.hdf5.hsds.connection import JSON, Connection
+from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Objects, Slab
-from fileserver.hdf5.joined import Looked, slabs
+from fileserver.hdf5.joined import Looked
 from fileserver.hdf5.joining import Elements, Joining
 from fileserver.hdf5.joint import Joint
 from fileserver.hdf5.model import DEFLATE, SHUFFLE, Facts, Trouble
@@ -38,12 +37,9 @@ from fileserver.hdf5.types import Sequenced, Text, size
 from fileserver.hdf5.typing_rules import Typed
 from fileserver.together import side_by_side
 from planes.bulk import settle
-from planes.errors import Corrupt, NotFound
 from planes.plane import Plane
 
 _WIDTH: Final = 4
-_SAMPLED: Final = 3  # blocks of a dataset of the old domain
-_NAMED: Final = ("attributes", "links")
 _LEVEL: Final = 4  # of gzip, where the domain does not say
 
 
@@ -167,111 +163,13 @@ class _There:
         return found
 
 
-async def check(
-    files: Files, made: Extension, connection: Connection, place: tuple[str, str], root: str, level: str
-) -> None:
-    """Compare the extended domain with the old one and with the files, through the server.
-
-    Args:
-        files: that were joined.
-        made: to what.
-        connection: to the server.
-        place: paths of the old domain and of the new one.
-        root: of the new one.
-        level: metadata, sample or full; none compares nothing.
-
-    Raises:
-        Corrupt: they differ; says where first.
-        Changed: a file is another by now.
-    """
-    if level == "none":
-        return
-    old, new = Objects(connection, place[0], made.old), Objects(connection, place[1], root)
-    name = f"{show(place[1])} on HSDS '{connection.name}'"
-    await _Carried(old, new, made, root, level, name).compare()
-    await joined.Back(new, name, made.joints, names(made, root), level).compare(files)
-
-
-@dataclass(slots=True)
-class _Carried:
-    """The new domain against the old one."""
-
-    old: Objects
-    new: Objects
-    made: Extension
-    root: str
-    level: str
-    domain: str
-
-    async def compare(self) -> None:
-        """Every object that a link leads to; of data some blocks, or all."""
-        todo, seen = [self.made.old], {self.made.old}
-        while todo:
-            level, todo = todo, []
-            found: list[str] = []
-
-            async def one(object_id: str, into: list[str] = found) -> None:
-                into.extend(await self._object(object_id))
-
-            await side_by_side(level, one, _WIDTH)
-            for each in found:
-                if each not in seen:
-                    seen.add(each)
-                    todo.append(each)
-
-    async def _object(self, object_id: str) -> list[str]:
-        """Compare one object; the ids that it leads to."""
-        mine = {each.id: self.made.joints[i] for i, each in enumerate(self.made.there.values())}
-        is_group, here = object_id.startswith("g"), self._here(object_id)
-        data = json.dumps(await self.old.raw(object_id, links=is_group)).encode()
-        wanted = json.loads(self._swapped(extended(data, mine[object_id]) if object_id in mine else data))
-        try:
-            found = await self.new.raw(here, links=is_group)
-        except NotFound as error:
-            raise self._differs(object_id, "is not there") from error
-        for name in ("type", "shape", "attributes", "links", "creationProperties"):
-            ours, theirs = wanted.get(name) or {}, found.get(name) or {}
-            if not same(ours, theirs) or (name in _NAMED and _keys(ours) != _keys(theirs)):
-                raise self._differs(object_id, f"has other {name}: {str(theirs)[:300]}")
-        if object_id.startswith("d") and self.level != "metadata":
-            await self._data(object_id)
-        links = wanted.get("links") if is_group else None
-        after = [str(each["id"]) for each in (links or {}).values() if "id" in each]
-        return [swapped(each.rpartition("/")[2].encode(), old=self.root, new=self.made.old).decode() for each in after]
-
-    async def _data(self, object_id: str) -> None:
-        has = await declared(self.old, object_id, attributes=False)
-        if has.dims is None or 0 in has.dims or has.storage is None or has.type is None:
-            return
-        facts = _facts(has)
-        chance = random.Random(f"{self.root} {object_id}")  # noqa: S311 -- a sample, no secret
-        some = stretches.some(has.dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLED, chance)
-        for block in every(has) if self.level == "full" else some:
-            here = await self.new.read(self._here(object_id), slabs(block))
-            if here != self._swapped(await self.old.read(object_id, slabs(block))):
-                raise self._differs(object_id, f"has other data in {block}")
-
-    def _here(self, object_id: str) -> str:
-        return self._swapped(object_id.encode()).decode()
-
-    def _swapped(self, data: bytes) -> bytes:
-        return swapped(data, old=self.made.old, new=self.root)
-
-    def _differs(self, object_id: str, what: str) -> Corrupt:
-        path = next((path for path, each in self.made.there.items() if each.id == object_id), object_id)
-        return Corrupt(f"{path} of {self.domain}, carried to its extended form, {what}", path=path)
-
-
-def _keys(named: JSON) -> set[str]:
-    return set(named) if isinstance(named, dict) else set()
-
-
 def every(has: Declared) -> Iterator[stretches.Block]:
     """All blocks of a dataset of a domain."""
-    return stretches.blocks(has.dims or (), stretches.step_of(_facts(has), stretches.WHOLE))
+    return stretches.blocks(has.dims or (), stretches.step_of(facts_of(has), stretches.WHOLE))
 
 
-def _facts(has: Declared) -> Facts:
+def facts_of(has: Declared) -> Facts:
+    """A dataset of a domain as one of a file."""
     assert has.type is not None, "a dataset has one"
     chunk = has.storage.chunk if has.storage else None
     return Facts(Typed(has.type.type, exact=True), size(has.type.type), has.dims, has.maxdims, "chunked", chunk=chunk)

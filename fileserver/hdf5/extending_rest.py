@@ -18,6 +18,7 @@ from fileserver.hdf5.extending import Extension, every, extended, names
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, kind_of, make_domain
+from fileserver.hdf5.reading_back import slabs
 from fileserver.hdf5.rest import asked, dated
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.stretches import Block
@@ -109,9 +110,9 @@ class _Sending:
         mine = swapped(object_id.encode(), old=self.made.old, new=self.root).decode()
 
         async def one(block: Block) -> None:
-            data = await self.old.read(object_id, joined.slabs(block))
+            data = await self.old.read(object_id, slabs(block))
             if storage.fill or any(data):
-                await self.new.write(mine, self._swapped(data), joined.slabs(block))
+                await self.new.write(mine, self._swapped(data), slabs(block))
                 self.written.carried += len(data)
 
         await side_by_side(every(has), one, _WIDTH)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from fileserver.catalogue.store import Store
 from fileserver.configured import where
 from fileserver.errors import FormatMismatch, TargetChanged, from_record, to_record
-from fileserver.hdf5 import extending, extending_rest, joined
+from fileserver.hdf5 import extended, extending, extending_rest, joined, reading_back
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.extending import Extension
 from fileserver.hdf5.files import Files, Place
@@ -87,7 +87,7 @@ class Joiner(Worker):
     @property
     def _verified(self) -> str:
         """How much is compared."""
-        return self.target.ingest.verify if self.target.ingest.verify in {"none", *joined.DEPTHS} else "sample"
+        return self.target.ingest.verify if self.target.ingest.verify in {"none", *reading_back.DEPTHS} else "sample"
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
@@ -145,7 +145,9 @@ class Joiner(Worker):
             loaded = await self._join(head, held, made, _counting(files, live))
             if frame is not None:
                 await self._stage(head, loaded, frame, needed=True)
-            await joined.check(held, made, self.target.connection, self.target.staging(head), loaded, level)
+            await reading_back.check(
+                held, made.joints, self.target.connection, self.target.staging(head), loaded, level
+            )
         except Misfit as error:
             raise await self._unfit(files, {error.number or 0: error}) from error
         finally:
@@ -175,7 +177,7 @@ class Joiner(Worker):
                 loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
                 await self._stage(head, loaded, frame, needed=True)
             places = (head.domain, self.target.staging(head))
-            await extending.check(held, made, connection, places, root, level)
+            await extended.check(held, made, connection, places, root, level)
             await self._need_still(made, head)
         except Misfit as error:
             raise await self._unfit(fresh, {error.number or 0: error}) from error

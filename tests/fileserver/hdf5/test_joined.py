@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fileserver.hdf5 import ids, joined
+from fileserver.hdf5 import ids, joined, reading_back
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.joint import uses
@@ -90,7 +90,7 @@ async def content(bucket):
 
 def stored(found, made, loaded, path, dtype):
     """A dataset of the whole, out of its chunks as HSDS reads them."""
-    names = joined.paths(loaded.survey, loaded.root)
+    names = reading_back.paths(loaded.survey, loaded.root)
     body = json.loads(found[ids.key(names[path], loaded.root)])
     dims, properties = body["shape"]["dims"], body["creationProperties"]
     chunk = properties["layout"]["dims"]

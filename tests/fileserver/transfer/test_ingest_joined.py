@@ -279,3 +279,18 @@ async def test_a_domain_of_which_nothing_is_known_is_extended_by_what_it_has_not
     await world.join("more", "m1.h5")
     assert (await world.run("more")).state == "SUCCEEDED"
     assert world.whole(0, 1) == 10
+
+
+async def test_damaged_data_that_are_placed_undecoded_are_told_with_their_file(world):
+    for number in range(2):
+        world.month(number, few=True)
+    with h5py.File(world.data / "m0.h5") as file:
+        info = file["wind"].id.get_chunk_info(0)
+    with (world.data / "m0.h5").open("r+b") as raw:
+        raw.seek(info.byte_offset)
+        raw.write(b"\xff" * info.size)
+    await world.join("damaged")
+    with pytest.raises(Error, match=r"data:m0\.h5 cannot be joined: the data of /wind cannot be read"):
+        await world.run("damaged")
+    await world.stages.stop("damaged", "fail", Live(Progress()))
+    assert world.left()[0] == []
