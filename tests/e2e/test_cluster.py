@@ -246,7 +246,7 @@ def test_a_rolling_restart_loses_nothing(cluster):
 
 def test_a_wish_reaches_the_server_that_is_at_work(cluster):
     table(cluster.folder / "data/x", PARTS)
-    cluster.configure(rate=30_000)
+    cluster.configure(rate=10_000)
     cluster.start(0)
     cluster.start(1)
     spray = ("--plane", "data", "--parts", f"{PARTS}", "--format", f"fixed:{RECORD}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.doubles import hsds, seaweedfs
 
+COUNT = 150  # several batches of small files
 VALUES = np.random.default_rng(7).random((16, 65536))  # 8 MiB: S3 copies ranges out of objects over 5 MiB
 
 
@@ -23,25 +24,25 @@ def configure(machine, server, planes):
 def test_a_server_that_is_killed_amid_many_files_is_taken_up_where_it_was(machine, tmp_path):
     folder = machine.folder / "data"
     folder.mkdir()
-    for i in range(60):
-        with h5py.File(folder / f"{i:02}.h5", "w") as file:
+    for i in range(COUNT):
+        with h5py.File(folder / f"{i:03}.h5", "w") as file:
             file["d"] = np.full(100, i)
     with hsds.running(tmp_path / "hsds") as server:
         planes = f"  data: {{type: posix, path: {folder}}}\n  bucket: {{type: posix, path: {server.storage}}}\n"
         configure(machine, server, planes)
         name = machine("ingest", "data:", "hdf5://home/admin/", "--no-wait", "--json").json["name"]
         home = server.storage / "home/admin"
-        while len(list(home.glob("*.h5/.domain.json"))) < 3:
-            time.sleep(0.01)  # files come without an event
-        machine.kill()
-        assert len(list(home.glob("*.h5/.domain.json"))) < 60
+        while not any(server.storage.glob("db/*/d")):
+            time.sleep(0.001)  # files come without an event
+        machine.kill()  # of several batches one has begun to write
+        assert len(list(home.glob("*.h5/.domain.json"))) < COUNT
         done = machine("transfers", "watch", name, "--json").json
-        assert done["outcome"]["files"]["loaded"] == 60
+        assert done["outcome"]["files"]["loaded"] == COUNT
         listed = machine("hdf5", "ls", "hdf5://home/admin", "--json").json["domains"]
-        assert sorted(each["domain"].rpartition("/")[2] for each in listed) == [f"{i:02}.h5" for i in range(60)]
+        assert sorted(each["domain"].rpartition("/")[2] for each in listed) == [f"{i:03}.h5" for i in range(COUNT)]
         domain = {"endpoint": server.endpoint, "username": "admin", "password": server.password}
-        for i in (0, 30, 59):
-            with h5pyd.File(f"/home/admin/{i:02}.h5", "r", **domain) as file:
+        for i in (0, COUNT // 2, COUNT - 1):
+            with h5pyd.File(f"/home/admin/{i:03}.h5", "r", **domain) as file:
                 assert set(file["d"][()].tolist()) == {i}
         roots = {each["root"][2:19] for each in listed}
         assert {path.parent.parent.name for path in server.storage.glob("db/*/d/*")} == roots
