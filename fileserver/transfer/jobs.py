@@ -125,7 +125,7 @@ class Jobs:
             await self.runs.hear()
             await asyncio.to_thread(self._take_over, self._liveness)
         await self.runs.save_progress()
-        if self._is_keeper:
+        if self._is_keeper or self.runs.has_broken:
             await self._start_idle()
 
     @staticmethod
@@ -149,9 +149,11 @@ class Jobs:
         """Start the current run; if that one is over without an end of the transfer, the next."""
         status = await DBOS.get_workflow_status_async(name_of(record.id, record.run))
         over = status is not None and status.status not in _UNDER_WAY
-        if self._store.shared and status is not None and not over:
+        broken = self.runs.forget_broken(record)
+        mine = status is not None and (not self._store.shared or status.executor_id == self._store.me)
+        if self._store.shared and status is not None and not over and not (broken and mine):
             return  # some server is at it, or the engine is about to find one
-        over = self.runs.forget_broken(record) or over
+        over = over or broken
         again = await self._store.write(lambda c: ledger.run_again(c, record.id, record.run, now(), new=over))
         if again is not None and record.id not in self.runs:
             await self._run(again)

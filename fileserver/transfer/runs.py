@@ -177,6 +177,11 @@ class Runs:
         """A run broke off without an end, which no stage does."""
         self._broken.add(name_of(transfer, run))
 
+    @property
+    def has_broken(self) -> bool:
+        """Whether a run broke off here that nobody has looked at yet: the database went away under it, for example."""
+        return bool(self._broken)
+
     def forget_broken(self, record: Record) -> bool:
         """Whether the current run of a transfer broke off here; the engine may take it for running, and wait."""
         name = name_of(record.id, record.run)
