@@ -12,6 +12,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.liveness import Liveness
 from fileserver.transfer.planning import Drawing, Planner, check_names
 from fileserver.transfer.record import Record
-from fileserver.transfer.runs import Runs, Stage, Superseded, name_of
+from fileserver.transfer.runs import Runs, Stage, name_of
 from fileserver.transfer.spec import Ingest, Spec, spec_to_json
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sweep import Sweep
@@ -123,25 +124,27 @@ class Jobs:
     async def _every_second(self) -> None:
         if self._liveness is not None:
             await self.runs.hear()
-            await asyncio.to_thread(self._take_over, self._liveness)
+        mine = await asyncio.to_thread(self._under_way)
         await self.runs.save_progress()
-        if self._is_keeper or self.runs.has_broken:
+        if self.runs.standing(mine) or self._is_keeper:
             await self._start_idle()
 
-    @staticmethod
-    def _take_over(liveness: Liveness) -> None:
-        """Let the engine go on, on any server, with what dead ones were at."""
+    def _under_way(self) -> list[str]:
+        """The runs that the engine takes for running here; it goes on, on any server, with those of dead servers."""
         running = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-        for peer in liveness.dead(w.executor_id for w in running if w.executor_id):
+        if self._liveness is None:
+            return [w.workflow_id for w in running]
+        for peer in self._liveness.dead(w.executor_id for w in running if w.executor_id):
             log.warning("a file server is gone: its transfers go on elsewhere", server=peer)
             DBOS._recover_pending_workflows([peer])  # noqa: SLF001 - the engine has no other way; a test holds it to this
+        return [w.workflow_id for w in running if w.executor_id == self._store.me]
 
     async def _start_idle(self) -> None:
         """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
         before: tuple[float, str] | None = None
         while page := await self._store.read(lambda c, b=before: ledger.listing(c, b, PAGE, active=True)):  # type: ignore[misc]
             for record in page:
-                if record.state != "PAUSED" and record.id not in self.runs and not self.runs.draining:
+                if record.state != "PAUSED" and not self.runs.at(record) and not self.runs.draining:
                     await self._start_again(record)
             before = (page[-1].created, page[-1].id)
 
@@ -149,13 +152,11 @@ class Jobs:
         """Start the current run; if that one is over without an end of the transfer, the next."""
         status = await DBOS.get_workflow_status_async(name_of(record.id, record.run))
         over = status is not None and status.status not in _UNDER_WAY
-        broken = self.runs.forget_broken(record)
-        mine = status is not None and (not self._store.shared or status.executor_id == self._store.me)
-        if self._store.shared and status is not None and not over and not (broken and mine):
+        over = over or self.runs.stands(record)
+        if status is not None and not over:
             return  # some server is at it, or the engine is about to find one
-        over = over or broken
         again = await self._store.write(lambda c: ledger.run_again(c, record.id, record.run, now(), new=over))
-        if again is not None and record.id not in self.runs:
+        if again is not None and not self.runs.at(again):
             await self._run(again)
 
     # --- calls --------------------------------------------------------------------------------------------------
@@ -252,8 +253,11 @@ class Jobs:
     async def _run(self, record: Record) -> None:
         """Start the workflow of the current run; the engine knows it already after a crash."""
         self.runs.begin(record)
-        with SetWorkflowID(name_of(record.id, record.run)):
-            handle = await DBOS.start_workflow_async(_transfer, record.id, record.run)
+        with ExitStack() as undone:
+            undone.callback(self.runs.ended, record.id, record.run)
+            with SetWorkflowID(name_of(record.id, record.run)):
+                handle = await DBOS.start_workflow_async(_transfer, record.id, record.run)
+            undone.pop_all()
         if self._store.shared and (await handle.get_status()).executor_id != self._store.me:
             self.runs.ended(record.id, record.run)  # another server was quicker
 
@@ -325,13 +329,25 @@ async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
     """All segments, some side by side; their step ids are drawn first, so that a replay finds them in any order."""
     slots = [DBOS.reserve_step() for _ in range(segments)]
     gate = asyncio.Semaphore(await _CURRENT[-1].runs.width(transfer))
+    broken = False
 
     async def one(number: int) -> dict[str, Any]:
+        nonlocal broken
         async with gate:
-            return await slots[number - 1].run_async({"name": "fill"}, _fill, transfer, number)
+            end: dict[str, Any] = {}
+            if not broken:
+                try:
+                    end = await slots[number - 1].run_async({"name": "fill"}, _fill, transfer, number)
+                finally:
+                    broken |= not end
+            return end
 
-    ends = await asyncio.gather(*(one(number) for number in range(1, segments + 1)))
-    stops = [end for end in ends if "stop" in end]
+    # A run that breaks off is over only when none of its segments is at work any more: the next one does them again.
+    ends = await asyncio.gather(*(one(number) for number in range(1, segments + 1)), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    stops = [end for end in ends if not isinstance(end, BaseException) and "stop" in end]
     for kind in ("cancel", "fail", "pause", "again"):
         for end in stops:
             if end["stop"] == kind and (kind != "again" or "closed" in end):
@@ -343,17 +359,13 @@ async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
 async def _transfer(transfer: str, run: int) -> str:
     """One run of a transfer, from wherever the ledger says it stands."""
     runs = _CURRENT[-1].runs
+    runs.enter(transfer, run)
     try:
         if not await runs.take(transfer, run):
             return "superseded"
         end = await _move(transfer)
         if "stop" in end:
             await _stop(transfer, end["stop"])
-    except Superseded:
-        raise
-    except BaseException:
-        runs.broke(transfer, run)
-        raise
     finally:
         runs.ended(transfer, run)
     return str(end.get("stop", "done"))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 
@@ -26,6 +27,9 @@ from planes.errors import Error
 
 AnyStages = Stages | SyncStages | IngestStages
 Stage = Callable[[AnyStages, Live], Coroutine[None, None, Any]]
+
+LOOKS: Final = 3
+"""How often in a row nobody must be seen at a run that should be at work."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +51,8 @@ class Runs:
         self._stages = stages
         self._others = others
         self._live: dict[str, Live] = {}
-        self._broken: set[str] = set()
+        self._working: set[str] = set()
+        self._idle: Counter[str] = Counter()
         self.draining = False
 
     def __len__(self) -> int:
@@ -173,24 +178,32 @@ class Runs:
             elif not wish:
                 live.go_on("pause")
 
-    def broke(self, transfer: str, run: int) -> None:
-        """A run broke off without an end, which no stage does."""
-        self._broken.add(name_of(transfer, run))
+    def enter(self, transfer: str, run: int) -> None:
+        """The job engine has begun a run here."""
+        self._working.add(name_of(transfer, run))
 
-    @property
-    def has_broken(self) -> bool:
-        """Whether a run broke off here that nobody has looked at yet: the database went away under it, for example."""
-        return bool(self._broken)
+    def standing(self, names: Iterable[str]) -> bool:
+        """Whether the job engine takes runs for running here at which nobody has worked for some looks in a row.
 
-    def forget_broken(self, record: Record) -> bool:
-        """Whether the current run of a transfer broke off here; the engine may take it for running, and wait."""
+        The database may go away between its claim of a run and the run itself, or under the run: the claim stays.
+        """
+        idle = set(names) - self._working
+        self._idle = Counter({name: self._idle[name] + 1 for name in idle})
+        return any(looks % LOOKS == 0 for looks in self._idle.values())
+
+    def stands(self, record: Record) -> bool:
+        """Whether the current run of a transfer is one of these."""
         name = name_of(record.id, record.run)
-        broken = name in self._broken
-        self._broken.discard(name)
-        return broken
+        return self._idle[name] >= LOOKS and name not in self._working
+
+    def at(self, record: Record) -> bool:
+        """Whether the current run of a transfer is at work here, or is about to be."""
+        live = self._live.get(record.id)
+        return live is not None and live.run == record.run and not self.stands(record)
 
     def ended(self, transfer: str, run: int) -> None:
         """A run is over: watchers see the last state, and the live state goes."""
+        self._working.discard(name_of(transfer, run))
         live = self._live.get(transfer)
         if live is not None and live.run == run:
             del self._live[transfer]

@@ -196,7 +196,6 @@ def test_no_call_is_lost_behind_a_proxy_when_a_server_dies(cluster):
         assert (cluster.folder / "data/back").read_bytes() == data
 
 
-@pytest.mark.soak
 def test_a_transfer_outlives_its_workers_its_coordinator_and_a_restart_of_the_database(cluster):
     data = table(cluster.folder / "data/x", PARTS)
     cluster.configure(rate=30_000)

@@ -11,16 +11,16 @@ from h5py import h5r, h5s, h5t
 
 from tests.fileserver.hdf5.sampling import chunked_plist, low, sample
 
-RNG = np.random.default_rng(4711)
 NESTED = np.dtype([("a", "i4"), ("in", [("x", "f8"), ("y", ">u2"), ("deep", [("k", "i1", (2, 3))])]), ("s", "S5")])
 
 
 @sample()
 def numbers(file: h5py.File) -> None:
+    noise = np.random.default_rng(4711)  # its own: the same file whichever tests ran before
     for order in "<>":
         for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"):
             name = f"{'le' if order == '<' else 'be'}_{kind}"
-            values = (RNG.random((7, 5)) * 100).astype(order + kind)
+            values = (noise.random((7, 5)) * 100).astype(order + kind)
             file.create_dataset(name, data=values)
             file.create_dataset(f"{name}_c", data=values, chunks=(3, 2), compression="gzip", shuffle=True)
     file["u64_max"] = np.array([2**64 - 1, 0, 2**63], "u8")

@@ -15,6 +15,7 @@ from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.transfer.jobs import Jobs
+from fileserver.transfer.runs import Superseded
 from fileserver.transfer.spec import Fixed, Location, Spec, Spray
 from planes.memory import MemoryPlane, MemorySettings
 from planes.plane import Extent
@@ -53,6 +54,11 @@ class World:
         async for record, _ in self.jobs.watch(transfer):
             state = record.state
         return state
+
+    async def looked(self, transfer: str) -> None:
+        """The server has looked so often that a transfer that stands still goes on, with its second run."""
+        while (await self.jobs.stages.record(transfer)).run == 1:
+            await self.jobs._every_second()
 
     async def content(self, name: str) -> bytes:
         catalogue, found = Catalogue(self.store), b""
@@ -143,7 +149,56 @@ async def test_a_run_that_breaks_without_an_end_is_followed_by_another(world, mo
     await broken.wait()
     while world.jobs.unfinished():
         await asyncio.sleep(0)
-    await world.jobs._every_second()
+    await world.looked(transfer)
     assert await world.ended(transfer) == "SUCCEEDED"
-    assert (await world.jobs.stages.record(transfer)).run == 2
+    assert await world.content("a::x") == DATA
+
+
+async def test_a_run_that_the_engine_claims_and_never_begins_is_followed_by_another(world, monkeypatch):
+    """As when the database goes away between its claim of what a dead server was at and the work."""
+    real = DBOS.start_workflow_async
+
+    async def claimed_only(function, transfer, run):
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(DBOS, "start_workflow_async", real)
+        with monkeypatch.context() as m:
+            m.setattr(world.jobs.runs, "take", never)
+            handle = await real(function, transfer, run)
+            while transfer not in {name.partition("-")[0] for name in world.jobs.runs._working}:
+                await asyncio.sleep(0)
+        world.jobs.runs.ended(transfer, run)
+        return handle
+
+    monkeypatch.setattr(DBOS, "start_workflow_async", claimed_only)
+    transfer = await world.spray("a::x")
+    await world.looked(transfer)
+    assert await world.ended(transfer) == "SUCCEEDED"
+
+
+async def test_a_run_that_breaks_waits_for_its_segments(world, monkeypatch):
+    """Else the next run would meet them."""
+    jobs, begun, go_on = world.jobs, asyncio.Event(), asyncio.Event()
+    fill = jobs.stages.fill
+
+    async def breaks(transfer, segment, live):
+        if segment == 2:
+            await begun.wait()
+            raise Superseded
+        begun.set()
+        await go_on.wait()
+        return await fill(transfer, segment, live)
+
+    monkeypatch.setattr(jobs.stages, "width", 2)
+    monkeypatch.setattr(jobs.stages, "fill", breaks)
+    transfer = await world.spray("a::x")
+    await begun.wait()
+    for _ in range(100):
+        await jobs.get(transfer)
+    assert jobs.unfinished() == 1
+    monkeypatch.setattr(jobs.stages, "fill", fill)
+    go_on.set()
+    await world.looked(transfer)
+    assert await world.ended(transfer) == "SUCCEEDED"
     assert await world.content("a::x") == DATA
