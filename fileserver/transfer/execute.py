@@ -11,20 +11,19 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from fileserver.catalogue.files import now
-from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
 from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
 from fileserver.together import first_of, side_by_side, to_its_end
-from fileserver.transfer import ledger, routes
+from fileserver.transfer import routes
+from fileserver.transfer.book import Book
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
 from fileserver.transfer.plan import at_once, steps_of
-from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
+from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep
 from fileserver.transfer.spec import format_from_json
+from fileserver.transfer.survey import Planes
 from planes import checksum
 from planes.errors import Refused, Unsupported
 from planes.pack import Step
@@ -55,9 +54,9 @@ def upload_id(transfer: str, part: int) -> str:
 class Executor:
     """Moves segments on this file server."""
 
-    def __init__(self, planes: Configured, store: Store, buffers: Buffers) -> None:
+    def __init__(self, planes: Planes, book: Book, buffers: Buffers) -> None:
         self._planes = planes
-        self._store = store
+        self._book = book
         self._buffers = buffers
 
     async def fill(self, transfer: str, number: int, live: Live) -> None:
@@ -67,21 +66,12 @@ class Executor:
             RouteRefused: the provider will not copy by itself; the manifest has to be packed anew.
             Error: what the planes raise, the first of several.
         """
-        segment, done = await self._store.read(lambda c: ledger.segment(c, transfer, number))
-        if done:
+        page = await self._book.begin(transfer, number)
+        if page is None:
             return
-        record = await self._store.read(lambda c: ledger.get(c, transfer))
-        rows = await self._store.read(lambda c: ledger.parts(c, transfer, segment.first_part, segment.last_part))
-        assert record.plan is not None
-        have = await self._store.read(
-            lambda c: ledger.steps(
-                c, transfer, segment.first_part, segment.last_part, segment.first_step, segment.last_step
-            )
-        )
-        await self._store.write(lambda c: ledger.segment_begun(c, transfer, number, self._store.me, now()))
-        work = _Filling(self, transfer, record.plan, live)
+        work = _Filling(self, transfer, page.plan, live)
         # Packing is arithmetic, but a part of a million pieces has much of it.
-        missing = await asyncio.to_thread(work.missing, segment, rows, have)
+        missing = await asyncio.to_thread(work.missing, page.segment, page.rows, page.have)
         try:
             async with asyncio.TaskGroup() as both:
                 receipts = both.create_task(work.record_regularly())
@@ -94,7 +84,7 @@ class Executor:
                 raise first_of(failure) from None
             raise
         await work.record()
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, number, now()))
+        await self._book.end(transfer, number)
 
     def plane(self, name: str) -> Plane:
         """A configured plane."""
@@ -106,9 +96,9 @@ class Executor:
         return self._buffers
 
     @property
-    def receipts(self) -> Store:
+    def book(self) -> Book:
         """Where receipts are recorded."""
-        return self._store
+        return self._book
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,20 +299,15 @@ class _Filling:
         ended, self._ended = self._ended, []
         if stored or ended:
             try:
-                await self._executor.receipts.write(lambda c: self._enter(c, stored, ended))
+                await self._executor.book.enter(self.transfer, stored, self._done(ended), self._live)
             except BaseException:  # recorded twice is recorded once
                 self._unrecorded[:0], self._ended[:0] = stored, ended
                 raise
 
-    def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
-        ledger.add_steps(c, self.transfer, stored)
+    def _done(self, ended: list[tuple[int, StepReceipt]]) -> list[Done]:
         # Outside of our folders a clean-up has to know the object again.
         named = not (self.plan.file and self.target.capabilities.shared)
-        done = [Done(n, r.crc64nvme, r.other, r.compared, r.etag if named else "") for n, r in ended]
-        ledger.parts_done(c, self.transfer, done)
-        # With the receipts, so that after a crash the counters are those of what is stored.
-        if not self._live.elsewhere:
-            ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))
+        return [Done(n, r.crc64nvme, r.other, r.compared, r.etag if named else "") for n, r in ended]
 
 
 def odd_quotes(part: Part) -> FormatMismatch:

@@ -21,6 +21,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, routes
+from fileserver.transfer.book import StoreBook
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.course import Course
 from fileserver.transfer.described import described
@@ -48,7 +49,7 @@ class Stages(Course):
         """Who stores a segment: this server, or (`transfer.dispatch`) one of many."""
         self._planes = planes
         self._planner = Planner(planes, store)
-        self._executor = Executor(planes, store, buffers)
+        self._executor = Executor(planes, StoreBook(store), buffers)
         self._evidence = Evidence(planes, store, buffers)
         self._finisher = Finisher(planes, store)
         self._rows = Rows(store)

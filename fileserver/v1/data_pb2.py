@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/data.proto\x12\rfileserver.v1\"h\n\x0bReadRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0e\n\x06length\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\t\"<\n\x0cReadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\x12\r\n\x05plane\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\toverwrite\x18\x04 \x01(\x08\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x0e\n\x06\x66inish\x18\x08 \x01(\x08\x12\x11\n\tcrc64nvme\x18\t \x01(\t\"L\n\rWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\"%\n\x11QueryWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\">\n\x12QueryWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x32\xeb\x01\n\x0b\x44\x61taService\x12\x41\n\x04Read\x12\x1a.fileserver.v1.ReadRequest\x1a\x1b.fileserver.v1.ReadResponse0\x01\x12\x46\n\x05Write\x12\x1b.fileserver.v1.WriteRequest\x1a\x1c.fileserver.v1.WriteResponse(\x01\x30\x01\x12Q\n\nQueryWrite\x12 .fileserver.v1.QueryWriteRequest\x1a!.fileserver.v1.QueryWriteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/data.proto\x12\rfileserver.v1\"h\n\x0bReadRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0e\n\x06length\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\t\"<\n\x0cReadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\x12\r\n\x05plane\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\toverwrite\x18\x04 \x01(\x08\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x0e\n\x06\x66inish\x18\x08 \x01(\x08\x12\x11\n\tcrc64nvme\x18\t \x01(\t\"l\n\rWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x10\n\x08\x63ompared\x18\x05 \x01(\x08\"%\n\x11QueryWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\"_\n\x12QueryWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t2\xeb\x01\n\x0b\x44\x61taService\x12\x41\n\x04Read\x12\x1a.fileserver.v1.ReadRequest\x1a\x1b.fileserver.v1.ReadResponse0\x01\x12\x46\n\x05Write\x12\x1b.fileserver.v1.WriteRequest\x1a\x1c.fileserver.v1.WriteResponse(\x01\x30\x01\x12Q\n\nQueryWrite\x12 .fileserver.v1.QueryWriteRequest\x1a!.fileserver.v1.QueryWriteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,11 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WRITEREQUEST']._serialized_start=212
   _globals['_WRITEREQUEST']._serialized_end=372
   _globals['_WRITERESPONSE']._serialized_start=374
-  _globals['_WRITERESPONSE']._serialized_end=450
-  _globals['_QUERYWRITEREQUEST']._serialized_start=452
-  _globals['_QUERYWRITEREQUEST']._serialized_end=489
-  _globals['_QUERYWRITERESPONSE']._serialized_start=491
-  _globals['_QUERYWRITERESPONSE']._serialized_end=553
-  _globals['_DATASERVICE']._serialized_start=556
-  _globals['_DATASERVICE']._serialized_end=791
+  _globals['_WRITERESPONSE']._serialized_end=482
+  _globals['_QUERYWRITEREQUEST']._serialized_start=484
+  _globals['_QUERYWRITEREQUEST']._serialized_end=521
+  _globals['_QUERYWRITERESPONSE']._serialized_start=523
+  _globals['_QUERYWRITERESPONSE']._serialized_end=618
+  _globals['_DATASERVICE']._serialized_start=621
+  _globals['_DATASERVICE']._serialized_end=856
 # @@protoc_insertion_point(module_scope)

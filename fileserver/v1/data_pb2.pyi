@@ -151,22 +151,30 @@ class WriteResponse(_message.Message):
     PERSISTED_SIZE_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     CRC64NVME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
     persisted_size: _builtins.int
     """Bytes that are stored and need not be sent again; never decreases."""
     finished: _builtins.bool
     """The object is visible."""
     crc64nvme: _builtins.str
     """With finished: CRC64NVME of the whole in lower-case hex."""
+    etag: _builtins.str
+    """With finished, under a grant: the provider's name of the step, or the version of the part."""
+    compared: _builtins.bool
+    """With finished, under a grant: the checksum equals one of the bytes as they were received."""
     def __init__(
         self,
         *,
         persisted_size: _builtins.int = ...,
         finished: _builtins.bool = ...,
         crc64nvme: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        compared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "crc64nvme", b"crc64nvme", "etag", b"etag", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,19 +210,27 @@ class QueryWriteResponse(_message.Message):
 
     PERSISTED_SIZE_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    CRC64NVME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     persisted_size: _builtins.int
     """Bytes that are stored and need not be sent again."""
     finished: _builtins.bool
     """The object is visible."""
+    crc64nvme: _builtins.str
+    """With finished, under a grant: CRC64NVME of the step in lower-case hex."""
+    etag: _builtins.str
+    """With finished, under a grant: the provider's name of the step."""
     def __init__(
         self,
         *,
         persisted_size: _builtins.int = ...,
         finished: _builtins.bool = ...,
+        crc64nvme: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "etag", b"etag", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class DataServiceStub:
-    """Bytes of objects and logical files, in messages of up to 1 MiB. Internal only.
+    """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
+    cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
+    its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
+    that step is stored, QueryWrite tells whether it is.
     """
 
     def __init__(self, channel):
@@ -53,7 +56,10 @@ class DataServiceStub:
 
 
 class DataServiceServicer:
-    """Bytes of objects and logical files, in messages of up to 1 MiB. Internal only.
+    """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
+    cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
+    its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
+    that step is stored, QueryWrite tells whether it is.
     """
 
     def Read(self, request, context):
@@ -105,7 +111,10 @@ def add_DataServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DataService:
-    """Bytes of objects and logical files, in messages of up to 1 MiB. Internal only.
+    """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
+    cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
+    its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
+    that step is stored, QueryWrite tells whether it is.
     """
 
     @staticmethod

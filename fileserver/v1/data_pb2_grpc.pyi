@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DataServiceStub:
-    """Bytes of objects and logical files, in messages of up to 1 MiB. Internal only."""
+    """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
+    cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
+    its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
+    that step is stored, QueryWrite tells whether it is.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +48,11 @@ class DataServiceStub:
 
 @_typing.type_check_only
 class DataServiceAsyncStub(DataServiceStub):
-    """Bytes of objects and logical files, in messages of up to 1 MiB. Internal only."""
+    """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
+    cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
+    its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
+    that step is stored, QueryWrite tells whether it is.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Read: _aio.UnaryStreamMultiCallable[_data_pb2.ReadRequest, _data_pb2.ReadResponse]  # type: ignore[assignment]
@@ -57,7 +65,11 @@ class DataServiceAsyncStub(DataServiceStub):
     """How much of a write is stored, so that it can go on after a broken connection."""
 
 class DataServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Bytes of objects and logical files, in messages of up to 1 MiB. Internal only."""
+    """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
+    cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
+    its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
+    that step is stored, QueryWrite tells whether it is.
+    """
 
     @_abc_1.abstractmethod
     def Read(

@@ -1366,10 +1366,13 @@ class CreateTransferRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    AGENT_KEY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The same id with the same spec returns the same transfer; empty is a fresh one."""
     validate_only: _builtins.bool
     """Plan only: read what planning needs, write nothing."""
+    agent_key: _builtins.str
+    """Key of the agent (AgentService) whose plane is named in the spec."""
     @_builtins.property
     def spec(self) -> Global___TransferSpec:
         """What is asked."""
@@ -1380,10 +1383,11 @@ class CreateTransferRequest(_message.Message):
         spec: Global___TransferSpec | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        agent_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_key", b"agent_key", "request_id", b"request_id", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
