@@ -11,6 +11,10 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """Serve until asked to end; the exit code, as in the table of DESIGN section 9."""
     options = _parser().parse_args(arguments)
+    if options.verb == "agent":
+        from fileserver.away.program import main as agent  # noqa: PLC0415 - a server needs none of it
+
+        return agent()
     # After the parser: --help and a mistyped option need none of this.
     from fileserver import config, errors, serve  # noqa: PLC0415
     from planes.errors import Error, Refused  # noqa: PLC0415
@@ -35,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate = verbs.add_parser("migrate", help="make or upgrade the tables of the configured database")
     migrate.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: the user's, the system's)")
     migrate.add_argument("--state", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    verbs.add_parser("agent", help="carry files of this machine, for a command that gives orders on standard input")
     serve = verbs.add_parser("serve", help="run a file server until SIGTERM or Ctrl-C")
     serve.add_argument("--config", type=Path, metavar="FILE", help="YAML file (default: the user's, the system's)")
     serve.add_argument("--state", type=Path, metavar="DIR", help="state directory, on a local disk")

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fileserver import grants
 from fileserver.calls import HEALTH, Call
-from fileserver.configured import LOCAL
+from fileserver.configured import AGENT, LOCAL, agent_plane
 from fileserver.errors import CallerDenied, CallerUnknown
 
 METADATA_KEY: Final = "cropduster-cookie"
+DATA: Final = "/fileserver.v1.DataService/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Caller:
 
 _STRANGER: Final = Caller(local=False)
 _caller: ContextVar[Caller] = ContextVar("caller", default=_STRANGER)
+_agent: ContextVar[str] = ContextVar("agent", default="")
 
 
 def caller() -> Caller:
@@ -38,15 +41,30 @@ def allow(plane: str) -> None:
     """Let the call in progress use a plane.
 
     Raises:
-        CallerDenied: the plane is `local` and the caller is not the server's own user.
+        CallerDenied: the plane is `local` and the caller is not the server's own user, or it is the machine of somebody
+            else's agent.
     """
+    if plane.startswith(AGENT) and plane != _agent.get():
+        msg = "the files of an agent's machine are for transfers of who started the agent: name it by its key"
+        raise CallerDenied(msg, plane=plane)
     if plane == LOCAL and not caller().local:
         msg = "that server cannot see files of this machine: use `cropduster push`, or name a plane"
         raise CallerDenied(msg, plane=plane)
 
 
+def know_agent(key: str) -> None:
+    """Let the call in progress use the files of the agent that has this key."""
+    _agent.set(agent_plane(key) if key else "")
+
+
+def granted(call: Call) -> bool:
+    """Whether a call comes with a grant: it says by itself what may be done, and its service looks at it."""
+    told = call.context.invocation_metadata() or ()
+    return call.method.startswith(DATA) and any(key == grants.METADATA_KEY for key, _ in told)
+
+
 class Cookies:
-    """Asks every call but health checks for the cookie.
+    """Asks every call but health checks, and those that come with a grant, for the cookie.
 
     Args:
         cookie: the secret of this server's own user, or of all file servers of one database.
@@ -66,7 +84,7 @@ class Cookies:
         Raises:
             CallerUnknown: no cookie or a wrong one; the fact `cookie` is the path of the file with the right one.
         """
-        if not call.method.startswith(HEALTH):
+        if not call.method.startswith(HEALTH) and not granted(call):
             if not self._matches(call):
                 msg = f"this file server answers its own user only: send the content of {self._path} as {METADATA_KEY}"
                 raise CallerUnknown(msg, cookie=str(self._path))

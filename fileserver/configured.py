@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fileserver.errors import PlaneNotFound
 from planes.bulk import open_bulk
@@ -10,13 +12,43 @@ from planes.opening import open_local, open_plane
 from planes.plane import Plane
 from planes.settings import PlaneSettings
 
+if TYPE_CHECKING:  # these are built on this
+    from fileserver.transfer.manifest import Source
+    from fileserver.transfer.partition import Points
+    from fileserver.transfer.spec import Format
+
 LOCAL = "local"
 """The plane of the caller's own machine: root `/`, for callers who proved to be the server's own user."""
 
+AGENT: Final = "@"
+"""How the names of planes begin that are the files of an agent's machine, root `/` as well; see `fileserver.agents`."""
+
+
+def agent_plane(key: str) -> str:
+    """The name of the plane of an agent, drawn of the key that only it and who started it know."""
+    return f"{AGENT}{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def is_beside(plane: str) -> bool:
+    """Whether a plane is somebody's own machine, where keys are absolute paths without their leading slash."""
+    return plane == LOCAL or plane.startswith(AGENT)
+
 
 def where(plane: str, key: str) -> str:
-    """An object as people write it: plane:key, and an absolute path for what is local."""
-    return f"/{key}" if plane == LOCAL else f"{plane}:{key}"
+    """An object as people write it: plane:key, and an absolute path for what is on the caller's machine."""
+    return f"/{key}" if is_beside(plane) else f"{plane}:{key}"
+
+
+class Beside(Protocol):
+    """The planes of agents."""
+
+    def plane(self, name: str) -> Plane:
+        """The plane of a name that begins with `AGENT`."""
+        ...
+
+    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
+        """Split points of sources that are all of one of these planes, found there; raises as planning does."""
+        ...
 
 
 class Configured:
@@ -28,6 +60,8 @@ class Configured:
         self._bulk: dict[str, Plane] = {}
         self.default = default
         """The plane of a spray that names none."""
+        self.beside: Beside | None = None
+        """The planes of agents, where there are any."""
 
     @property
     def names(self) -> list[str]:
@@ -47,6 +81,8 @@ class Configured:
         if name not in self._open:
             if name == LOCAL:
                 self._open[name] = open_local()
+            elif self.beside is not None and name.startswith(AGENT):
+                return self.beside.plane(name)
             else:
                 self._open[name] = open_plane(name, self.settings(name))
         return self._open[name]

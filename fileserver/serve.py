@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -25,6 +26,7 @@ from fileserver.catalogue.writes import Writes
 from fileserver.config import Config, DatabaseSettings
 from fileserver.configured import LOCAL, Configured
 from fileserver.errors import InvalidSpec
+from fileserver.grants import Keys
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.server import GRACE, Jobs, Server, Service, first
 from fileserver.services.data import DataServicer
@@ -32,6 +34,7 @@ from fileserver.services.domain import DomainServicer
 from fileserver.services.exchange import ExchangeServicer
 from fileserver.services.plane import PlaneServicer
 from fileserver.v1 import (
+    agent_pb2_grpc,
     domain_pb2_grpc,
     exchange_pb2_grpc,
     file_pb2_grpc,
@@ -162,9 +165,30 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("LandingService", partial(landing_pb2_grpc.add_LandingServiceServicer_to_server, zones)),
         Service("ExchangeService", partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
-        Service("DataService", data.add_to, external=False),
+        *_for_agents(config, store, planes, jobs, data),
     ]
     return services, landing
+
+
+def _for_agents(config: Config, store: Store, planes: Configured, jobs: Transfers, data: DataServicer) -> list[Service]:
+    """What agents call; transfers of their files find them from now on."""
+    from fileserver.agents.dispatch import Agents  # noqa: PLC0415 - see `_rooms`
+    from fileserver.services.agent import AgentServicer  # noqa: PLC0415
+    from fileserver.services.granted import GrantedData  # noqa: PLC0415
+    from fileserver.services.shapes import format_message  # noqa: PLC0415
+
+    replicas = config.replicas
+    secret = replicas.secret.resolve() if replicas else state.cookie(config.state_directory)
+    keys = Keys([secret], time.time)
+    agents = planes.beside = Agents(store, keys, format_message)
+    jobs.stages.filling = agents.before(jobs.stages.filling)
+    servicer = AgentServicer(agents, lambda name: planes.plane(name).capabilities.shared)
+    inside, outside = (GrantedData(keys, store, planes, jobs.buffers, data, inside=inside) for inside in (True, False))
+    return [
+        Service("AgentService", partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
+        Service("DataService", inside.add_to, external=False),
+        Service("DataService", outside.add_to, internal=False),
+    ]
 
 
 def _internal(config: Config, *, embedded: bool, listen: str | None) -> list[str]:

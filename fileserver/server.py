@@ -72,6 +72,8 @@ class Service:
     add_to: Callable[[aio.Server], object]
     external: bool = True
     """Also offered to callers from outside."""
+    internal: bool = True
+    """Also offered to the server's own kind and user."""
 
 
 class Server:
@@ -103,6 +105,7 @@ class Server:
         self._services = services
         self._jobs = jobs
         self._cookies = Cookies(cookie, cookie_path, local=not many)
+        self._outside = Cookies(cookie, cookie_path, local=False)
         self._health = health.aio.HealthServicer()
         self._addresses = {True: tuple(internal), False: tuple(external)}
         self._listeners: list[aio.Server] = []
@@ -119,7 +122,7 @@ class Server:
         bound: list[str] = []
         for internal, addresses in self._addresses.items():
             if addresses:
-                offered = [s for s in self._services if internal or s.external]
+                offered = [s for s in self._services if (s.internal if internal else s.external)]
                 listener = self._listener(offered, reflect=internal)
                 self._listeners.append(listener)
                 bound += [self._bind(listener, address) for address in addresses]
@@ -132,7 +135,8 @@ class Server:
         return bound
 
     def _listener(self, services: Sequence[Service], *, reflect: bool) -> aio.Server:
-        around = (self.calls.around, self._cookies.around)
+        cookies = self._cookies if reflect else self._outside
+        around = (self.calls.around, cookies.around)
         interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in around)]
         listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import Final
 
@@ -68,19 +68,26 @@ class DataServicer:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    async def read(self, request: data_pb2.ReadRequest, _context: Context) -> AsyncIterator[codec.ReadResponse]:
+    async def read(self, request: data_pb2.ReadRequest, _context: Context) -> AsyncGenerator[codec.ReadResponse, None]:
         """Stream a byte range; the same version of each object from the first byte to the last.
 
         Raises:
             InvalidSpec, OutOfRange, Changed, NotFound, FileNotFound, PlaneNotFound, CallerDenied, ServerBusy
         """
         _check_read(request)
+        if not request.file:
+            allow(request.plane)
+        async with aclosing(self.stream(request)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def stream(self, request: data_pb2.ReadRequest) -> AsyncGenerator[codec.ReadResponse, None]:
+        """The same for a request that was found right."""
         offset = request.offset
         with self._stream():
             if request.file:
                 runs = reading.file_runs(self._files, self._planes, request.file, offset, request.length)
             else:
-                allow(request.plane)
                 plane = self._planes.plane(request.plane)
                 runs = reading.object_runs(
                     plane, _key(request.plane, request.key), request.version, offset, request.length
@@ -145,6 +152,12 @@ class DataServicer:
             msg = f"write {first.write_id} goes to {known.plane}:{known.key}: choose a fresh id for another object"
             raise InvalidSpec(msg, {"write_id": msg}, write=first.write_id)
         return known or fresh
+
+    @contextmanager
+    def taken(self, name: str) -> Iterator[None]:
+        """Count one stream of the write of this name, which must be the only one; raises ServerBusy."""
+        with self._stream(), self._alone(name):
+            yield
 
     @contextmanager
     def _stream(self) -> Iterator[None]:

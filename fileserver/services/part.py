@@ -40,7 +40,9 @@ class PartServicer(PartServiceServicer):
             raise InvalidSpec("; ".join(wrong.values()), wrong)
         sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in request.sources]
         points = await self._jobs.planner.partition(sources, form, list(request.targets))
-        return pb.PartitionResponse(points=points.points, bytes_read=points.bytes_read, split=points.split)
+        return pb.PartitionResponse(
+            points=points.points, bytes_read=points.bytes_read, split=points.split, warnings=points.warnings
+        )
 
     async def Pull(self, request: pb.PullRequest, context: Any) -> AsyncIterator[pb.PullResponse]:
         """Moves a segment by fetching."""

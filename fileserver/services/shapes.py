@@ -11,7 +11,7 @@ from fileserver.auth import allow
 from fileserver.catalogue.files import Copy as FileCopy
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
-from fileserver.configured import LOCAL
+from fileserver.configured import LOCAL, is_beside
 from fileserver.errors import InvalidSpec, from_record
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
@@ -304,7 +304,7 @@ def source_message(source: Source) -> transfer_pb2.Source:
 
 def _shown(plane: str, key: str) -> str:
     """A key as callers write it: local ones are absolute paths."""
-    return f"/{key}" if plane == LOCAL else key
+    return f"/{key}" if is_beside(plane) else key
 
 
 def file_message(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from fileserver.auth import know_agent
 from fileserver.calls import LARGEST
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import plan_message, spec_of, transfer_message
@@ -34,6 +35,7 @@ class TransferServicer(TransferServiceServicer):
 
     async def CreateTransfer(self, request: pb.CreateTransferRequest, context: Any) -> pb.CreateTransferResponse:
         """Accepts a transfer, or plans it if validate_only."""
+        know_agent(request.agent_key)
         spec = spec_of(request.spec)
         if request.validate_only and isinstance(spec.verb, Sync):
             compared = await self._jobs.syncs.compare(spec)

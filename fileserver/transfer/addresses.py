@@ -11,7 +11,7 @@ import os
 from datetime import UTC, datetime
 from typing import Final
 
-from fileserver.configured import Configured, where
+from fileserver.configured import Configured
 from planes.errors import Error
 from planes.plane import Info, Ticket
 
@@ -40,7 +40,7 @@ async def address(planes: Configured, plane: str, key: str) -> str:
     except Error:  # a key or a secret that cannot be used: said by the first request
         ticket = None
     if ticket is None:
-        return where(plane, key)
+        return f"{plane}:{key}"
     path = await asyncio.to_thread(_path, ticket)
     return path.removesuffix(_PROBE) if is_folder else path
 

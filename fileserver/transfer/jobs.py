@@ -68,7 +68,7 @@ class Jobs:
         self._store = store
         self._planes = planes
         self._liveness: Liveness | None = None
-        buffers = Buffers(memory)
+        buffers = self.buffers = Buffers(memory)
         self.stages = Stages(planes, store, buffers, retire_after)
         self.syncs = SyncStages(planes, store, buffers)
         self.ingests = IngestStages(planes, store, targets or Targets({}))

@@ -16,7 +16,7 @@ from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart
 from fileserver.catalogue.names import normalise, part_key
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured, where
+from fileserver.configured import AGENT, Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv, shown
 from fileserver.together import side_by_side
@@ -166,7 +166,10 @@ class Planner:
         return not is_whole
 
     async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
-        """Split points of pinned sources."""
+        """Split points of pinned sources, found where they are."""
+        homes = {source.plane for source in sources}
+        if self._planes.beside is not None and len(homes) == 1 and homes.pop().startswith(AGENT):
+            return await self._planes.beside.partition(sources, form, wanted)
         from fileserver.transfer.partition import partition  # noqa: PLC0415 - see above
 
         return await partition(sources, form, wanted, self._reader(sources))

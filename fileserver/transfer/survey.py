@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from fileserver.catalogue.files import FilePart
-from fileserver.configured import LOCAL, Configured, where
+from fileserver.configured import Configured, is_beside, where
 from fileserver.errors import InvalidSpec
 from fileserver.together import side_by_side
 from fileserver.transfer.manifest import Source
@@ -26,7 +26,7 @@ MOST = 250_000
 
 def key_of(location: Location) -> str:
     """The key on the location's plane: an absolute local path loses its leading slash."""
-    return location.key.lstrip("/") if location.plane == LOCAL else location.key
+    return location.key.lstrip("/") if is_beside(location.plane) else location.key
 
 
 async def pin(planes: Configured, locations: Sequence[Location], *, natural: bool) -> list[Source]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fileserver.v1 import transfer_pb2 as fileserver_dot_v1_dot_transfer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/part.proto\x12\rfileserver.v1\x1a\x1c\x66ileserver/v1/transfer.proto\"r\n\x10PartitionRequest\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.fileserver.v1.Source\x12%\n\x06\x66ormat\x18\x02 \x01(\x0b\x32\x15.fileserver.v1.Format\x12\x0f\n\x07targets\x18\x03 \x03(\x03\"F\n\x11PartitionResponse\x12\x0e\n\x06points\x18\x01 \x03(\x03\x12\x12\n\nbytes_read\x18\x02 \x01(\x03\x12\r\n\x05split\x18\x03 \x01(\t\"+\n\x07Segment\x12\x10\n\x08transfer\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"\x8e\x01\n\x0fSegmentProgress\x12\x12\n\nbytes_done\x18\x01 \x01(\x03\x12\x18\n\x10\x62ytes_through_us\x18\x02 \x01(\x03\x12\x14\n\x0c\x62ytes_native\x18\x03 \x01(\x03\x12\x15\n\rbytes_checked\x18\x04 \x01(\x03\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x12\n\nparts_done\x18\x06 \x01(\x05\"6\n\x0bPullRequest\x12\'\n\x07segment\x18\x01 \x01(\x0b\x32\x16.fileserver.v1.Segment\"@\n\x0cPullResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.fileserver.v1.SegmentProgress\"6\n\x0bPushRequest\x12\'\n\x07segment\x18\x01 \x01(\x0b\x32\x16.fileserver.v1.Segment\"@\n\x0cPushResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.fileserver.v1.SegmentProgress2\xe3\x01\n\x0bPartService\x12N\n\tPartition\x12\x1f.fileserver.v1.PartitionRequest\x1a .fileserver.v1.PartitionResponse\x12\x41\n\x04Pull\x12\x1a.fileserver.v1.PullRequest\x1a\x1b.fileserver.v1.PullResponse0\x01\x12\x41\n\x04Push\x12\x1a.fileserver.v1.PushRequest\x1a\x1b.fileserver.v1.PushResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/part.proto\x12\rfileserver.v1\x1a\x1c\x66ileserver/v1/transfer.proto\"r\n\x10PartitionRequest\x12&\n\x07sources\x18\x01 \x03(\x0b\x32\x15.fileserver.v1.Source\x12%\n\x06\x66ormat\x18\x02 \x01(\x0b\x32\x15.fileserver.v1.Format\x12\x0f\n\x07targets\x18\x03 \x03(\x03\"X\n\x11PartitionResponse\x12\x0e\n\x06points\x18\x01 \x03(\x03\x12\x12\n\nbytes_read\x18\x02 \x01(\x03\x12\r\n\x05split\x18\x03 \x01(\t\x12\x10\n\x08warnings\x18\x04 \x03(\t\"+\n\x07Segment\x12\x10\n\x08transfer\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"\x8e\x01\n\x0fSegmentProgress\x12\x12\n\nbytes_done\x18\x01 \x01(\x03\x12\x18\n\x10\x62ytes_through_us\x18\x02 \x01(\x03\x12\x14\n\x0c\x62ytes_native\x18\x03 \x01(\x03\x12\x15\n\rbytes_checked\x18\x04 \x01(\x03\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x12\n\nparts_done\x18\x06 \x01(\x05\"6\n\x0bPullRequest\x12\'\n\x07segment\x18\x01 \x01(\x0b\x32\x16.fileserver.v1.Segment\"@\n\x0cPullResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.fileserver.v1.SegmentProgress\"6\n\x0bPushRequest\x12\'\n\x07segment\x18\x01 \x01(\x0b\x32\x16.fileserver.v1.Segment\"@\n\x0cPushResponse\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1e.fileserver.v1.SegmentProgress2\xe3\x01\n\x0bPartService\x12N\n\tPartition\x12\x1f.fileserver.v1.PartitionRequest\x1a .fileserver.v1.PartitionResponse\x12\x41\n\x04Pull\x12\x1a.fileserver.v1.PullRequest\x1a\x1b.fileserver.v1.PullResponse0\x01\x12\x41\n\x04Push\x12\x1a.fileserver.v1.PushRequest\x1a\x1b.fileserver.v1.PushResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTITIONREQUEST']._serialized_start=73
   _globals['_PARTITIONREQUEST']._serialized_end=187
   _globals['_PARTITIONRESPONSE']._serialized_start=189
-  _globals['_PARTITIONRESPONSE']._serialized_end=259
-  _globals['_SEGMENT']._serialized_start=261
-  _globals['_SEGMENT']._serialized_end=304
-  _globals['_SEGMENTPROGRESS']._serialized_start=307
-  _globals['_SEGMENTPROGRESS']._serialized_end=449
-  _globals['_PULLREQUEST']._serialized_start=451
-  _globals['_PULLREQUEST']._serialized_end=505
-  _globals['_PULLRESPONSE']._serialized_start=507
-  _globals['_PULLRESPONSE']._serialized_end=571
-  _globals['_PUSHREQUEST']._serialized_start=573
-  _globals['_PUSHREQUEST']._serialized_end=627
-  _globals['_PUSHRESPONSE']._serialized_start=629
-  _globals['_PUSHRESPONSE']._serialized_end=693
-  _globals['_PARTSERVICE']._serialized_start=696
-  _globals['_PARTSERVICE']._serialized_end=923
+  _globals['_PARTITIONRESPONSE']._serialized_end=277
+  _globals['_SEGMENT']._serialized_start=279
+  _globals['_SEGMENT']._serialized_end=322
+  _globals['_SEGMENTPROGRESS']._serialized_start=325
+  _globals['_SEGMENTPROGRESS']._serialized_end=467
+  _globals['_PULLREQUEST']._serialized_start=469
+  _globals['_PULLREQUEST']._serialized_end=523
+  _globals['_PULLRESPONSE']._serialized_start=525
+  _globals['_PULLRESPONSE']._serialized_end=589
+  _globals['_PUSHREQUEST']._serialized_start=591
+  _globals['_PUSHREQUEST']._serialized_end=645
+  _globals['_PUSHRESPONSE']._serialized_start=647
+  _globals['_PUSHRESPONSE']._serialized_end=711
+  _globals['_PARTSERVICE']._serialized_start=714
+  _globals['_PARTSERVICE']._serialized_end=941
 # @@protoc_insertion_point(module_scope)

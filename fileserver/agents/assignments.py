@@ -1,0 +1,149 @@
+"""To have something done on the machine of an agent: written down, and waited for.
+
+Which server the agent is at does not matter: the one that holds its stream finds what is written, and writes back what
+came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from fileserver.catalogue import agents
+from fileserver.catalogue.store import Store
+from fileserver.errors import Cancelled, from_record
+from fileserver.together import to_its_end
+from fileserver.v1 import agent_pb2 as pb
+from planes.errors import Unavailable
+
+STOPS: Final = 10.0
+"""Seconds that an agent which is here has to end what is not wanted any more."""
+ELSEWHERE: Final = 0.25
+"""Seconds between two looks where another server may have written."""
+_OFTEN: Final = 0.05  # seconds between two looks whether work that is stopped has ended
+_HERE: Final = 5.0  # the same where only this one writes, and says so
+_AWAY: Final = "the machine that has this file is not connected: run its command again, or start its agent"
+
+Heard = Callable[[pb.Report], None]
+
+
+class News:
+    """Wakes those in this process who wait for something to be written."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, asyncio.Event] = {}
+
+    def listen(self, name: str) -> asyncio.Event:
+        """What will be set at the next news of this name; to be taken before one looks."""
+        return self._events.setdefault(name, asyncio.Event())
+
+    def tell(self, name: str) -> None:
+        """Something of this name has changed."""
+        if (event := self._events.pop(name, None)) is not None:
+            event.set()
+
+    def forget(self, name: str) -> None:
+        """Nobody listens any more."""
+        self._events.pop(name, None)
+
+
+async def heard_within(event: asyncio.Event, seconds: float) -> None:
+    """Return at the news, or after so long."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+class Assignments:
+    """What agents are asked."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.news = News()
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks at the store."""
+        return ELSEWHERE if self.store.shared else _HERE
+
+    async def ask(
+        self,
+        plane: str,
+        work: pb.Assignment,
+        *,
+        transfer: str = "",
+        segment: int = 0,
+        patient: bool = True,
+        heard: Heard | None = None,
+        keep: Callable[[], bool] = lambda: False,
+    ) -> pb.Answer:
+        """Have an agent do something.
+
+        Args:
+            plane: its files.
+            work: what; its id is ours.
+            transfer: whose segment that is.
+            segment: its number; 0 for what is no segment.
+            patient: wait for an agent that is not here.
+            heard: is told how far it is.
+            keep: whether to leave the work be if this call is cancelled: the next server waits for it then.
+
+        Raises:
+            Unavailable: the agent is not here, and nobody is patient.
+            Error: what the agent says that went wrong.
+        """
+        name = f"{transfer}.{segment}" if segment else uuid.uuid4().hex
+        request = work.SerializeToString()
+        await self.store.write(lambda c: agents.put(c, name, plane, transfer, segment, request))
+        self.news.tell(plane)
+        try:
+            answer = await self._answer(name, plane, patient=patient, heard=heard)
+        except BaseException:
+            if not keep():
+                await to_its_end(self._stop(name, plane, writes=segment > 0))
+            raise
+        finally:
+            self.news.forget(name)
+        await self.store.write(lambda c: agents.remove(c, name))
+        if answer.HasField("error"):
+            failure = answer.error
+            raise from_record({"reason": failure.reason, "message": failure.message, "facts": dict(failure.facts)})
+        return answer
+
+    async def present(self, plane: str) -> bool:
+        """Whether an agent is here."""
+        return await self.store.read(lambda c: agents.present(c, plane))
+
+    async def _answer(self, name: str, plane: str, *, patient: bool, heard: Heard | None) -> pb.Answer:
+        told = b""
+        while True:
+            event = self.news.listen(name)
+            seen = await self.store.read(lambda c: agents.look(c, name))
+            if seen is None:
+                msg = "what an agent was to do was taken back"
+                raise Cancelled(msg)
+            if seen.answer is not None:
+                return pb.Answer.FromString(seen.answer)
+            if heard is not None and seen.report and seen.report != told:
+                told = seen.report
+                heard(pb.Report.FromString(told))
+            if not patient and not await self.present(plane):
+                raise Unavailable(_AWAY, plane=plane)
+            await heard_within(event, self.pause)
+
+    async def _stop(self, name: str, plane: str, *, writes: bool) -> None:
+        """Nobody wants it any more; an agent that is at it has some seconds to end before we go on."""
+        if writes and await self.present(plane):
+            await self.store.write(lambda c: agents.stop(c, name))
+            self.news.tell(plane)
+            end = asyncio.get_running_loop().time() + STOPS
+            while asyncio.get_running_loop().time() < end:
+                seen = await self.store.read(lambda c: agents.look(c, name))
+                if seen is None or seen.answer is not None:
+                    break
+                await asyncio.sleep(_OFTEN)
+        await self.store.write(lambda c: agents.remove(c, name))
+        self.news.tell(plane)

@@ -1,0 +1,195 @@
+"""The agent: dials out to the file servers, takes work for the files of its machine, and dials again when that breaks.
+
+It ends when it is told to, or when another with its key has taken its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+import structlog
+from grpc import aio
+
+from fileserver.away.answering import Answering
+from fileserver.away.fence import FencedPlane
+from fileserver.configured import agent_plane
+from fileserver.status import from_call
+from fileserver.v1 import agent_pb2 as pb
+from fileserver.v1.agent_pb2_grpc import AgentServiceStub
+from planes.opening import decorated
+from planes.plane import MIB
+from planes.posix import PosixPlane
+from planes.settings import PlaneLimits
+
+OPTIONS: Final = (
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", 64 * MIB),
+    ("grpc.max_send_message_length", 16 * MIB),
+    ("grpc.http2.lookahead_bytes", 16 * MIB),
+    # A server that went away without a word is noticed by pings that nobody answers.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+_WAIT: Final = 0.25  # seconds until it dials again, doubled with each time in vain
+_LONGEST: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What an agent is started with."""
+
+    server: str
+    """Address of the file servers, for gRPC."""
+    key: str = field(repr=False)
+    metadata: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    """What every call carries to say who makes it."""
+    reads: Sequence[str] = ()
+    """Absolute paths that may be read; the last element may hold * and ?."""
+    writes: Sequence[str] = ()
+    """Absolute paths that may be written."""
+    slots: int = 4
+    """Segments at once."""
+    bytes_per_second: int = 0
+    """Of payload, at most; 0 is no limit."""
+
+
+class Agent:
+    """One agent, from its first call to its end.
+
+    Args:
+        orders: what it is started with.
+        ready: called whenever the file servers know it.
+    """
+
+    def __init__(self, orders: Orders, ready: Callable[[], None] = lambda: None) -> None:
+        self._orders = orders
+        self._ready = ready
+        self._ending = asyncio.Event()
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+
+    def end(self) -> None:
+        """Stop at the next step, and say so."""
+        self._ending.set()
+
+    async def run(self) -> bool:
+        """Work until told to end (True), or until another has taken the place (False).
+
+        Raises:
+            Error: the file servers do not want it, and would not the next time either.
+        """
+        o, wait = self._orders, _WAIT
+        local = decorated(PosixPlane.local(), PlaneLimits(bytes_per_second=o.bytes_per_second))
+        files = FencedPlane(local, [r.lstrip("/") for r in o.reads], [w.lstrip("/") for w in o.writes])
+        with grpc.insecure_channel(o.server, options=OPTIONS) as payload:
+            answering = Answering(agent_plane(o.key), files, payload)
+            try:
+                while not self._ending.is_set():
+                    try:
+                        if not await self._stream(answering):
+                            return False
+                        wait = _WAIT
+                    except aio.AioRpcError as failure:
+                        error = from_call(failure)
+                        if not error.retriable:
+                            raise error from None
+                        _log.warning("the file server does not answer", why=error.message)
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self._ending.wait(), wait * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                        wait = min(2 * wait, _LONGEST)
+            finally:
+                answering.close()
+                await files.aclose()
+        return True
+
+    async def _stream(self, answering: Answering) -> bool:
+        """One stream to its end; False if another agent has taken the place."""
+        outbox: asyncio.Queue[pb.WorkRequest | None] = asyncio.Queue()
+        async with aio.insecure_channel(self._orders.server, options=OPTIONS) as channel:
+            call = AgentServiceStub(channel).Work(metadata=tuple(self._orders.metadata))
+            sending = asyncio.create_task(_send(call, outbox))
+            ending = asyncio.create_task(self._close(outbox))
+            try:
+                outbox.put_nowait(pb.WorkRequest(hello=pb.Hello(key=self._orders.key, slots=self._orders.slots)))
+                async for told in call:
+                    if told.HasField("replaced"):
+                        return False
+                    await self._take(told, answering, outbox)
+                if not self._ending.is_set():
+                    raise_lost()
+                return True
+            finally:
+                ending.cancel()
+                sending.cancel()
+                await self._drop_all()
+                call.cancel()
+                await asyncio.wait({sending, ending})
+
+    async def _take(
+        self, told: pb.WorkResponse, answering: Answering, outbox: asyncio.Queue[pb.WorkRequest | None]
+    ) -> None:
+        if told.HasField("welcome"):
+            self._ready()
+        elif told.HasField("stop") and told.stop.id in self._jobs:
+            self._jobs[told.stop.id].cancel()
+        elif told.HasField("assignment") and not answering.refresh(told.assignment) and not self._ending.is_set():
+            name = told.assignment.id
+            base = name.partition("#")[0]
+            old = [task for other, task in self._jobs.items() if other.partition("#")[0] == base]
+            self._jobs[name] = asyncio.create_task(self._do(told.assignment, answering, outbox, old))
+
+    async def _do(
+        self,
+        assignment: pb.Assignment,
+        answering: Answering,
+        outbox: asyncio.Queue[pb.WorkRequest | None],
+        old: Sequence[asyncio.Task[None]],
+    ) -> None:
+        try:
+            for task in old:  # the same, handed out before: two must not write
+                task.cancel()
+            if old:
+                await asyncio.wait(old)
+            answer = await answering.answer(assignment, lambda report: outbox.put_nowait(pb.WorkRequest(report=report)))
+            outbox.put_nowait(pb.WorkRequest(answer=answer))
+        finally:
+            self._jobs.pop(assignment.id, None)
+
+    async def _close(self, outbox: asyncio.Queue[pb.WorkRequest | None]) -> None:
+        """When told to end: end what is under way, then say goodbye."""
+        await self._ending.wait()
+        await self._drop_all()
+        outbox.put_nowait(None)
+
+    async def _drop_all(self) -> None:
+        jobs = list(self._jobs.values())
+        for task in jobs:
+            task.cancel()
+        if jobs:
+            await asyncio.wait(jobs)
+
+
+def raise_lost() -> None:
+    """The file server ended the stream in good order: another takes it."""
+    raise aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), "the stream ended")
+
+
+async def _send(
+    call: aio.StreamStreamCall[pb.WorkRequest, pb.WorkResponse], outbox: asyncio.Queue[pb.WorkRequest | None]
+) -> None:
+    """Send what is to be said, in order; None is the end of it."""
+    while (said := await outbox.get()) is not None:
+        try:
+            await call.write(said)
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            return  # who reads hears why
+    await call.done_writing()

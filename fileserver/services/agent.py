@@ -1,0 +1,174 @@
+"""AgentService: the streams by which agents are reached. Leases what waits for one, hands it out, keeps answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from fileserver.agents.assignments import heard_within
+from fileserver.agents.dispatch import Agents
+from fileserver.catalogue import agents as rows
+from fileserver.catalogue.agents import Leased
+from fileserver.configured import agent_plane
+from fileserver.errors import InvalidSpec
+from fileserver.grants import LIFE
+from fileserver.v1 import agent_pb2 as pb
+from fileserver.v1.agent_pb2_grpc import AgentServiceServicer
+from planes.errors import Error
+
+LOOK: Final = 1.0
+"""Seconds between two looks at what waits for an agent, where nobody says that something does."""
+MOST: Final = 16
+"""Segments at once that an agent may ask for."""
+
+_SHORTEST: Final = 32  # characters of a key
+_CALLS: Final = 64  # things that are no segments, at once
+
+
+class AgentServicer(AgentServiceServicer):
+    """Streams of agents, on the wire.
+
+    Args:
+        agents: what they are to do.
+        shared: says of the name of a plane whether every file server reaches it.
+    """
+
+    def __init__(self, agents: Agents, shared: Callable[[str], bool]) -> None:
+        self._agents = agents
+        self._shared = shared
+
+    async def Work(
+        self, request_iterator: AsyncIterator[pb.WorkRequest], context: Any
+    ) -> AsyncIterator[pb.WorkResponse]:
+        """One machine, as long as it likes."""
+        first = await anext(request_iterator, None)
+        hello = first.hello if first is not None and first.HasField("hello") else pb.Hello()
+        if len(hello.key) < _SHORTEST or not 0 <= hello.slots <= MOST:
+            msg = f"an agent begins with a key of {_SHORTEST} characters or more, and says how much it takes at once"
+            raise InvalidSpec(msg, {"hello": msg})
+        stream = _Stream(self._agents, self._shared, agent_plane(hello.key), hello.slots or 1)
+        await stream.enter()
+        hearing = asyncio.create_task(stream.hear(request_iterator))
+        try:
+            yield pb.WorkResponse(welcome=pb.Welcome(plane=stream.plane))
+            while not hearing.done():
+                news = stream.listen()
+                told, goes_on = await stream.due()
+                for each in told:
+                    yield each
+                if not goes_on:
+                    return
+                await stream.rest(news, hearing)
+            hearing.result()
+            await stream.leave()
+        finally:
+            hearing.cancel()
+            await asyncio.wait({hearing})
+            if not hearing.cancelled():
+                hearing.exception()
+
+
+class _Stream:
+    """What one stream holds."""
+
+    def __init__(self, agents: Agents, shared: Callable[[str], bool], plane: str, slots: int) -> None:
+        self.plane = plane
+        self._agents = agents
+        self._store, self._news = agents.assignments.store, agents.assignments.news
+        self._shared = shared
+        self._slots = slots
+        self._name = f"{self._store.me}.{secrets.token_hex(4)}"
+        self._held: dict[str, Leased] = {}
+        """By the name that the agent has of it, which no other lease of the same assignment had."""
+        self._handed: dict[str, float] = {}
+        """When the grants of a segment were minted."""
+
+    async def enter(self) -> None:
+        """From now on the agent is reached here."""
+        await self._store.write(lambda c: rows.enter(c, self.plane, self._name))
+        self._news.tell(self.plane)  # a stream that this one replaces looks, and ends
+
+    async def leave(self) -> None:
+        """The agent said that it goes."""
+        await self._store.write(lambda c: rows.leave(c, self.plane, self._name))
+
+    def listen(self) -> asyncio.Event:
+        """What is set when there may be something to do."""
+        return self._news.listen(self.plane)
+
+    async def rest(self, news: asyncio.Event, hearing: asyncio.Task[None]) -> None:
+        """Wait for that, but not long: another server may have written without telling."""
+        waiting = asyncio.create_task(heard_within(news, min(LOOK, self._agents.assignments.pause)))
+        await asyncio.wait({waiting, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def due(self) -> tuple[list[pb.WorkResponse], bool]:
+        """What the agent is to be told now, and whether the stream goes on."""
+        if not await self._store.write(lambda c: rows.renew(c, self.plane, self._name)):
+            return [pb.WorkResponse(replaced=pb.Replaced())], False
+        held = {one.id for one in self._held.values()}
+        gone = await self._store.read(lambda c: rows.unwanted(c, self.plane, held)) if held else set[str]()
+        filling = sum(1 for one in self._held.values() if one.segment)
+        calls = _CALLS - (len(self._held) - filling)
+        taken = await self._store.write(lambda c: rows.lease(c, self.plane, self._name, self._slots - filling, calls))
+        gone |= {one.id for one in taken}  # taken back and asked again: what was held of it is over
+        told = [pb.WorkResponse(stop=pb.Stop(id=name)) for name, one in self._held.items() if one.id in gone]
+        given = [(name, one) for name, one in self._held.items() if self._is_stale(name, one) and one.id not in gone]
+        given += [(f"{one.id}#{secrets.token_hex(4)}", one) for one in taken]
+        for name, one in given:
+            self._held[name] = one
+            if (assignment := await self._assignment(name, one)) is not None:
+                told.append(pb.WorkResponse(assignment=assignment))
+        return told, True
+
+    def _is_stale(self, name: str, one: Leased) -> bool:
+        return one.segment > 0 and time.time() - self._handed.get(name, 0.0) > LIFE / 2
+
+    async def _assignment(self, name: str, one: Leased) -> pb.Assignment | None:
+        """What is handed out; None for a segment that needs nothing any more, which is answered here."""
+        work = pb.Assignment.FromString(one.request)
+        work.id = name
+        if one.segment:
+            self._handed[name] = time.time()
+            try:
+                fill = await self._agents.handed(one.transfer, one.segment, self.plane, self._shared, time.time())
+            except Error:  # the transfer has gone, or its plane: who asked is told by its own look
+                fill = None
+            if fill is None:
+                await self._answer(pb.Answer(id=name))
+                return None
+            work.fill.CopyFrom(fill)
+        return work
+
+    async def hear(self, requests: AsyncIterator[pb.WorkRequest]) -> None:
+        """Keep what the agent says, until it has said everything."""
+        async for said in requests:
+            kind = said.WhichOneof("said")
+            if kind == "answer" and said.answer.id in self._held:
+                await self._answer(said.answer)
+                self._news.tell(self.plane)  # a slot is free
+            elif kind == "report" and (one := self._held.get(said.report.id)) and one.segment:
+                await self._report(one, said.report)
+
+    async def _report(self, one: Leased, report: pb.Report) -> None:
+        steps = list(report.stored)
+        del report.stored[:]
+        if await self._store.write(lambda c: rows.report(c, one.id, self._name, report.SerializeToString())):
+            await self._agents.receive(one.transfer, one.segment, steps)
+            self._news.tell(one.id)
+
+    async def _answer(self, answer: pb.Answer) -> None:
+        one = self._held.pop(answer.id)
+        self._handed.pop(answer.id, None)
+        if any(other.id == one.id for other in self._held.values()):
+            return  # an echo of a lease that was taken back
+        if one.segment and not answer.HasField("error"):
+            with suppress(Error):  # receipts of something else are no receipts: the segment is found wanting
+                await self._agents.receive(one.transfer, one.segment, answer.stored)
+        said = answer.SerializeToString()
+        await self._store.write(lambda c: rows.answer(c, one.id, self._name, said))
+        self._news.tell(one.id)
