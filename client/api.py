@@ -41,6 +41,11 @@ class Client(Calls):
     It is made as `Calls` is.
     """
 
+    def credentials(self) -> tuple[str, Sequence[tuple[str, str]]]:
+        """Where the server is, for gRPC, and what every call carries; for an agent that calls it by itself."""
+        self.list_planes()  # waits for the server, and learns its cookie
+        return self._connection.target, self._connection.metadata
+
     @property
     def server_state(self) -> Path | None:
         """The state directory of a server that somebody else runs for us; asks it, None if it does not say."""
@@ -49,19 +54,23 @@ class Client(Calls):
 
     # --- transfers
 
-    def create_transfer(self, spec: transfer_pb2.TransferSpec, request_id: str = "") -> transfer_pb2.Transfer:
+    def create_transfer(
+        self, spec: transfer_pb2.TransferSpec, request_id: str = "", agent_key: str = ""
+    ) -> transfer_pb2.Transfer:
         """Have a transfer accepted, exactly once however often the call has to be repeated.
 
         Args:
             spec: what is asked; `client.specs` makes one of plain words.
             request_id: the same id with the same spec returns the same transfer; empty is a fresh one.
+            agent_key: of the agent whose plane the spec names, if it names one.
         """
-        request = transfer_pb2.CreateTransferRequest(spec=spec, request_id=request_id or uuid.uuid4().hex)
+        name = request_id or uuid.uuid4().hex
+        request = transfer_pb2.CreateTransferRequest(spec=spec, request_id=name, agent_key=agent_key)
         return self.call(lambda c: TransferServiceStub(c).CreateTransfer, request, timeout=None).transfer
 
-    def plan_transfer(self, spec: transfer_pb2.TransferSpec) -> transfer_pb2.Plan:
+    def plan_transfer(self, spec: transfer_pb2.TransferSpec, agent_key: str = "") -> transfer_pb2.Plan:
         """What the transfer would do; reads what planning needs, writes nothing."""
-        request = transfer_pb2.CreateTransferRequest(spec=spec, validate_only=True)
+        request = transfer_pb2.CreateTransferRequest(spec=spec, validate_only=True, agent_key=agent_key)
         return self.call(lambda c: TransferServiceStub(c).CreateTransfer, request, timeout=None).plan
 
     def plan_sync(self, spec: transfer_pb2.TransferSpec) -> Iterator[transfer_pb2.PlanSyncResponse]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client import carrying
+from client.agent import AGENT
 from client.commands import options
 from client.commands.reading import write_file
 from client.commands.transfers import follow, show_accepted
@@ -260,11 +262,26 @@ def replicate(
 
 
 def _run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) -> Exit | None:
-    """Plan the transfer, or have it accepted and wait for it if asked to."""
+    """Plan the transfer, or have it accepted and wait for it if asked to; what the server does not see is carried."""
+    try:
+        if dry_run:
+            _show_plan(session, session.client.plan_transfer(spec))
+            return None
+        return run_transfer(session, spec, no_wait=no_wait)
+    except ServerError as error:
+        if not carrying.is_unseen(error):
+            raise
+    return _carry(session, spec, dry_run=dry_run, no_wait=no_wait)
+
+
+def _carry(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) -> Exit | None:
+    """The same, with the files of this machine carried by this command."""
+    if no_wait:
+        raise carrying.refuse_no_wait()
     if dry_run:
-        _show_plan(session, session.client.plan_transfer(spec))
+        _show_plan(session, carrying.plan(session, spec))
         return None
-    return run_transfer(session, spec, no_wait=no_wait)
+    return carrying.run(session, spec, lambda made, ended: follow(session, made.name, ended, carried=True))
 
 
 def run_transfer(
@@ -287,6 +304,10 @@ def _create(session: Session, spec: TransferSpec, request: str) -> Transfer:
         raise ServerError(Reason.CANCELLED, Code.CANCELLED, msg) from None
 
 
+def _named(plane: str, key: str) -> str:
+    return key if plane.startswith(AGENT) else f"{plane}:{key}"
+
+
 def _show_plan(session: Session, plan: Plan) -> None:
     from client import phrases, shapes  # noqa: PLC0415  # loaded with the client already
 
@@ -295,7 +316,7 @@ def _show_plan(session: Session, plan: Plan) -> None:
         show.object(shapes.plan(plan))
         return
     if len(plan.sources) > 1:
-        rows = ((str(n), f"{s.plane}:{s.key}", f"{s.size:,}") for n, s in enumerate(plan.sources, start=1))
+        rows = ((str(n), _named(s.plane, s.key), f"{s.size:,}") for n, s in enumerate(plan.sources, start=1))
         show.table((">order", "source", ">bytes"), rows)
         show.line("")
     show.table(

@@ -181,7 +181,14 @@ def show_accepted(session: Session, transfer: Transfer) -> None:
     session.show.note(_ways_on(session, transfer.name))
 
 
-def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None, *, each: bool = False) -> Exit | None:
+def follow(
+    session: Session,
+    name: str,
+    ended: Callable[[], None] = lambda: None,
+    *,
+    each: bool = False,
+    carried: bool = False,
+) -> Exit | None:
     """Wait for a transfer and tell how it ended or that it is paused; Ctrl-C detaches and leaves it running.
 
     Args:
@@ -189,6 +196,7 @@ def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None
         name: of the transfer.
         ended: called once the transfer has ended, however it did.
         each: with `--json`, print every state on the way, not only the last.
+        carried: this command carries its bytes: without it, the transfer waits.
 
     Raises:
         ServerError: the error that is stored in the transfer, or CANCELLED.
@@ -204,7 +212,7 @@ def follow(session: Session, name: str, ended: Callable[[], None] = lambda: None
                 last = transfer
                 update(transfer)
     except KeyboardInterrupt:
-        return _detach(session, last.name if last else name)
+        return _detach(session, last.name if last else name, carried=carried)
     assert last is not None, "a watch ends with a transfer that has ended or stands still"
     if phrases.state(last.state) == "PAUSED":
         _show_state(session, last)
@@ -252,8 +260,11 @@ def _show_exceptions(session: Session, transfer: Transfer) -> None:
         session.show.note(f"and {number - len(done.exceptions):,} more; the same {verb} tries what failed again")
 
 
-def _detach(session: Session, name: str) -> Exit:
+def _detach(session: Session, name: str, *, carried: bool) -> Exit:
     msg = f"\n{name} goes on without you\n{_ways_on(session, name)}"
+    if carried:
+        cancel = f"cropduster transfers cancel {name.removeprefix('transfers/')}{session.settings.as_options()}"
+        msg = f"\n{name} waits for you\n  go on:     give the same command again\n  cancel it: {cancel}"
     if session.show.as_json:
         session.show.error(ServerError("DETACHED", Code.CANCELLED, msg.strip(), {"transfer": name}))
     session.show.note(msg)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # brings numpy, which a server should not load before the fir
 
 _TRIES: Final = 5  # with fresh grants
 _WAIT: Final = 1.5  # seconds between them
-NO_UPLOAD: Final = "elsewhere"
-"""What an agent is told in place of the token of an upload that is not on its machine: it needs none."""
 
 
 def agents_of(plan: Plan) -> list[str]:
@@ -152,7 +150,8 @@ class Agents:
             return self._keys.mint(whole)
 
         def token(row: PartRow) -> str:
-            return (row.token or "") if reads or not row.token else NO_UPLOAD
+            # Where the upload is not on its machine it needs no token, but to tell parts from each other.
+            return (row.token or "") if reads or not row.token else str(row.part.number)
 
         return await asyncio.to_thread(
             fill_message, transfer, page, shared=not reads and shared(page.plan.plane), token=token, grant=grant

@@ -257,11 +257,14 @@ class RemotePlane(WrappedPlane):
     def _part_of(self, extent: Extent) -> int:
         for row in self._page.rows:
             for p in row.part.pieces:
-                mine = isinstance(p, Piece) and (p.plane, p.key) == (self._name, extent.key)
-                if mine and p.start <= extent.start and extent.end <= p.end:
+                if isinstance(p, Piece) and (p.plane, p.key) == (self._name, extent.key) and _holds(p, extent):
                     return row.part.number
         msg = f"no part of this segment is made of bytes {extent.start} to {extent.end} of {extent.key}"
         raise NotFound(msg, key=extent.key)
+
+
+def _holds(piece: Piece, extent: Extent) -> bool:
+    return piece.start <= extent.start and extent.end <= piece.end
 
 
 class RemoteUpload(WrappedUpload):

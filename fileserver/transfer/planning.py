@@ -262,7 +262,8 @@ class Planner:
                 info = Info(s.key, s.size, s.version, datetime.now(UTC))
                 ticket = self._planes.plane(s.plane).copy_ticket(info)
                 can = ticket is not None and into.accepts(ticket)
-                found[s.plane] = "" if can else f"{target} cannot fetch from {s.plane} by itself"
+                there, here = ("the caller's machine" if name.startswith(AGENT) else name for name in (s.plane, target))
+                found[s.plane] = "" if can else f"{here} cannot fetch from {there} by itself"
                 mine = into.copy_ticket(info)
                 if can and ticket is not None and mine is not None:
                     means[s.plane] = routes.between(ticket.kind, mine.kind)

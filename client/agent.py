@@ -1,0 +1,237 @@
+"""The agent of a command: the process that carries files of this machine to a server that does not see them.
+
+It lives as long as the command: its standard input ends with us, in whatever way we end. One that is killed is started
+again. What a command has asked is kept in a file until its transfer has ended, so that the same command, given again
+after a break, goes on with the same transfer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from client.embedded import server_command
+from client.errors import Code, Reason, ServerError, invalid, unavailable
+
+AGENT: Final = "@"
+"""How the names of planes begin that are an agent's files."""
+START_SECONDS: Final = 60.0
+_END_SECONDS: Final = 30.0
+_STARTS: Final = 5
+_REFUSED: Final = 3  # exit codes: the server does not want it; another has taken its place
+_REPLACED: Final = 6
+_FOLDER: Final = "agents"
+
+
+def plane_of(key: str) -> str:
+    """The name of the plane of an agent, as the server draws it of the agent's key."""
+    return f"{AGENT}{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command goes by at the server."""
+
+    request: str
+    """Id of its request."""
+    key: str
+    """Of its agent."""
+    again: bool = False
+    """The same command was given before, and was broken off."""
+
+
+class Memory:
+    """Keeps what a command has asked, under its words.
+
+    Args:
+        state: the state directory of this user.
+        words: what makes the command this one and no other.
+    """
+
+    def __init__(self, state: Path, words: bytes) -> None:
+        self.path = state / _FOLDER / f"{hashlib.sha256(words).hexdigest()[:24]}.json"
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            msg = "the same command is at work already, in another terminal perhaps: wait for it, or end it"
+            raise ServerError(Reason.SERVER_BUSY, Code.ABORTED, msg) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def asked(self) -> Asked:
+        """What the command goes by, from before or from now on."""
+        with suppress(OSError, ValueError, KeyError):
+            known = json.loads(self.path.read_text(encoding="utf-8"))
+            return Asked(str(known["request"]), str(known["key"]), again=True)
+        return self.fresh(secrets.token_hex(32))
+
+    def fresh(self, key: str) -> Asked:
+        """Another request for the same agent; nothing of an earlier one is known any more."""
+        made = Asked(secrets.token_hex(16), key)
+        draft = self.path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"request": made.request, "key": made.key}, file)
+        draft.replace(self.path)
+        return made
+
+    def forget(self) -> None:
+        """The transfer has ended: the same command is another one from now on."""
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if not self.log.stat().st_size:
+                self.log.unlink()
+
+    @property
+    def log(self) -> Path:
+        """Where the agent says what goes wrong."""
+        return self.path.with_suffix(".log")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What an agent may touch: absolute paths; the last element of what it reads may hold * and ?."""
+
+    reads: Sequence[str] = ()
+    writes: Sequence[str] = ()
+
+
+class Agent:
+    """The process of an agent.
+
+    Args:
+        server: address of the server, for gRPC, and what every call carries.
+        key: of the agent.
+        files: what it may touch.
+        log: where its complaints go.
+        told: gets a sentence when something happens to it.
+    """
+
+    def __init__(
+        self,
+        server: tuple[str, Sequence[tuple[str, str]]],
+        key: str,
+        files: Files,
+        log: Path,
+        told: Callable[[str], None],
+    ) -> None:
+        address, metadata = server
+        orders = {"server": address, "metadata": list(metadata), "key": key}
+        orders |= {"reads": list(files.reads), "writes": list(files.writes)}
+        self._orders = json.dumps(orders).encode() + b"\n"
+        self._command = server_command("agent")
+        self._log = log
+        self._told = told
+        self._ready = threading.Event()
+        self._over = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._log.unlink(missing_ok=True)
+        self._process = self._start()
+        self._keeper.start()
+        try:
+            self._come_up()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _come_up(self) -> None:
+        if not self._ready.wait(START_SECONDS) or self._over.is_set():
+            raise self._failure()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603  # our own interpreter and words, no shell
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is ours to hear; it ends when we do
+            )
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            process.stdin.write(self._orders)
+            process.stdin.flush()
+        return process
+
+    def _keep(self) -> None:
+        """Wait for its end, and start it again if that was not wanted."""
+        for left in reversed(range(_STARTS)):
+            process = self._process
+            assert process is not None
+            assert process.stdout is not None
+            for _ in process.stdout:
+                self._ready.set()
+            code = process.wait()
+            if self._over.is_set():
+                return
+            if code in {0, _REFUSED, _REPLACED} or not left:
+                self._give_up(code)
+                return
+            self._process = self._start()
+
+    def _give_up(self, code: int) -> None:
+        self._over.set()
+        self._ready.set()
+        if code == _REPLACED:
+            self._told("another run of this command has taken the work over")
+        else:
+            self._told(f"nothing carries the files of this machine any more: {self._failure().message}")
+
+    def _end(self) -> None:
+        self._over.set()
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _failure(self) -> ServerError:
+        try:
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        said = [line.removeprefix("cropduster agent: ") for line in lines if line.startswith("cropduster agent: ")]
+        if said:
+            return invalid(said[-1])
+        return unavailable("\n".join(["the agent of this command did not come up", *lines[-5:]]))

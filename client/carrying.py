@@ -1,0 +1,103 @@
+"""Transfers of files that the server does not see: this command carries them itself, as the agent of its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from client.agent import Agent, Asked, Files, Memory, plane_of
+from client.errors import Code, Exit, Reason, ServerError, invalid
+from client.words import LOCAL
+
+if TYPE_CHECKING:
+    from client.session import Session
+    from fileserver.v1.transfer_pb2 import Location, Plan, Transfer, TransferSpec
+
+
+def is_unseen(error: ServerError) -> bool:
+    """Whether a server said that it does not see the files of this machine."""
+    return error.reason == "CALLER_DENIED" and error.metadata.get("plane") == LOCAL
+
+
+def run(
+    session: Session, spec: TransferSpec, follow: Callable[[Transfer, Callable[[], None]], Exit | None]
+) -> Exit | None:
+    """Have the transfer accepted, and carry what it needs until it has ended.
+
+    Args:
+        session: the running command.
+        spec: what is asked; the plane `local` in it is this machine.
+        follow: waits for the transfer; calls back once it has ended.
+    """
+    server = session.client.credentials()
+    words = server[0].encode() + b"\0" + spec.SerializeToString(deterministic=True)
+    with Memory(session.state, words) as memory:
+        asked = memory.asked()
+        with Agent(server, asked.key, _beside(spec, asked.key), memory.log, session.show.note):
+            transfer = _accepted(session, spec, asked, memory)
+            try:
+                return follow(transfer, memory.forget)
+            except ServerError:
+                if memory.log.exists() and memory.log.stat().st_size:
+                    session.show.note(f"what its agent says of it: {memory.log}")
+                raise
+
+
+def plan(session: Session, spec: TransferSpec) -> Plan:
+    """What the transfer would do."""
+    server = session.client.credentials()
+    with Memory(session.state, b"plan\0" + spec.SerializeToString(deterministic=True)) as memory:
+        asked = memory.asked()
+        with Agent(server, asked.key, _beside(spec, asked.key), memory.log, session.show.note):
+            try:
+                return session.client.plan_transfer(spec, asked.key)
+            finally:
+                memory.forget()
+
+
+def _accepted(session: Session, spec: TransferSpec, asked: Asked, memory: Memory) -> Transfer:
+    from client.api import ENDED  # noqa: PLC0415  # loaded with the client already
+
+    try:
+        transfer = session.client.create_transfer(spec, asked.request, asked.key)
+        if asked.again and transfer.state in ENDED and not transfer.HasField("outcome"):
+            asked = memory.fresh(asked.key)  # it failed or was cancelled since: that was told, and this is a new try
+            transfer = session.client.create_transfer(spec, asked.request, asked.key)
+        elif asked.again:
+            session.show.note(f"going on with {transfer.name}, which was broken off")
+    except ServerError as error:
+        if error.code not in {Code.UNAVAILABLE, Code.CANCELLED}:
+            memory.forget()
+        raise
+    except KeyboardInterrupt:
+        msg = "interrupted before the server answered: the same command, given again, goes on if it was accepted"
+        raise ServerError(Reason.CANCELLED, Code.CANCELLED, msg) from None
+    return transfer
+
+
+def _beside(spec: TransferSpec, key: str) -> Files:
+    """Name this machine's files by the plane of the agent, in place; which files those are."""
+    verb, plane = spec.WhichOneof("verb"), plane_of(key)
+    reads: list[str] = []
+    writes: list[str] = []
+
+    def name(place: Location, paths: list[str]) -> None:
+        if place.plane == LOCAL:
+            place.plane = plane
+            paths.append(place.key)
+
+    if verb == "spray":
+        for source in spec.spray.sources:
+            name(source, reads)
+    elif verb == "despray":
+        name(spec.despray.target, writes)
+    if not reads and not writes:
+        msg = "nothing in this command is a file of this machine: use it without --server, or name planes"
+        raise invalid(msg)
+    return Files(reads, writes)
+
+
+def refuse_no_wait() -> ServerError:
+    """The error of who asks for a transfer that needs this command, and does not want to wait for it."""
+    msg = "--no-wait: the server does not see the files of this machine, so this command has to carry them"
+    return invalid(msg)
