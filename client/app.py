@@ -24,6 +24,7 @@ from client.commands import (
     inspecting,
     moving,
     planes,
+    pushing,
     reading,
     running,
     syncing,
@@ -72,6 +73,7 @@ def make_app() -> typer.Typer:
     app.callback(help=_HELP)(_root)
     running.enter(app)
     moving.enter(app)
+    pushing.enter(app)
     syncing.enter(app)
     ingesting.enter(app)
     reading.enter(app)

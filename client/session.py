@@ -81,6 +81,8 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.carries = False
+        """This command carries the files of this machine, even if the server could see them."""
 
     @cached_property
     def show(self) -> Show:
@@ -135,11 +137,12 @@ def make_show(*, as_json: bool) -> Show:
 
 
 def command(
-    app: typer.Typer, name: str, epilog: str | None = None
+    app: typer.Typer, name: str, epilog: str | None = None, like: Callable[..., object] | None = None
 ) -> Callable[[Callable[..., Exit | None]], Callable[..., int]]:
     """Enter a function as a command, with `--server`, `--state`, `--config` and `--json` added to its options.
 
-    The function's first parameter is the session. What it returns, or the error it raises, becomes the exit code.
+    The function's first parameter is the session; with `like`, its words are those of another command. What it returns,
+    or the error it raises, becomes the exit code.
     """
 
     def enter(function: Callable[..., Exit | None]) -> Callable[..., int]:
@@ -148,7 +151,7 @@ def command(
             session = Session(Settings(server, state, config, as_json))
             return _run(session, lambda: function(session, **words))
 
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        own = list(inspect.signature(like or function, eval_str=True).parameters.values())[1:]
         parameters = [*own, *_SHARED]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]  # PEP 362

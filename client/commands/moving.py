@@ -29,7 +29,7 @@ from client.places import (
     read_verify,
 )
 from client.session import Session, command
-from client.spool import spool
+from client.spool import Spooled, spool
 from client.words import FORMATS, LOCAL, STDIN, Kind, Location, kind_of
 
 if TYPE_CHECKING:
@@ -156,10 +156,25 @@ def _spray_stream(session: Session, spec: Callable[[Sequence[Location]], Transfe
         try:
             transfer = _create(session, asked, request)
         except ServerError as error:
+            if carrying.is_unseen(error):
+                return _carry_stream(session, asked, spooled)
             if error.code not in {Code.UNAVAILABLE, Code.CANCELLED}:
                 spooled.remove()
             raise error.renamed({str(spooled.path): STDIN}) from None
         return follow(session, transfer.name, spooled.remove)
+
+
+def _carry_stream(session: Session, asked: TransferSpec, spooled: Spooled) -> Exit | None:
+    """The same where the server does not see that file, so that this command carries it."""
+
+    def wait(made: Transfer, ended: Callable[[], None]) -> Exit | None:
+        def both() -> None:
+            ended()
+            spooled.remove()
+
+        return follow(session, made.name, both, carried=True)
+
+    return carrying.run(session, asked, wait)
 
 
 def despray(
@@ -263,14 +278,15 @@ def replicate(
 
 def _run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) -> Exit | None:
     """Plan the transfer, or have it accepted and wait for it if asked to; what the server does not see is carried."""
-    try:
-        if dry_run:
-            _show_plan(session, session.client.plan_transfer(spec))
-            return None
-        return run_transfer(session, spec, no_wait=no_wait)
-    except ServerError as error:
-        if not carrying.is_unseen(error):
-            raise
+    if not session.carries:
+        try:
+            if dry_run:
+                _show_plan(session, session.client.plan_transfer(spec))
+                return None
+            return run_transfer(session, spec, no_wait=no_wait)
+        except ServerError as error:
+            if not carrying.is_unseen(error):
+                raise
     return _carry(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
