@@ -14,7 +14,7 @@ from fileserver.agents.wire import fill_message, steps_of
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import AGENT
-from fileserver.errors import CallerDenied
+from fileserver.errors import CallerDenied, Cancelled
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
 from fileserver.transfer import ledger
 from fileserver.transfer.book import enter, page_of
@@ -116,8 +116,9 @@ class Agents:
                 )
             except Error as error:
                 # A grant that counts no more: a stop is on its way here, or the hours of an agent that stood still.
+                lost = isinstance(error, Cancelled) and not live.wish  # by nobody here
                 over = isinstance(error, CallerDenied) and error.facts.get("why") in {"over", "expired"}
-                if not left or not (over or error.retriable):
+                if not left or not (over or lost or error.retriable):
                     raise
                 await asyncio.sleep(_WAIT)
             else:

@@ -22,7 +22,7 @@ from fileserver.agents.wire import (
 )
 from fileserver.away.fence import FencedPlane
 from fileserver.away.remote import Data, RemotePlane
-from fileserver.errors import Cancelled, InvalidSpec
+from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import format_of
 from fileserver.transfer.book import Page
 from fileserver.transfer.buffers import Buffers
@@ -79,13 +79,11 @@ class Answering:
         return known is not None
 
     async def answer(self, assignment: pb.Assignment, report: Report) -> pb.Answer:
-        """Do it, and say how it ended; errors are answers, too."""
+        """Do it, and say how it ended; errors are answers, too, but who is cancelled says nothing."""
         try:
             answer = await self._do(assignment, report)
         except Error as error:
             answer = pb.Answer(error=error_message(error))
-        except asyncio.CancelledError:
-            answer = pb.Answer(error=error_message(Cancelled("it was stopped")))
         except Exception:  # noqa: BLE001  # a bug must not end the agent, and its text may hold what no server should see
             line = uuid.uuid4().hex[:8]
             _log.exception("bug", id=line)

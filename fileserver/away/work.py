@@ -16,9 +16,11 @@ import grpc
 import structlog
 from grpc import aio
 
+from fileserver.agents.wire import error_message
 from fileserver.away.answering import Answering
 from fileserver.away.fence import FencedPlane
 from fileserver.configured import agent_plane
+from fileserver.errors import Cancelled
 from fileserver.status import from_call
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1.agent_pb2_grpc import AgentServiceStub
@@ -76,6 +78,7 @@ class Agent:
         self._ready = ready
         self._ending = asyncio.Event()
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
 
     def end(self) -> None:
         """Stop at the next step, and say so."""
@@ -139,8 +142,10 @@ class Agent:
     ) -> None:
         if told.HasField("welcome"):
             self._ready()
-        elif told.HasField("stop") and told.stop.id in self._jobs:
-            self._jobs[told.stop.id].cancel()
+        elif told.HasField("stop"):
+            stopping = asyncio.create_task(self._stop(told.stop.id, outbox))
+            self._stopping.add(stopping)
+            stopping.add_done_callback(self._stopping.discard)
         elif told.HasField("assignment") and not answering.refresh(told.assignment) and not self._ending.is_set():
             name = told.assignment.id
             base = name.partition("#")[0]
@@ -164,6 +169,14 @@ class Agent:
         finally:
             self._jobs.pop(assignment.id, None)
 
+    async def _stop(self, name: str, outbox: asyncio.Queue[pb.WorkRequest | None]) -> None:
+        """Nobody wants it any more: end it, and say so once nothing is written any more."""
+        if (task := self._jobs.get(name)) is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        stopped = Cancelled("nobody waits for it any more")
+        outbox.put_nowait(pb.WorkRequest(answer=pb.Answer(id=name, error=error_message(stopped))))
+
     async def _close(self, outbox: asyncio.Queue[pb.WorkRequest | None]) -> None:
         """When told to end: end what is under way, then say goodbye."""
         await self._ending.wait()
@@ -171,7 +184,7 @@ class Agent:
         outbox.put_nowait(None)
 
     async def _drop_all(self) -> None:
-        jobs = list(self._jobs.values())
+        jobs = [*self._jobs.values(), *self._stopping]
         for task in jobs:
             task.cancel()
         if jobs:

@@ -1,0 +1,205 @@
+"""Transfers of files that no file server sees: an agent carries them, whatever breaks on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+
+import pytest
+
+from fileserver.errors import CallerDenied
+from fileserver.transfer import ledger
+from planes.errors import AlreadyExists, Changed, NotFound
+from planes.plane import MIB
+from tests.doubles.cable import cable
+from tests.fileserver.agents.world import CSV, PLANE, noise, table
+
+
+async def test_a_file_goes_there_and_comes_back(world):
+    data = world.write("x.csv", table(20_000))
+    async with world.agent(writes=["back.csv"]):
+        outcome = await world.done(await world.spray("x.csv", form=CSV))
+        assert outcome["evidence"] == "compared"
+        parts = await world.content()
+        assert b"".join(parts) == data
+        assert len(parts) == 3
+        assert all(re.match(rb"\d+,", part) and part.endswith(b"\n") for part in parts)  # no record is cut
+        assert (await world.done(await world.despray("back.csv")))["evidence"] == "compared"
+    assert (world.folder / "back.csv").read_bytes() == data
+    assert sorted(p.name for p in world.folder.iterdir()) == ["back.csv", "x.csv"]
+
+
+async def test_parts_in_steps_and_of_many_sources_in_their_order(world, large):
+    data = [world.write(f"part{n}.bin", noise(size)) for n, size in ((2, large // 2), (10, 1), (11, large // 2))]
+    async with world.agent(["part2.bin", "part1*.bin"], ["back"]):
+        outcome = await world.done(await world.spray("part2.bin", "part1*.bin", parts=2))
+        assert b"".join(await world.content()) == b"".join(data)
+        assert outcome["evidence"] == "compared"
+        await world.done(await world.despray("back"))
+    assert (world.folder / "back").read_bytes() == b"".join(data)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_nearly_nothing_goes_both_ways(world, size):
+    data = world.write("x", noise(size))
+    async with world.agent(writes=["back"]):
+        await world.done(await world.spray("x"))
+        await world.done(await world.despray("back"))
+    assert (world.folder / "back").read_bytes() == data
+
+
+async def test_a_transfer_waits_for_its_agent(world):
+    world.write("x", noise(1000))
+    transfer = await world.spray("x")
+    await world.until(transfer, lambda record: record.state == "PLANNING")
+    async with world.agent():
+        await world.done(transfer)
+
+
+async def test_errors_of_the_other_machine_are_the_transfers(world):
+    world.write("x", noise(10))
+    world.write("there", b"")
+    async with world.agent(writes=["there"]):
+        with pytest.raises(NotFound, match="is not there"):
+            await world.done(await world.spray("nothing"))
+        await world.done(await world.spray("x"))
+        with pytest.raises(AlreadyExists, match="exists; --overwrite"):
+            await world.done(await world.despray("there"))
+        await world.done(await world.despray("there", overwrite=True))
+    assert (world.folder / "there").read_bytes() == (world.folder / "x").read_bytes()
+
+
+async def test_a_file_that_changes_on_the_way_is_noticed(world, large):
+    world.write("x", noise(large))
+    async with world.agent(bytes_per_second=8 * MIB):
+        transfer = await world.spray("x", parts=1)
+        await world.until(transfer, lambda record: record.plan is not None)
+        world.write("x", noise(large))
+        with pytest.raises(Changed):
+            await world.done(transfer)
+    assert await world.keys_there() == []
+
+
+async def stored(world, transfer):
+    have = await world.store.read(lambda c: ledger.steps(c, transfer, 1, 100))
+    return sum(len(steps) for steps in have.values())
+
+
+async def some_stored(world, transfer):
+    async with asyncio.timeout(30):
+        while not await stored(world, transfer):
+            await asyncio.sleep(0.01)
+
+
+async def test_an_agent_that_is_killed_costs_what_was_in_flight(world, large):
+    data = world.write("x", noise(large))
+    async with world.agent(bytes_per_second=8 * MIB) as agent:
+        transfer = await world.spray("x", parts=1)
+        await some_stored(world, transfer)
+        agent.task.cancel()  # no goodbye
+        with suppress(asyncio.CancelledError):
+            await agent.task
+    async with world.agent():
+        before = await stored(world, transfer)
+        outcome = await world.done(transfer)
+    assert before
+    assert outcome["evidence"] == "compared"
+    assert b"".join(await world.content()) == data
+
+
+async def test_a_connection_that_breaks_is_dialled_again_and_what_is_stored_is_not_sent_twice(world, large):
+    data = world.write("x", noise(large))
+    async with cable(world.port) as between, world.agent(port=between.port):
+        transfer = await world.spray("x", parts=1)
+        await world.until(transfer, lambda record: record.state == "RUNNING")
+        between.cut_after(5 * MIB)
+        await world.done(transfer)
+        assert between.cuts
+        assert between.carried < large + 9 * MIB  # steps that were in flight, eight at most
+    assert b"".join(await world.content()) == data
+
+
+async def test_the_same_on_the_way_down(world, large):
+    data = world.write("x", noise(large))
+    async with cable(world.port) as between, world.agent(port=between.port, writes=["back"]):
+        await world.done(await world.spray("x", parts=3))
+        between.cut_after(5 * MIB)
+        await world.done(await world.despray("back"))
+        assert between.cuts
+    assert (world.folder / "back").read_bytes() == data
+
+
+async def test_a_second_agent_takes_the_place_of_the_first_which_is_told(world):
+    data = world.write("x", noise(100))
+    async with world.agent() as first, world.agent():
+        assert await asyncio.wait_for(first.task, 10) is False
+        await world.done(await world.spray("x"))
+    assert b"".join(await world.content()) == data
+
+
+async def test_a_cancelled_transfer_leaves_nothing_at_either_end(world, large):
+    world.write("x", noise(large))
+    async with world.agent(writes=["back"], bytes_per_second=8 * MIB):
+        transfer = await world.spray("x", parts=1)
+        await some_stored(world, transfer)
+        await world.jobs.cancel(transfer)
+        assert (await world.ended(transfer)).state == "CANCELLED"
+        assert await world.keys_there() == []
+        assert not [p for p in (world.folder.parent / "plane").rglob("*") if p.is_file()]
+    async with world.agent():
+        await world.done(await world.spray("x"))
+    async with world.agent(writes=["back"], bytes_per_second=8 * MIB):
+        transfer = await world.despray("back")
+        await some_stored(world, transfer)
+        await world.jobs.cancel(transfer)
+        assert (await world.ended(transfer)).state == "CANCELLED"
+    assert [p.name for p in world.folder.iterdir()] == ["x"]
+
+
+async def test_a_cancel_does_not_wait_for_an_agent_that_is_gone(world):
+    world.write("x", noise(10))
+    transfer = await world.spray("x")
+    await world.until(transfer, lambda record: record.state == "PLANNING")
+    await world.jobs.cancel(transfer)
+    assert (await world.ended(transfer, 10)).state == "CANCELLED"
+
+
+@pytest.mark.parametrize("path", ["secret", "../there/secret", "sub/x.csv"])
+async def test_nothing_is_read_that_the_command_has_not_named(world, path):
+    (world.folder / "sub").mkdir()
+    world.write("sub/x.csv", b"1\n")
+    world.write("secret", b"1\n")
+    async with world.agent(reads=["x.csv", "*.csv"], writes=["back"]):
+        with pytest.raises(CallerDenied, match="has not named it"):
+            await world.done(await world.spray(path))
+    assert await world.keys_there() == []
+
+
+async def test_nothing_is_written_that_the_command_has_not_named(world):
+    world.write("x", b"1\n")
+    async with world.agent(reads=["x"], writes=["back"]):
+        await world.done(await world.spray("x"))
+        for name in ("other", "x"):
+            with pytest.raises(CallerDenied, match="has not named it"):
+                await world.done(await world.despray(name, overwrite=True))
+        plane = world.agents.plane(PLANE)
+        with pytest.raises(CallerDenied):
+            await plane.delete(f"{world.folder}/x".lstrip("/"))
+        with pytest.raises(CallerDenied):
+            await plane.discard(f"{world.folder}/back".lstrip("/"), "../../x")
+        with pytest.raises(CallerDenied):
+            assert [info async for info in plane.list(f"{world.folder}/".lstrip("/"))]
+    assert sorted(p.name for p in world.folder.iterdir()) == ["x"]
+
+
+async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(world, large):
+    data = world.write("x", noise(large))
+    async with world.agent(bytes_per_second=8 * MIB):
+        transfer = await world.spray("x", parts=1)
+        await some_stored(world, transfer)
+    assert not await world.agents.assignments.present(PLANE)
+    assert (await world.record(transfer)).state == "RUNNING"
+    async with world.agent():
+        await world.done(transfer)
+    assert b"".join(await world.content()) == data

@@ -1,0 +1,223 @@
+"""What a grant is good for, and that it is good for nothing else: raw calls at the external address."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import grpc
+import pytest
+from grpc import aio
+
+from fileserver import codec
+from fileserver.errors import CallerDenied, InvalidSpec
+from fileserver.grants import LIFE, METADATA_KEY, Grant, Keys, fingerprint
+from fileserver.status import from_call
+from fileserver.transfer import ledger
+from fileserver.transfer.book import enter
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Done, Progress, Record, StoredStep
+from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
+from fileserver.v1 import data_pb2, data_pb2_grpc
+from planes import checksum
+from planes.errors import Corrupt, OutOfRange
+from planes.memory import MemoryPlane
+from planes.plane import MIB, StepReceipt
+
+SIZE = 2 * MIB
+"""Of two parts, each too large for one put: each is one step of an upload."""
+SOME = 300_000
+"""Bytes of a message."""
+
+
+@pytest.fixture
+async def held(world):
+    """A transfer whose uploads are open, and at which nobody works."""
+    source = MemoryPlane("source")
+    world.planes._settings["source"] = world.planes._settings["data"]
+    world.planes._open["source"] = source
+    data = bytes(range(256)) * (SIZE // 256)
+    upload = await source.upload("x", upload_id="u")
+    await upload.commit([await upload.put(1, 0, data)], SIZE, None)
+    spec = spec_to_json(Spec(Spray((Location("source", "x"),), "a::x", "data", 2, 0, Fixed(1))))
+    record = Record("t1", spec, "PAUSED", "", 1, time.time(), time.time())
+    await world.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+    live = Live(Progress())
+    await world.jobs.stages.plan("t1", live)
+    await world.jobs.stages.open("t1", live)
+    async with aio.insecure_channel(f"127.0.0.1:{world.port}") as channel:
+        yield Held(world, channel, data)
+
+
+class Held:
+    def __init__(self, world, channel, data):
+        self.world, self.channel, self.data = world, channel, data
+        self.stub = data_pb2_grpc.DataServiceStub(channel)
+
+    async def grant(self, part=1, direction="write", **changed):
+        (row,) = await self.world.store.read(lambda c: ledger.parts(c, "t1", part, part))
+        size = row.part.size
+        made = Grant(direction, "t1", part, fingerprint(row.token), 0, size, size, time.time() + LIFE)
+        return self.world.keys.mint(replace(made, **changed))
+
+    async def write(self, token, name="t1-1-1", data=None, offset=0, **last):
+        data = self.data[: SIZE // 2] if data is None else data
+        messages = [
+            codec.WriteRequest(
+                write_id=name if not start else "",
+                offset=offset + start,
+                data=data[start : start + SOME],
+                crc32c=checksum.compute(data[start : start + SOME], 0, "crc32c"),
+            )
+            for start in range(0, max(1, len(data)), SOME)
+        ]
+        messages[-1] = replace(messages[-1], **({"finish": True} | last))
+
+        def sent():  # from a thread, as bulk streams are
+            with grpc.insecure_channel(f"127.0.0.1:{self.world.port}") as channel:
+                call = channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
+                return list(call(iter(messages), metadata=((METADATA_KEY, token),) if token else ()))
+
+        return await asyncio.to_thread(sent)
+
+    async def query(self, token, name="t1-1-1"):
+        asked = data_pb2.QueryWriteRequest(write_id=name)
+        return await self.stub.QueryWrite(asked, metadata=((METADATA_KEY, token),))
+
+    async def read(self, token, **request):
+        asked = {"plane": "source", "key": "x", "version": await self.version(), "offset": 0, "length": 10} | request
+        metadata = ((METADATA_KEY, token),) if token else ()
+        return b"".join([m.data async for m in self.stub.Read(data_pb2.ReadRequest(**asked), metadata=metadata)])
+
+    async def version(self):
+        return (await self.world.planes.plane("source").stat("x")).version
+
+    async def receipt(self, answer):
+        steps = [StoredStep(1, StepReceipt(1, SIZE // 2, checksum.from_hex(answer.crc64nvme), answer.etag))]
+        await self.world.store.write(lambda c: enter(c, "t1", steps, []))
+
+
+async def refused(call):
+    with pytest.raises(grpc.RpcError) as caught:
+        await call
+    return from_call(caught.value)
+
+
+async def denied(call, why):
+    error = await refused(call)
+    assert isinstance(error, CallerDenied), error
+    assert error.facts["why"] == why, error
+
+
+async def test_a_step_is_stored_once_it_is_whole_and_again_by_the_same_grant(held):
+    token = await held.grant()
+    for _ in range(2):
+        (answer,) = await held.write(token)
+        assert answer.finished
+        assert answer.persisted_size == SIZE // 2
+        assert answer.crc64nvme == checksum.to_hex(checksum.compute(held.data[: SIZE // 2]))
+    assert not (await held.query(token)).finished  # no receipt of it has come
+    await held.receipt(answer)
+    asked = await held.query(token)
+    assert (asked.finished, asked.persisted_size, asked.crc64nvme) == (True, SIZE // 2, answer.crc64nvme)
+
+
+async def test_a_grant_is_for_no_other_step_or_bytes_and_needs_a_name(held):
+    token = await held.grant()
+    for name in ("t1-2-1", "t1-1-0", "t1-1-2", "t2-1-1", "t1-1-999999999"):
+        await denied(held.query(token, name), "range")
+    for name in ("", "t1", "t1-1", "t1-1-1-1", "../t1-1-1", "t1-1-x", "t1--1-1"):
+        assert isinstance(await refused(held.query(token, name)), InvalidSpec)
+    await denied(held.write(token, "t1-2-1"), "range")
+    await denied(held.write(await held.grant(end=SIZE // 2 - 1)), "range")
+    await denied(held.write(await held.grant(start=1)), "range")
+
+
+async def test_a_grant_that_fits_nothing_in_the_store_does_not_count(held):
+    for changed in ({"size": 7}, {"upload": fingerprint("another")}, {"transfer": "t9"}):
+        await denied(held.query(await held.grant(**changed)), "over")
+
+
+async def test_a_grant_of_another_time_direction_or_signer_does_not_count(held):
+    await denied(held.write(await held.grant(expires=time.time() - 1)), "expired")
+    await denied(held.write(await held.grant(direction="read")), "direction")
+    await denied(held.read(await held.grant()), "direction")
+    held.world.keys = Keys(["somebody else's"], time.time)
+    await denied(held.write(await held.grant()), "invalid")
+    await denied(held.write("x.y.z"), "invalid")
+
+
+async def test_without_a_grant_nothing_is_answered_from_outside(held):
+    await denied(held.write(""), "none")
+    await denied(held.read(""), "none")
+
+
+@pytest.mark.parametrize("end", ["committed", "cancelled", "failed", "ended", "forgotten"])
+async def test_a_grant_counts_until_the_part_is_committed_or_the_transfer_ends(held, end):
+    token, reads = await held.grant(), await held.grant(direction="read")
+    assert await held.read(reads) == held.data[:10]
+    ends = {
+        "committed": lambda c: ledger.parts_done(c, "t1", [Done(1, None, None, compared=False)]),
+        "cancelled": lambda c: ledger.update(c, "t1", 0.0, wish="cancel"),
+        "failed": lambda c: ledger.update(c, "t1", 0.0, error={"reason": "BUG", "message": "", "facts": {}}),
+        "ended": lambda c: ledger.end(c, "t1", 0.0, "FAILED", clean=False),
+        "forgotten": lambda c: (ledger.end(c, "t1", 1.0, "FAILED"), ledger.forget_before(c, 2.0)),
+    }
+    await held.world.store.write(ends[end])
+    await denied(held.write(token), "over")
+    await denied(held.query(token), "over")
+    await denied(held.read(reads), "over")
+
+
+async def test_a_part_that_is_committed_while_its_step_travels_is_not_touched(held):
+    token = await held.grant()
+    call = held.channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
+    writing = call(metadata=((METADATA_KEY, token),))
+    data = held.data[: SIZE // 2]
+
+    def message(start, size, **more):
+        piece = data[start : start + size]
+        return codec.WriteRequest(offset=start, data=piece, crc32c=checksum.compute(piece, 0, "crc32c"), **more)
+
+    await writing.write(replace(message(0, 5), write_id="t1-1-1"))
+    done = [Done(1, None, None, compared=False)]
+    await held.world.store.write(lambda c: ledger.parts_done(c, "t1", done))
+    await writing.write(message(5, len(data), finish=True))
+
+    await denied(writing.read(), "over")
+
+
+async def test_bytes_that_are_too_many_too_few_out_of_place_or_wrong_store_nothing(held):
+    token, half = await held.grant(), held.data[: SIZE // 2]
+    assert isinstance(await refused(held.write(token, data=half + b"x")), OutOfRange)
+    assert isinstance(await refused(held.write(token, data=half[:-1])), OutOfRange)
+    assert isinstance(await refused(held.write(token, data=half[:-1], finish=False)), OutOfRange)
+    assert isinstance(await refused(held.write(token, offset=5)), OutOfRange)
+    assert isinstance(await refused(held.write(token, crc32c=1)), Corrupt)
+    assert isinstance(await refused(held.write(token, crc64nvme="0" * 16)), Corrupt)
+    assert not (await held.query(token)).finished
+    assert (await held.write(token))[-1].finished
+
+
+async def test_nothing_is_read_but_what_the_part_is_made_of(held):
+    token = await held.grant(direction="read")
+    for asked in (
+        {"offset": SIZE // 2 - 5},
+        {"offset": SIZE // 2},
+        {"offset": -1},
+        {"length": 0},
+        {"length": SIZE},
+        {"key": "y"},
+        {"plane": "data"},
+        {"version": ""},
+        {"version": "another"},
+        {"file": "a::x", "plane": "", "key": ""},
+    ):
+        await denied(held.read(token, **asked), "range")
+
+
+async def test_what_a_part_is_made_of_is_read_to_its_last_byte(held):
+    token = await held.grant(2, "read")
+    assert await held.read(token, offset=SIZE - 5, length=5) == held.data[-5:]
+    assert await held.read(token, offset=SIZE // 2, length=5) == held.data[SIZE // 2 :][:5]
