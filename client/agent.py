@@ -28,8 +28,8 @@ AGENT: Final = "@"
 START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 30.0
 _STARTS: Final = 5
-_REFUSED: Final = 3  # exit codes: the server does not want it; another has taken its place
-_REPLACED: Final = 6
+_AGAIN: Final = 0.5  # seconds between two of them
+_REFUSED: Final = 3  # its exit code where the server does not want it
 _FOLDER: Final = "agents"
 
 
@@ -199,18 +199,22 @@ class Agent:
             code = process.wait()
             if self._over.is_set():
                 return
-            if code in {0, _REFUSED, _REPLACED} or not left:
-                self._give_up(code)
+            if code in {0, _REFUSED} or not left:
+                self._give_up()
                 return
-            self._process = self._start()
+            # Killed; or replaced, by one of an earlier run of this command that had not noticed yet that it is over.
+            self._over.wait(_AGAIN)
+            if self._over.is_set():
+                return
+            self._process = process = self._start()
+            if self._over.is_set():  # just now
+                assert process.stdin is not None
+                process.stdin.close()
 
-    def _give_up(self, code: int) -> None:
+    def _give_up(self) -> None:
         self._over.set()
         self._ready.set()
-        if code == _REPLACED:
-            self._told("another run of this command has taken the work over")
-        else:
-            self._told(f"nothing carries the files of this machine any more: {self._failure().message}")
+        self._told(f"nothing carries the files of this machine any more: {self._failure().message}")
 
     def _end(self) -> None:
         self._over.set()

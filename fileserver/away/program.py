@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import sys
 
 from fileserver import log
@@ -18,7 +19,10 @@ def main() -> int:
     The first line is a JSON object with the fields of `Orders`: its secrets stand in no list of processes.
     """
     log.configure("warning", "console", None)
-    orders = _orders(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # whoever started us was gone before it could say for what
+        return 0
+    orders = _orders(line)
     try:
         return asyncio.run(_run(orders))
     except Error as error:
@@ -35,12 +39,16 @@ def _orders(line: bytes) -> Orders:
 async def _run(orders: Orders) -> int:
     agent = Agent(orders, ready=lambda: print("ready", flush=True))  # noqa: T201  # who started us waits for it
     loop = asyncio.get_running_loop()
-    descriptor = sys.stdin.fileno()
+    descriptor, gone = sys.stdin.fileno(), asyncio.Event()
 
     def heard() -> None:
         if not os.read(descriptor, 4096):  # whoever started us has gone, in whatever way
             loop.remove_reader(descriptor)
             agent.end()
+            gone.set()
 
-    loop.add_reader(descriptor, heard)
+    if select.select([descriptor], [], [], 0)[0]:
+        heard()  # before we dial: we would take the place of the agent of who comes after
+    if not gone.is_set():
+        loop.add_reader(descriptor, heard)
     return 0 if await agent.run() else 6
