@@ -46,6 +46,7 @@ from fileserver.v1 import (
 )
 
 if TYPE_CHECKING:
+    from fileserver.agents.dispatch import Agents
     from fileserver.transfer.jobs import Jobs as Transfers
 
 DEFAULT_LISTEN: Final = "127.0.0.1:7300"
@@ -148,7 +149,9 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets, replicas=others)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
-    for sweep, seconds in ((data.sweep, _SWEEP), (partial(_sweep_spool, config.state_directory, jobs), _SWEEP_SPOOL)):
+    agents = _agents(config, store, planes, jobs)
+    sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
+    for sweep, seconds in ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL)):
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
         closing.callback(sweeper.cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
@@ -165,25 +168,32 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("LandingService", partial(landing_pb2_grpc.add_LandingServiceServicer_to_server, zones)),
         Service("ExchangeService", partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
-        *_for_agents(config, store, planes, jobs, data),
+        *_for_agents(agents, store, planes, jobs, data),
     ]
     return services, landing
 
 
-def _for_agents(config: Config, store: Store, planes: Configured, jobs: Transfers, data: DataServicer) -> list[Service]:
-    """What agents call; transfers of their files find them from now on."""
+def _agents(config: Config, store: Store, planes: Configured, jobs: Transfers) -> Agents:
+    """The machines of callers: transfers of their files find them from now on."""
     from fileserver.agents.dispatch import Agents  # noqa: PLC0415 - see `_rooms`
-    from fileserver.services.agent import AgentServicer  # noqa: PLC0415
-    from fileserver.services.granted import GrantedData  # noqa: PLC0415
     from fileserver.services.shapes import format_message  # noqa: PLC0415
 
     replicas = config.replicas
     secret = replicas.secret.resolve() if replicas else state.cookie(config.state_directory)
-    keys = Keys([secret], time.time)
-    agents = planes.beside = Agents(store, keys, format_message)
+    agents = planes.beside = Agents(store, Keys([secret], time.time), format_message)
     jobs.stages.filling = agents.before(jobs.stages.filling)
+    return agents
+
+
+def _for_agents(agents: Agents, store: Store, planes: Configured, jobs: Transfers, data: DataServicer) -> list[Service]:
+    """What agents call; on the internal address DataService answers without a grant, too."""
+    from fileserver.services.agent import AgentServicer  # noqa: PLC0415 - see `_rooms`
+    from fileserver.services.granted import GrantedData  # noqa: PLC0415
+
     servicer = AgentServicer(agents, lambda name: planes.plane(name).capabilities.shared)
-    inside, outside = (GrantedData(keys, store, planes, jobs.buffers, data, inside=inside) for inside in (True, False))
+    inside, outside = (
+        GrantedData(agents.keys, store, planes, jobs.buffers, data, inside=inside) for inside in (True, False)
+    )
     return [
         Service("AgentService", partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
         Service("DataService", inside.add_to, external=False),

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from fileserver.agents.assignments import Assignments
 from fileserver.agents.plane import AgentPlane
 from fileserver.agents.wire import fill_message, steps_of
+from fileserver.catalogue.agents import forget
+from fileserver.catalogue.clock import moment
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.configured import AGENT
@@ -30,6 +32,7 @@ from planes.errors import Corrupt, Error, Unsupported
 if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
     from fileserver.transfer.partition import Points
 
+_OLD: Final = 24 * 3600.0  # seconds
 _TRIES: Final = 5  # with fresh grants
 _WAIT: Final = 1.5  # seconds between them
 
@@ -48,7 +51,7 @@ class Agents:
         self._format_message = format_message
         self.assignments = Assignments(store)
         self._store = store
-        self._keys = keys
+        self.keys = keys
         self._elsewhere: Fill | None = None
 
     def plane(self, name: str) -> AgentPlane:
@@ -126,10 +129,14 @@ class Agents:
                 return answer
         raise AssertionError
 
+    async def sweep(self) -> None:
+        """Forget what nobody can be waiting for any more."""
+        await self._store.write(lambda c: forget(c, moment(c) - _OLD))
+
     # --- hand-out -----------------------------------------------------------------------------------------------
 
     async def handed(
-        self, transfer: str, number: int, plane: str, shared: Callable[[str], bool], moment: float
+        self, transfer: str, number: int, plane: str, shared: Callable[[str], bool], begins: float
     ) -> pb.FillWork | None:
         """A segment for the agent of a plane, with fresh grants; None if nothing of it is missing any more.
 
@@ -138,7 +145,7 @@ class Agents:
             number: of the segment.
             plane: the agent's.
             shared: says of the name of a plane whether every file server reaches it.
-            moment: now, from which the grants count.
+            begins: now, from which the grants count.
         """
         page = await self._store.read(lambda c: page_of(c, transfer, number))
         if page is None:
@@ -147,8 +154,8 @@ class Agents:
 
         def grant(row: PartRow) -> str:
             size, token = row.part.size, fingerprint(row.token)
-            whole = Grant("read" if reads else "write", transfer, row.part.number, token, 0, size, size, moment + LIFE)
-            return self._keys.mint(whole)
+            whole = Grant("read" if reads else "write", transfer, row.part.number, token, 0, size, size, begins + LIFE)
+            return self.keys.mint(whole)
 
         def token(row: PartRow) -> str:
             # Where the upload is not on its machine it needs no token, but to tell parts from each other.

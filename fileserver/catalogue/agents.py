@@ -69,6 +69,18 @@ def enter(c: sa.Connection, plane: str, stream: str) -> None:
     c.execute(assignments.update().where(a.plane == plane, a.answer.is_(None)).values(stream="", lease_until=0.0))
 
 
+def glance(c: sa.Connection, plane: str, stream: str) -> tuple[bool, bool]:
+    """Whether the stream is the plane's still, and whether something waits that nobody holds."""
+    mine = c.execute(sa.select(agents.c.stream).where(agents.c.plane == plane)).scalar() == stream
+    waits = sa.select(assignments.c.id).where(_free(plane, moment(c))).limit(1)
+    return mine, c.execute(waits).first() is not None
+
+
+def _free(plane: str, now: float) -> sa.ColumnElement[bool]:
+    a = assignments.c
+    return sa.and_(a.plane == plane, a.answer.is_(None), a.stopping.is_(sa.false()), a.lease_until < now)
+
+
 def renew(c: sa.Connection, plane: str, stream: str) -> bool:
     """The stream lives, and so does what it holds; False if another has taken its place."""
     until, a = moment(c) + LEASE, assignments.c
@@ -105,11 +117,10 @@ def put(c: sa.Connection, name: str, plane: str, transfer: str, segment: int, re
 def lease(c: sa.Connection, plane: str, stream: str, segments: int, calls: int) -> list[Leased]:
     """Take what waits, the oldest first: so many segments at most, and so many of everything else."""
     a, now = assignments.c, moment(c)
-    free = sa.and_(a.plane == plane, a.answer.is_(None), a.stopping.is_(sa.false()), a.lease_until < now)
     taken: list[Leased] = []
     for which, most in ((a.segment == 0, calls), (a.segment > 0, segments)):
         if most > 0:
-            query = sa.select(assignments).where(free, which).order_by(a.created, a.id).limit(most)
+            query = sa.select(assignments).where(_free(plane, now), which).order_by(a.created, a.id).limit(most)
             rows = c.execute(query.with_for_update(skip_locked=True)).all()
             taken += [Leased(r.id, r.transfer, r.segment, r.request, r.attempt + 1) for r in rows]
     values = {"stream": stream, "lease_until": now + LEASE, "attempt": a.attempt + 1}

@@ -22,6 +22,8 @@ from planes.errors import Error
 
 LOOK: Final = 1.0
 """Seconds between two looks at what waits for an agent, where nobody says that something does."""
+RENEW: Final = 5.0
+"""Seconds between two times that a stream says that it lives; a lease is `catalogue.agents.LEASE`."""
 MOST: Final = 16
 """Segments at once that an agent may ask for."""
 
@@ -86,6 +88,7 @@ class _Stream:
         """By the name that the agent has of it, which no other lease of the same assignment had."""
         self._handed: dict[str, float] = {}
         """When the grants of a segment were minted."""
+        self._renewed = time.monotonic()
 
     async def enter(self) -> None:
         """From now on the agent is reached here."""
@@ -108,13 +111,18 @@ class _Stream:
 
     async def due(self) -> tuple[list[pb.WorkResponse], bool]:
         """What the agent is to be told now, and whether the stream goes on."""
-        if not await self._store.write(lambda c: rows.renew(c, self.plane, self._name)):
+        mine, waits = await self._store.read(lambda c: rows.glance(c, self.plane, self._name))
+        if mine and time.monotonic() - self._renewed > RENEW:
+            self._renewed = time.monotonic()
+            mine = await self._store.write(lambda c: rows.renew(c, self.plane, self._name))
+        if not mine:
             return [pb.WorkResponse(replaced=pb.Replaced())], False
         held = {one.id for one in self._held.values()}
         gone = await self._store.read(lambda c: rows.unwanted(c, self.plane, held)) if held else set[str]()
         filling = sum(1 for one in self._held.values() if one.segment)
         calls = _CALLS - (len(self._held) - filling)
-        taken = await self._store.write(lambda c: rows.lease(c, self.plane, self._name, self._slots - filling, calls))
+        room = (self._slots - filling, calls)
+        taken = await self._store.write(lambda c: rows.lease(c, self.plane, self._name, *room)) if waits else []
         gone |= {one.id for one in taken}  # taken back and asked again: what was held of it is over
         told = [pb.WorkResponse(stop=pb.Stop(id=name)) for name, one in self._held.items() if one.id in gone]
         given = [(name, one) for name, one in self._held.items() if self._is_stale(name, one) and one.id not in gone]

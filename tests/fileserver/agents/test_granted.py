@@ -143,7 +143,7 @@ async def test_a_grant_of_another_time_direction_or_signer_does_not_count(held):
     await denied(held.write(await held.grant(expires=time.time() - 1)), "expired")
     await denied(held.write(await held.grant(direction="read")), "direction")
     await denied(held.read(await held.grant()), "direction")
-    held.world.keys = Keys(["somebody else's"], time.time)
+    held.world.keys = Keys(["of somebody else"], time.time)
     await denied(held.write(await held.grant()), "invalid")
     await denied(held.write("x.y.z"), "invalid")
 
