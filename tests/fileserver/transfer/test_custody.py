@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -73,6 +74,13 @@ async def put_manifest(plane, manifest, name="a::x", generation="g1") -> None:
 
 async def rebuild(custody):
     return await custody.rebuild("data", validate_only=False)
+
+
+async def test_a_plane_with_names_that_are_no_text_is_rebuilt_from(store, tmp_path):
+    (tmp_path / os.fsdecode(b"x\xff")).touch()
+    data = PosixPlane("data", PosixSettings(path=tmp_path))
+    await write(data)
+    assert (await rebuild(Custody(store, Planes(data=data), retire_after=0.0))).restored == ["a::x"]
 
 
 async def test_a_lost_catalogue_is_rebuilt_and_twice_changes_nothing(custody, plane):
