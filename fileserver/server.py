@@ -21,6 +21,7 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from fileserver.admission import Admission
 from fileserver.auth import Cookies
 from fileserver.calls import LARGEST, Calls, Interceptor
 from fileserver.errors import InvalidSpec
@@ -99,6 +100,7 @@ class Server:
         many: bool = False,
     ) -> None:
         self.calls = Calls()
+        self._admission = Admission()
         self._many = many
         self._services = services
         self._jobs = jobs
@@ -132,7 +134,7 @@ class Server:
         return bound
 
     def _listener(self, services: Sequence[Service], *, reflect: bool) -> aio.Server:
-        around = (self.calls.around, self._cookies.around)
+        around = (self.calls.around, self._cookies.around, self._admission.around)
         interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in around)]
         listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
