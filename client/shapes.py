@@ -111,7 +111,8 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
             }
         case _:
             asked = {}
-    return {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
+    asked = {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
+    return {**asked, "priority": message.priority} if message.priority else asked
 
 
 def progress(message: wire.Progress) -> dict[str, JSON]:

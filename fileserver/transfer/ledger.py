@@ -122,6 +122,8 @@ def ask(c: sa.Connection, transfer: str, wish: str, now: float) -> bool:
     if record.state == "PAUSED":
         return wish == "cancel" and _wake(c, record, "CANCELLING", wish, now)
     state = {"cancel": "CANCELLING", "pause": "PAUSING", "": "RUNNING"}[wish]
+    if record.state == "QUEUED":  # nobody works at it yet, perhaps for long: a run of its own does as wished
+        return _wake(c, record, state, wish, now)
     update(c, transfer, now, wish=wish, state=state)
     return False
 
@@ -155,9 +157,10 @@ def run_again(c: sa.Connection, transfer: str, run: int, now: float, *, new: boo
 
 
 def take(c: sa.Connection, transfer: str, run: int, owner: str) -> bool:
-    """Note which file server works on a transfer; False if the run is not its newest."""
+    """Note which file server works on a transfer, which so waits no more; False if the run is not its newest."""
     x = t.transfers.c
-    done = c.execute(t.transfers.update().where(x.id == transfer, x.run == run).values(owner=owner))
+    state = sa.case((x.state == "QUEUED", "PLANNING"), else_=x.state)
+    done = c.execute(t.transfers.update().where(x.id == transfer, x.run == run).values(owner=owner, state=state))
     return done.rowcount == 1
 
 

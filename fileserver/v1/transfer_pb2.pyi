@@ -547,10 +547,13 @@ class TransferSpec(_message.Message):
     INGEST_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     VERIFY_READ_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     overwrite: _builtins.bool
     """Replace what has the target's name; it stays readable until the new one is published."""
     verify_read: _builtins.bool
     """Read source and target again until the evidence is "compared"."""
+    priority: _builtins.int
+    """Which goes first where a plane takes only so many transfers at once: 1 (goes first) to 9; 0 is as usual, 5."""
     @_builtins.property
     def spray(self) -> Global___Spray:
         """One file or many into the parts of a logical file."""
@@ -586,10 +589,11 @@ class TransferSpec(_message.Message):
         ingest: Global___Ingest | None = ...,
         overwrite: _builtins.bool = ...,
         verify_read: _builtins.bool = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "overwrite", b"overwrite", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "overwrite", b"overwrite", "priority", b"priority", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync", "replicate", "ingest"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
