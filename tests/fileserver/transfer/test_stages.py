@@ -399,6 +399,7 @@ async def test_a_cancel_beats_a_pause_whatever_comes_first(tmp_path):
 async def test_a_resume_while_it_is_still_pausing_begins_the_next_run(tmp_path):
     world = World(tmp_path)
     await world.begin()
+    assert await world.store.write(lambda c: ledger.take(c, "t1", 1, "me"))
     for wish in ("pause", ""):
         await world.store.write(lambda c, wish=wish: ledger.ask(c, "t1", wish, time.time()))
     await world.stages.stop("t1", "pause", world.live)
