@@ -21,7 +21,7 @@ from fileserver.configured import Configured
 from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.together import side_by_side
-from fileserver.transfer import ingest_rows, ledger, sync_rows
+from fileserver.transfer import ingest_rows, ledger, manifest_rows, sync_rows
 from fileserver.transfer.course import Course
 from fileserver.transfer.ingest_feed import Begun, Feed
 from fileserver.transfer.ingest_needs import need_library
@@ -148,7 +148,7 @@ class IngestStages(Course):
 
     async def _find(self, record: Record, live: Live) -> None:
         ingest, transfer = _ingest(spec_from_json(record.spec)), record.id
-        await self._store.write(lambda c: ledger.clear_manifest(c, transfer))
+        await self._store.write(lambda c: manifest_rows.clear_manifest(c, transfer))
         await self._store.write(lambda c: ingest_rows.clear(c, transfer))
         expansion, page, number = Expansion(ingest, self._planes), list[Found](), 1
         async for each in expansion.files():
@@ -182,10 +182,10 @@ class IngestStages(Course):
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Bring what has not ended of a segment to its domains."""
-        part, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
+        part, done = await self._store.read(lambda c: manifest_rows.segment(c, transfer, segment))
         if done:
             return
-        await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
+        await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, segment, self._store.me, now()))
         run = await self._run(transfer)
         if run.joiner is not None:
             await run.joiner.bring(transfer, live)  # which leaves no file for what follows
@@ -198,7 +198,7 @@ class IngestStages(Course):
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
             width = run.batches.abreast or WIDTH
             await side_by_side(range(width), lambda _: self._bring(run, work, feed), width)
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
     async def _begin(self, files: list[File], run: _Run) -> list[Begun]:
         """Files with all that they need to be begun, or gone on with."""

@@ -19,7 +19,7 @@ from fileserver.catalogue.names import MANIFEST, folder, normalise
 from fileserver.catalogue.store import Store
 from fileserver.errors import InvalidSpec
 from fileserver.formats import csv, fixed
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import format_from_json, format_to_json
@@ -87,7 +87,7 @@ async def _text(store: Store, file: LogicalFile, home: str, copy: Copy) -> Async
         yield (before + ",\n  ".join(map(_part_line, parts))).encode()
         before, after = ",\n  ", parts[-1].number
     before, after = '\n ],\n "sources": [\n  ', 0
-    while sources := await store.read(lambda c, a=after: ledger.sources(c, file.transfer, a)):  # type: ignore[misc]
+    while sources := await store.read(lambda c, a=after: manifest_rows.sources(c, file.transfer, a)):  # type: ignore[misc]
         yield (before + ",\n  ".join(map(_source_line, sources))).encode()
         before, after = ",\n  ", after + len(sources)
     yield (before if not after else "").encode() + b"\n ]\n}\n"

@@ -14,7 +14,7 @@ from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.together import side_by_side
-from fileserver.transfer import ledger, survey
+from fileserver.transfer import ledger, manifest_rows, survey
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.manifest_file import LARGEST, ManifestFile, ManifestPart
 from planes import checksum
@@ -173,7 +173,7 @@ class Rebuild:
             if standing.copy_of:
                 files.publish_copy(c, manifest.as_copy(), 0.0)
                 return ""
-            ledger.save_sources(c, manifest.origin, sources)
+            manifest_rows.save_sources(c, manifest.origin, sources)
             files.publish(c, manifest.file(), overwrite=False, retire_at=0.0, copy=manifest.as_copy())
             return ""
 

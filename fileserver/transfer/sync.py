@@ -21,7 +21,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled, to_record
 from fileserver.together import side_by_side, to_its_end
-from fileserver.transfer import ledger, sync_guard, sync_rows
+from fileserver.transfer import ledger, manifest_rows, sync_guard, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.course import Course
 from fileserver.transfer.live import Live, Paused
@@ -97,7 +97,7 @@ class SyncStages(Course):
     async def _compare(self, record: Record, live: Live) -> None:
         spec = spec_from_json(record.spec)
         sync, transfer = _sync(spec), record.id
-        await self._store.write(lambda c: ledger.clear_manifest(c, transfer))
+        await self._store.write(lambda c: manifest_rows.clear_manifest(c, transfer))
         compared = await self._planner.compare(sync, transfer)
         totals = compared.totals
         if (refused := too_many(sync, totals)) is not None:
@@ -134,17 +134,17 @@ class SyncStages(Course):
 
         def work(c: sa.Connection) -> None:
             if lost:
-                ledger.forget_steps(c, transfer)
+                manifest_rows.forget_steps(c, transfer)
             ledger.update(c, transfer, now(), plan=replace(plan, boot=boot()).to_json())
 
         await self._store.write(work)
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Copy what has not ended of a segment."""
-        run, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
+        run, done = await self._store.read(lambda c: manifest_rows.segment(c, transfer, segment))
         if done:
             return
-        await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
+        await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, segment, self._store.me, now()))
         record = await self.record(transfer)
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
@@ -161,7 +161,7 @@ class SyncStages(Course):
             self._closed[transfer] = mover.closed
             await self._note(transfer, f"{mover.closed}; bytes travelled through this machine")
         await self._stop_if_hopeless(transfer)
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
     async def _one(self, mover: Mover, work: Recorded[Ended], item: Item) -> None:
         work.check()

@@ -11,7 +11,7 @@ from fileserver.catalogue import files, tables, waste
 from fileserver.catalogue.files import Catalogue, FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, part_key
 from fileserver.configured import Configured
-from fileserver.transfer import garbage, ledger
+from fileserver.transfer import garbage, ledger, manifest_rows
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.record import Record
 from planes.errors import Changed, Refused, Unavailable
@@ -106,7 +106,7 @@ async def test_what_a_running_transfer_names_stays_until_it_ends(store):
     record = Record("t1", {}, "RUNNING", "", 1, 0.0, 0.0)
     source = Source("data", parts[1].key, 3, "", {})
     await store.write(lambda c: ledger.create(c, record, "r1", "object:data:out"))
-    await store.write(lambda c: ledger.save_sources(c, "t1", [source]))
+    await store.write(lambda c: manifest_rows.save_sources(c, "t1", [source]))
     await drop(store)
     await garbage.collect(store, Planes(data=plane), GRACE + 1)
     assert await keys(plane) == [parts[1].key]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from fileserver.catalogue.files import Catalogue
 from fileserver.configured import Configured
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
@@ -35,13 +35,13 @@ class Planes(Configured):
 
 
 class Locked:
-    """Stands in for `ledger.add_steps`: fails as a locked database does, so many times."""
+    """Stands in for `manifest_rows.add_steps`: fails as a locked database does, so many times."""
 
     def __init__(self, monkeypatch, times: int) -> None:
-        self.left, self.work = times, ledger.add_steps
+        self.left, self.work = times, manifest_rows.add_steps
         self.failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        monkeypatch.setattr("fileserver.transfer.execute.ledger.add_steps", self)
+        monkeypatch.setattr("fileserver.transfer.execute.manifest_rows.add_steps", self)
         monkeypatch.setattr("fileserver.transfer.execute._FLUSH", 0.0)
 
     def __call__(self, c, transfer, stored) -> None:
@@ -86,7 +86,7 @@ async def test_a_segment_whose_receipts_are_not_stored_is_not_done(begun, store,
     hold.gate.set()
     with pytest.raises(sa.exc.OperationalError):
         await stages.fill("t1", 1, live)
-    assert not (await store.read(lambda c: ledger.segment(c, "t1", 1)))[1]
+    assert not (await store.read(lambda c: manifest_rows.segment(c, "t1", 1)))[1]
 
 
 async def test_a_recorder_that_breaks_ends_its_segment(begun, monkeypatch):
@@ -96,6 +96,6 @@ async def test_a_recorder_that_breaks_ends_its_segment(begun, monkeypatch):
     def broken(*_) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("fileserver.transfer.execute.ledger.add_steps", broken)
+    monkeypatch.setattr("fileserver.transfer.execute.manifest_rows.add_steps", broken)
     with pytest.raises(ZeroDivisionError):  # although one step of it never ends
         await stages.fill("t1", 1, live)
