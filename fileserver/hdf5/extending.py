@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from fileserver.hdf5 import grid, ids, joined, stretches
-from fileserver.hdf5.alike import same
+from fileserver.hdf5.alike import same_fill
 from fileserver.hdf5.carrying import Carrying, swapped
 from fileserver.hdf5.compare import Depth, differences
 from fileserver.hdf5.declared import Declared, Unknown, declared
@@ -238,7 +238,7 @@ def _unlike(facts: Facts, axis: int, has: Declared) -> str:  # noqa: PLR0911 -- 
             return f"its dimension {i} has {b} elements, not {a}"
     if storage is None or storage.layout != "H5D_CHUNKED":
         return "what is there is not kept in chunks of its own, and so cannot grow: use --overwrite with all files"
-    if not same(facts.fill or 0, storage.fill or 0) or facts.fill_unheld:
+    if not same_fill(facts.fill, storage.fill) or facts.fill_unheld:
         return "it has another fill value"
     numbers = [each.number for each in storage.filters]
     if numbers not in ([], [DEFLATE], [SHUFFLE, DEFLATE]):
