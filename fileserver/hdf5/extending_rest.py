@@ -19,7 +19,7 @@ from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, kind_of, make_domain
 from fileserver.hdf5.reading_back import slabs
-from fileserver.hdf5.rest import asked, dated
+from fileserver.hdf5.rest import asked, finish_root
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.stretches import Block
 from fileserver.together import side_by_side
@@ -67,7 +67,7 @@ async def send(
             await source.unchanged()
         did(number)
     await job.make("groups")
-    await job.finish(first)
+    await finish_root(new, root, first)
     return root, job.written
 
 
@@ -116,14 +116,6 @@ class _Sending:
                 self.written.carried += len(data)
 
         await side_by_side(every(has), one, _WIDTH)
-
-    async def finish(self, body: dict[str, JSON]) -> None:
-        """The root group is there already: its links and attributes are what shows everything."""
-        links, attributes = body.get("links"), body.get("attributes")
-        if links:
-            await self.new.link({self.root: dated(links)})
-        if attributes:
-            await self.new.describe({self.root: dated(attributes)})
 
     def _swapped(self, data: bytes) -> bytes:
         return swapped(data, old=self.made.old, new=self.root)
