@@ -24,6 +24,7 @@ from fileserver.hdf5.reading_back import Cut, here, paths, slabs
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Written
 from fileserver.together import side_by_side
+from planes.bulk import settle
 from planes.errors import Error
 from planes.plane import Plane
 
@@ -97,7 +98,7 @@ def whole(looked: Looked) -> Whole:
 
 
 async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: float, did: Did = _nothing) -> Loaded:
-    """Write all objects of the whole into a bucket; `name` and `created` as for `fileserver.hdf5.load.load`.
+    """Write all objects of the whole into a bucket, durably; `name` and `created` as for `fileserver.hdf5.load.load`.
 
     `did` is told of each file whose own chunks are there.
 
@@ -112,6 +113,7 @@ async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: flo
     await Joining(to, files, paths(survey, root), made.joints, did=did).run()
     async with files.open(0) as source:
         loaded = await load.load(source, bucket, name, created, found=survey)
+    await settle(bucket)
     return replace(loaded, written=_sum(to.written, loaded.written))
 
 

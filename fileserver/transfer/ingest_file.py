@@ -130,7 +130,7 @@ class Worker:
             link = ""
             if self.target.ingest.mode == "link":
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
-            return await load.fill(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
+            return await load.load(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
         connection, staging = self.target.connection, self.target.staging(file)
         for _ in range(PASSES):
             lost = connection.traffic.lost
