@@ -27,9 +27,9 @@ SEGMENTS: Final = 8
 class PartServicer(PartServiceServicer):
     """Work on parts, on the wire. Pull and Push do the same here: which server does it was the caller's choice."""
 
-    def __init__(self, jobs: Jobs, segments: int = SEGMENTS) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._free = segments
+        self._free = SEGMENTS
 
     async def Partition(self, request: pb.PartitionRequest, context: Any) -> pb.PartitionResponse:
         """Finds split points."""

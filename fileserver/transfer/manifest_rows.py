@@ -44,10 +44,10 @@ def save_sources(c: sa.Connection, transfer: str, sources: Sequence[Source]) -> 
         c.execute(t.sources.insert(), page)
 
 
-def sources(c: sa.Connection, transfer: str, after: int = 0, limit: int = PAGE) -> list[Source]:
+def sources(c: sa.Connection, transfer: str, after: int = 0) -> list[Source]:
     """One page of a transfer's sources in order."""
     s = t.sources.c
-    query = sa.select(t.sources).where(s.transfer == transfer, s.number > after).order_by(s.number).limit(limit)
+    query = sa.select(t.sources).where(s.transfer == transfer, s.number > after).order_by(s.number).limit(PAGE)
     return [_source(r) for r in c.execute(query)]
 
 
