@@ -253,7 +253,7 @@ class Tree:
             fd = os.open("/".join(elements) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.fd)
             try:
                 self.must_be_inside(fd, root, path)
-            except BaseException:
+            except BaseException:  # whatever it was, nobody else closes it
                 os.close(fd)
                 raise
             return fd

@@ -87,7 +87,7 @@ class Executor:
                 receipts = both.create_task(work.record_regularly())
                 await side_by_side(missing, work.do, WIDTH)
                 receipts.cancel()
-        except BaseException as failure:
+        except BaseException as failure:  # also a cancel: what is stored by now is not sent again
             with suppress(sa.exc.SQLAlchemyError):  # the first failure counts; what is not recorded is sent again
                 await to_its_end(work.record())
             if isinstance(failure, BaseExceptionGroup):
@@ -310,7 +310,7 @@ class _Filling:
         if stored or ended:
             try:
                 await self._executor.receipts.write(lambda c: self._enter(c, stored, ended))
-            except BaseException:  # recorded twice is recorded once
+            except BaseException:  # also a cancel; recorded twice is recorded once
                 self._unrecorded[:0], self._ended[:0] = stored, ended
                 raise
 

@@ -351,7 +351,7 @@ async def _transfer(transfer: str, run: int) -> str:
             await _stop(transfer, end["stop"])
     except Superseded:
         raise
-    except BaseException:
+    except BaseException:  # also when the engine gives it up: that it broke off is told, whatever it was
         runs.broke(transfer, run)
         raise
     finally:

@@ -91,7 +91,7 @@ class Recorded(Generic[E]):
                 return
             try:
                 await self._store.write(lambda c: self._enter(c, ended, steps))
-            except BaseException:
+            except BaseException:  # also when it is cancelled: what is not written is written with the next
                 self.ended[:0], self._steps[:0] = ended, steps
                 raise
 
