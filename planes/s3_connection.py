@@ -101,7 +101,7 @@ class Connection:
             raise ValueError(msg)
         return found
 
-    def base(self) -> str:
+    def address(self) -> str:
         """The address that keys are appended to, as the SDK finds it: of the region, the environment, the bucket.
 
         Raises:

@@ -55,9 +55,9 @@ class World:
         self.store = Store(tmp_path)
         paths = {"data": self.data, "bucket": server.storage}
         self.planes = Configured({n: PosixSettings(path=p, durability="os") for n, p in paths.items()}, "")
-        common = {"endpoint": server.endpoint, "username": "admin", "password": Secret(file=tmp_path / "secret")}
-        common["bucket"] = server.bucket
-        self.targets = Targets({"main": HsdsSettings(**common, storage="bucket"), "far": HsdsSettings(**common)})
+        access = {"endpoint": server.endpoint, "username": "admin", "password": Secret(file=tmp_path / "secret")}
+        access["bucket"] = server.bucket
+        self.targets = Targets({"main": HsdsSettings(**access, storage="bucket"), "far": HsdsSettings(**access)})
         self.folder = f"/home/admin/{tmp_path.name}"
         self.processes = []
         for kind, name in ((Connection, "call"), (PosixPlane, "put"), (PosixPlane, "put_many"), (PosixPlane, "delete")):
