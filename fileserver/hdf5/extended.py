@@ -11,7 +11,7 @@ from fileserver.hdf5 import stretches
 from fileserver.hdf5.alike import says
 from fileserver.hdf5.carrying import swapped
 from fileserver.hdf5.declared import declared
-from fileserver.hdf5.extending import Extension, every, extended, facts_of, names
+from fileserver.hdf5.extension import Extension, every, extended, facts_of, names
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import JSON, Connection

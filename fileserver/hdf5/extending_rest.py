@@ -14,7 +14,7 @@ from typing import Final
 from fileserver.hdf5 import ids, joined
 from fileserver.hdf5.carrying import swapped
 from fileserver.hdf5.declared import declared
-from fileserver.hdf5.extending import Extension, every, extended, names
+from fileserver.hdf5.extension import Extension, every, extended, names
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, kind_of, make_domain
