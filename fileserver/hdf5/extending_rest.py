@@ -59,13 +59,7 @@ async def send(
     await job.make("datasets")
     for each in job.of("datasets"):
         await job.data(each)
-    known = names(made, root)
-    for number in range(len(files.places)):
-        async with files.open(number) as source:
-            for joint in made.joints:
-                job.written.carried += await joined.sent(source, joint, number, new, known)
-            await source.unchanged()
-        did(number)
+    job.written.carried += await joined.send_data(files, made.joints, new, names(made, root), did)
     await job.make("groups")
     await finish_root(new, root, first)
     return root, job.written

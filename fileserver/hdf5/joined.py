@@ -138,22 +138,24 @@ async def send(
             msg = f"{joint.path} cannot be joined: {why}"
             raise Misfit(msg, 0)
     objects, names = Objects(connection, path, loaded.root), paths(survey, loaded.root)
-    more = Written()
+    carried = await send_data(files, made.joints, objects, names, did)
+    return replace(loaded, written=_sum(Written(carried=carried), loaded.written))
+
+
+async def send_data(files: Files, joints: Sequence[Joint], objects: Objects, names: Mapping[str, str], did: Did) -> int:
+    """Send what all files have of what is joined to where it belongs; how many bytes. Raises as `send`."""
+    carried = 0
     for number in range(len(files.places)):
         async with files.open(number) as source:
-            for joint in made.joints:
-                more.carried += await sent(source, joint, number, objects, names)
+            for joint in joints:
+                carried += await _sent(source, joint, number, objects, names)
             await source.unchanged()
         did(number)
-    return replace(loaded, written=_sum(more, loaded.written))
+    return carried
 
 
-async def sent(source: Source, joint: Joint, number: int, objects: Objects, names: Mapping[str, str]) -> int:
-    """Send what a file has of a dataset to where it belongs; how many bytes.
-
-    Raises:
-        Misfit: they cannot be read.
-    """
+async def _sent(source: Source, joint: Joint, number: int, objects: Objects, names: Mapping[str, str]) -> int:
+    """Send what a file has of a dataset; how many bytes."""
     carried = 0
     with naming(joint, number):
         planned, known_ = await source.run(partial(here, joint=joint, names=names))
