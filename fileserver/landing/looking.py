@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -52,7 +53,7 @@ async def look(store: Store, plane: Plane, watch: Watch, looker: str, began: flo
         watches.looked(c, watch, looker)
 
     async for page in _pages(plane, watch):
-        await store.write(lambda c, page=page: enter(c, page))  # type: ignore[misc]
+        await store.write(partial(enter, page=page))
     await store.write(finish)
 
 

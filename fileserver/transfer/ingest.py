@@ -118,9 +118,7 @@ class IngestStages(Course):
             msg = f"transfer {transfer} is no ingest, and has no report"
             raise InvalidSpec(msg, {"name": msg})
         after = 1
-        while files := await self._store.read(
-            lambda c, n=after: ingest_rows.page(c, transfer, n, pending=False)  # type: ignore[misc]
-        ):
+        while files := await self._store.read(partial(ingest_rows.page, transfer=transfer, first=after, pending=False)):
             for file in files:
                 number, told = 0, await self._told(file, 0)
                 yield file, told
@@ -345,7 +343,7 @@ class IngestStages(Course):
     async def _removed(self, record: Record) -> list[str]:
         """Remove what is half loaded, and finish what is half published; a sentence for what cannot be."""
         transfer, left, after = record.id, list[str](), 0
-        while files := await self._store.read(lambda c, n=after: ingest_rows.owing(c, transfer, n)):  # type: ignore[misc]
+        while files := await self._store.read(partial(ingest_rows.owing, transfer=transfer, after=after)):
             worker = (await self._run(transfer)).worker
             for file in files:
                 try:
@@ -355,7 +353,7 @@ class IngestStages(Course):
                     if isinstance(error, Throttled | Unavailable):
                         return left  # the server is away: it would be asked in vain for every file
                 else:
-                    await self._store.write(lambda c, e=ended: ingest_rows.settle(c, e))  # type: ignore[misc]
+                    await self._store.write(partial(ingest_rows.settle, file=ended))
             after = files[-1].number
         return left
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from time import time
 from typing import Final, TypeVar
 
@@ -93,9 +94,7 @@ class Joiner(Worker):
 
     async def _files(self, transfer: str) -> list[File]:
         found, first = list[File](), 1
-        while page := await self.store.read(
-            lambda c, n=first: ingest_rows.page(c, transfer, n, pending=False)  # type: ignore[misc]
-        ):
+        while page := await self.store.read(partial(ingest_rows.page, transfer=transfer, first=first, pending=False)):
             found, first = found + page, page[-1].number + 1
         return found
 

@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -139,7 +140,7 @@ class Jobs:
     async def _start_idle(self) -> None:
         """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
         before: tuple[float, str] | None = None
-        while page := await self._store.read(lambda c, b=before: ledger.listing(c, b, PAGE, active=True)):  # type: ignore[misc]
+        while page := await self._store.read(partial(ledger.listing, before=before, limit=PAGE, active=True)):
             for record in page:
                 if record.state != "PAUSED" and record.id not in self.runs and not self.runs.draining:
                     await self._start_again(record)

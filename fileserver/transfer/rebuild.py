@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -82,7 +83,7 @@ class Rebuild:
             except (ValueError, Error) as error:
                 skipped.append(f"{info.key}: {_reason(error)}")
                 continue
-            standing = await self._store.read(lambda c, m=manifest: self._standing(c, m))  # type: ignore[misc]
+            standing = await self._store.read(partial(self._standing, manifest=manifest))
             name = standing.copy_of or manifest.name
             if standing.wrong:
                 skipped.append(f"{info.key}: {standing.wrong}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +71,7 @@ class Stages(Course):
         await self._store.write(lambda c: manifest_rows.save_sources(c, record.id, drawing.sources))
         cutting, parts = _Cutting(drawing.plan), drawing.parts()
         while page := await asyncio.to_thread(cutting.page, parts):
-            await self._store.write(lambda c, page=page: page.enter(c, record.id))  # type: ignore[misc]
+            await self._store.write(partial(page.enter, transfer=record.id))
         await self._store.write(lambda c: manifest_rows.add_segments(c, record.id, cutting.segments.rest()))
         live.total, live.parts_total = drawing.plan.size, drawing.plan.parts
         live.through_us += drawing.plan.windows
@@ -200,7 +201,7 @@ class Stages(Course):
             if plane and (record.plan is None or record.plan.plane != plane):
                 continue
             if not await self._finisher.clean(record):
-                await self._store.write(lambda c, record=record: manifest_rows.clear_manifest(c, record.id))  # type: ignore[misc]
+                await self._store.write(partial(manifest_rows.clear_manifest, transfer=record.id))
 
 
 def _pack_anew(c: sa.Connection, record: Record, plan: Plan) -> None:
