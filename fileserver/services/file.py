@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fileserver.catalogue import files
 from fileserver.configured import Configured
-from fileserver.errors import InvalidSpec
+from fileserver.errors import InvalidSpec, refuse
 from fileserver.services.shapes import file_message, format_of, location_of, part_message, replica_message
 from fileserver.services.transfer import fitting, page_size
 from fileserver.transfer import manifest_rows
@@ -88,8 +88,7 @@ class FileServicer(FileServiceServicer):
             wrong["parts"] = "name at least one object"
         locations = [location_of(p, f"parts[{i}]", wrong) for i, p in enumerate(request.parts)]
         form = format_of(request.format, "format", wrong)
-        if wrong:
-            raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+        refuse(wrong)
         natural = request.order == transfer_pb2.Spray.ORDER_NATURAL
         file = await self._custody.register(request.name, locations, form, natural=natural)
         parts = await self._custody.catalogue.all_parts(file.generation)

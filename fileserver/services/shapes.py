@@ -12,7 +12,7 @@ from fileserver.catalogue.files import Copy as FileCopy
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
 from fileserver.configured import LOCAL
-from fileserver.errors import InvalidSpec, from_record
+from fileserver.errors import InvalidSpec, from_record, refuse
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
@@ -81,8 +81,7 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
     else:
         msg = "the spec names no verb: spray, despray, copy, replicate, sync or ingest"
         raise InvalidSpec(msg, {"spec": msg})
-    if wrong:
-        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+    refuse(wrong)
     return Spec(verb, message.overwrite, message.verify_read)
 
 

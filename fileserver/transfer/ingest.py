@@ -20,11 +20,11 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record
 from fileserver.hdf5.hsds.targets import Targets
+from fileserver.hdf5.needs import need_all
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, manifest_rows, sync_rows
 from fileserver.transfer.course import Course
 from fileserver.transfer.ingest_feed import Begun, Feed
-from fileserver.transfer.ingest_needs import need_library
 from fileserver.transfer.ingest_outcome import outcome
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
 from fileserver.transfer.ingest_rows import Ended, File, Found, Told
@@ -87,7 +87,7 @@ class IngestStages(Course):
         if ingest.aggregate and ingest.mode == "link":
             msg = "files are not joined by links: use --mode direct or rest"
             raise Unsupported(msg)
-        need_library()
+        need_all()
         # Two may fill one folder at once: each of their domains is made once, by whoever comes first.
         return f"domain:{name}:{ingest.domain}" + (uuid.uuid4().hex if ingest.domain.endswith("/") else "")
 

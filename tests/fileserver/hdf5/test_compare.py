@@ -13,16 +13,11 @@ from fileserver.hdf5.hsds import domains
 from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.source import opened
 from fileserver.hdf5.types import Number
-from planes.memory import MemoryPlane, MemorySettings
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.hdf5.buckets import plane
 from tests.fileserver.hdf5.test_load import hdf5
 
-
-@pytest.fixture
-async def plane():
-    made = MemoryPlane("data", MemorySettings())
-    yield made
-    await made.aclose()
+__all__ = ["plane"]  # a fixture
 
 
 @pytest.fixture
