@@ -13,7 +13,6 @@ from grpc import aio
 from fileserver import errors
 from fileserver.auth import METADATA_KEY
 from fileserver.catalogue.files import Catalogue
-from fileserver.configured import Configured
 from fileserver.server import Server, Service
 from fileserver.services.part import PartServicer
 from fileserver.status import from_call
@@ -25,8 +24,9 @@ from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.v1 import part_pb2, part_pb2_grpc, transfer_pb2
 from planes.errors import Changed, Full, Refused, Unsupported
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.plane import Extent
+from tests.fileserver.given import Planes
 
 COOKIE = "ab" * 32
 ALLOWED = ((METADATA_KEY, COOKIE),)
@@ -34,14 +34,6 @@ DATA = os.urandom(1 << 20)
 PARTS = 12
 """Each too large for one put, so that it has an upload and a token."""
 TABLE = b"".join(b'%d,"a\nb",x\n' % number for number in range(3000))
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class Nobody:

@@ -11,7 +11,6 @@ import pytest
 from fileserver.catalogue import files
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
 from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
@@ -23,20 +22,13 @@ from fileserver.transfer.stages import Stages
 from planes import checksum
 from planes.errors import NotFound, Unavailable
 from planes.faulty import Fault, FaultyPlane, LoseAnswer, Raise
-from planes.memory import LIMITS, MemoryPlane, MemorySettings
+from planes.memory import LIMITS, MemoryPlane
 from planes.plane import Extent
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.given import Planes
 
 SMALL, LARGE = os.urandom(1000), os.urandom(1 << 19)
 TARGET = "out/x.dat"
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.transfer import survey
 from fileserver.transfer.manifest import Literal
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.spec import Csv, Fixed, Location, Spec, Spray
-from planes.memory import LIMITS, MemoryPlane, MemorySettings
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "data")
-        self._open = planes
+from planes.memory import LIMITS, MemoryPlane
+from tests.fileserver.given import Planes
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import Catalogue
-from fileserver.configured import Configured
 from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
@@ -19,19 +18,12 @@ from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes.faulty import Fault, FaultyPlane, Hold
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(3 << 20)  # three steps
 
 LOCKED = sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked"))
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class Locked:

@@ -11,7 +11,6 @@ from contextlib import suppress
 import pytest
 
 from fileserver.catalogue.files import Catalogue
-from fileserver.configured import Configured
 from fileserver.errors import Cancelled
 from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
@@ -22,20 +21,13 @@ from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes.errors import Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.plane import Extent
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(1 << 20)
 PARTS = 4
 AWAY = Unavailable("away")
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:
