@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -208,14 +208,8 @@ def _shared_cookie(config: Config) -> str:
 
 def _shared_store(database: DatabaseSettings) -> Store:
     """The database that other file servers share; raises Refused, InvalidSpec."""
-    try:
+    with _reached(database, "does not answer"):
         return Store(Path(), database.url.resolve())
-    except ArgumentError:  # its words hold the URL, and that a password
-        msg = f"the {database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
-    except DatabaseError as error:
-        msg = f"the database of the {database.url.reference} does not answer: {_first_line(error)}"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
 
 
 def migrate(config: Config) -> str:
@@ -229,22 +223,25 @@ def migrate(config: Config) -> str:
     if config.database is None:
         msg = "no database is configured: set database.url; the one in a state directory is upgraded by the server"
         raise InvalidSpec(msg, {"database": msg})
-    try:
+    with _reached(config.database, "can't be set up"):
         before = migrate_all(config.database.url.resolve())
-    except ArgumentError:
-        msg = f"the {config.database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
-    except DatabaseError as error:
-        msg = f"the database of the {config.database.url.reference} can't be set up: {_first_line(error)}"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
     if before == HEAD:
         return f"the database is at revision {HEAD} already"
     return f"the database went from {f'revision {before}' if before else 'nothing'} to revision {HEAD}"
 
 
-def _first_line(error: DatabaseError) -> str:
-    """What the database says, without the statement and its values."""
-    return str(error.orig).strip().partition("\n")[0]
+@contextmanager
+def _reached(database: DatabaseSettings, what: str) -> Iterator[None]:
+    """Raise InvalidSpec where the URL is none, or where the database says no: `what` it does then."""
+    try:
+        yield
+    except ArgumentError:  # its words hold the URL, and that a password
+        msg = f"the {database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
+    except DatabaseError as error:
+        said = str(error.orig).strip().partition("\n")[0]  # without the statement and its values
+        msg = f"the database of the {database.url.reference} {what}: {said}"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
 
 
 def _unknown_revision() -> type[Exception]:

@@ -61,6 +61,16 @@ reading falls back on it, and 'files delete' deletes it with the file. The same 
 something is missing or damaged.
 """
 
+_SOURCES = Annotated[
+    list[str], typer.Argument(metavar="SOURCE", help="The files to spray, in this order.", show_default=False)
+]
+_NEW_FILE = Annotated[
+    str, typer.Argument(metavar="NAME", help="The logical file to make, like scope::name.", show_default=False)
+]
+_NO_SPLIT = Annotated[
+    bool, typer.Option("--no-split", help="Deal whole sources to the parts instead of splitting them.")
+]
+
 
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
@@ -72,12 +82,8 @@ def enter(app: typer.Typer) -> None:
 
 def spray(
     session: Session,
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE", help="The files to spray, in this order.", show_default=False)
-    ],
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The logical file to make, like scope::name.", show_default=False)
-    ],
+    sources: _SOURCES,
+    name: _NEW_FILE,
     plane: options.Plane = None,
     parts: options.Parts = None,
     part_size: options.PartSize = None,
@@ -88,9 +94,7 @@ def spray(
     escape: options.Escape = None,
     max_record: options.MaxRecord = None,
     split: options.Split = None,
-    no_split: Annotated[
-        bool, typer.Option("--no-split", help="Deal whole sources to the parts instead of splitting them.")
-    ] = False,
+    no_split: _NO_SPLIT = False,
     order: options.Order = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,

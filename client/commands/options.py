@@ -69,6 +69,15 @@ Order: TypeAlias = Annotated[
         help="Take what a wildcard finds in byte order of names, or with numbers as numbers (part2 before part10).",
     ),
 ]
+Exclude: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="Nothing that matches this; can be given again.")
+]
+Hsds: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="The HSDS server of the configuration; the first if not given.", show_default=False
+    ),
+]
 
 Ended: TypeAlias = Callable[[str], None]
 """What a command does once its transfer, named to it, has ended."""

@@ -41,26 +41,21 @@ def serve(
     ] = None,
 ) -> None:
     """Run a file server until it is told to end."""
-    from client.embedded import find_config, server_command  # noqa: PLC0415  # not for help
-
-    arguments = server_command()
-    if config := find_config(session.settings.config):
-        arguments += ["--config", str(config)]
-    if session.settings.state:
-        arguments += ["--state", str(session.state)]
-    if listen:
-        arguments += ["--listen", listen]
-    sys.stdout.flush()
-    os.execv(arguments[0], arguments)  # noqa: S606  # our own interpreter and words, no shell
+    state = ["--state", str(session.state)] if session.settings.state else []
+    _become(session, "serve", *state, *(["--listen", listen] if listen else []))
 
 
 def migrate(session: Session) -> None:
     """Make or upgrade the tables of the PostgreSQL that the configuration names."""
+    _become(session, "migrate")
+
+
+def _become(session: Session, verb: str, *options: str) -> None:
+    """Go on as the server, with the configuration that this command would use."""
     from client.embedded import find_config, server_command  # noqa: PLC0415  # not for help
 
-    arguments = server_command("migrate")
-    if config := find_config(session.settings.config):
-        arguments += ["--config", str(config)]
+    config = find_config(session.settings.config)
+    arguments = [*server_command(verb), *(["--config", str(config)] if config else []), *options]
     sys.stdout.flush()
     os.execv(arguments[0], arguments)  # noqa: S606  # our own interpreter and words, no shell
 

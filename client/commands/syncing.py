@@ -50,9 +50,7 @@ def sync(
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Only what matches this; can be given again.")
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Nothing that matches this; can be given again.")
-    ] = None,
+    exclude: options.Exclude = None,
     files_from: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Only what this file names, one name relative to the folder a line."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -57,7 +58,7 @@ async def look(store: Store, plane: Plane, watch: Watch, looker: str, began: flo
 
     unnamed = list[str]()
     async for page in _pages(plane, watch, lambda left: unnamed.append(left.name) if left.has_data else None):
-        await store.write(lambda c, page=page: enter(c, page))  # type: ignore[misc]
+        await store.write(partial(enter, page=page))
     await store.write(finish)
 
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from fileserver.catalogue import files
 from fileserver.configured import Configured
-from fileserver.errors import InvalidSpec
+from fileserver.errors import InvalidSpec, refuse
 from fileserver.services.shapes import file_message, format_of, location_of, part_message, replica_message
 from fileserver.services.transfer import fitting, page_size
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
 from fileserver.v1 import file_pb2 as pb
 from fileserver.v1 import transfer_pb2
@@ -62,7 +62,7 @@ class FileServicer(FileServiceServicer):
         else:
             parts = await catalogue.all_parts(first.id)
             replicas = [(copy, await catalogue.all_parts(copy.id)) for copy in others]
-        sources = [] if after else await catalogue.store.read(lambda c: ledger.sources(c, file.transfer))
+        sources = [] if after else await catalogue.store.read(lambda c: manifest_rows.sources(c, file.transfer))
         more = f"{file.generation} {parts[-1].number}" if parts[-1].number < file.part_count else ""
 
         def shown() -> pb.GetFileResponse:
@@ -88,8 +88,7 @@ class FileServicer(FileServiceServicer):
             wrong["parts"] = "name at least one object"
         locations = [location_of(p, f"parts[{i}]", wrong) for i, p in enumerate(request.parts)]
         form = format_of(request.format, "format", wrong)
-        if wrong:
-            raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+        refuse(wrong)
         natural = request.order == transfer_pb2.Spray.ORDER_NATURAL
         file = await self._custody.register(request.name, locations, form, natural=natural)
         parts = await self._custody.catalogue.all_parts(file.generation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from fileserver.calls import Context
@@ -114,7 +115,7 @@ class LandingServicer(landing_pb2_grpc.LandingServiceServicer):
 
     async def _pages(self, name: str) -> AsyncIterator[list[Arrival]]:
         after = ""
-        while page := await self._landing.read(lambda c, a=after: arrivals.listing(c, name, a, PAGE)):  # type: ignore[misc]
+        while page := await self._landing.read(partial(arrivals.listing, watch=name, after=after, limit=PAGE)):
             yield page
             after = page[-1].key
 

@@ -29,9 +29,9 @@ SEGMENTS: Final = 8
 class PartServicer(PartServiceServicer):
     """Work on parts, on the wire. Pull and Push do the same here: which server does it was the caller's choice."""
 
-    def __init__(self, jobs: Jobs, segments: int = SEGMENTS) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._slots = Slots("segments", segments, retry_after=_RETRY_AFTER)  # nobody waits: another server may be free
+        self._slots = Slots("segments", SEGMENTS, retry_after=_RETRY_AFTER)  # nobody waits: another server may be free
 
     async def Partition(self, request: pb.PartitionRequest, context: Any) -> pb.PartitionResponse:
         """Finds split points."""

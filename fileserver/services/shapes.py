@@ -12,7 +12,7 @@ from fileserver.catalogue.files import Copy as FileCopy
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
 from fileserver.configured import LOCAL
-from fileserver.errors import InvalidSpec, from_record
+from fileserver.errors import InvalidSpec, from_record, refuse
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
@@ -84,8 +84,7 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
         raise InvalidSpec(msg, {"spec": msg})
     if message.priority and not FIRST <= message.priority <= LAST:
         wrong["spec.priority"] = f"a priority is a number from {FIRST} (goes first) to {LAST}; {USUAL} is the usual one"
-    if wrong:
-        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+    refuse(wrong)
     return Spec(verb, message.overwrite, message.verify_read, message.priority)
 
 

@@ -17,7 +17,7 @@ from fileserver.configured import Configured
 from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
 from fileserver.together import first_of, side_by_side, to_its_end
-from fileserver.transfer import ledger, routes
+from fileserver.transfer import ledger, manifest_rows, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.live import Live
@@ -67,18 +67,18 @@ class Executor:
             RouteRefused: the provider will not copy by itself; the manifest has to be packed anew.
             Error: what the planes raise, the first of several.
         """
-        segment, done = await self._store.read(lambda c: ledger.segment(c, transfer, number))
+        segment, done = await self._store.read(lambda c: manifest_rows.segment(c, transfer, number))
         if done:
             return
         record = await self._store.read(lambda c: ledger.get(c, transfer))
-        rows = await self._store.read(lambda c: ledger.parts(c, transfer, segment.first_part, segment.last_part))
+        rows = await self._store.read(lambda c: manifest_rows.parts(c, transfer, segment.first_part, segment.last_part))
         assert record.plan is not None
         have = await self._store.read(
-            lambda c: ledger.steps(
+            lambda c: manifest_rows.steps(
                 c, transfer, segment.first_part, segment.last_part, segment.first_step, segment.last_step
             )
         )
-        await self._store.write(lambda c: ledger.segment_begun(c, transfer, number, self._store.me, now()))
+        await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, number, self._store.me, now()))
         work = _Filling(self, transfer, record.plan, live)
         # Packing is arithmetic, but a part of a million pieces has much of it.
         missing = await asyncio.to_thread(work.missing, segment, rows, have)
@@ -87,14 +87,14 @@ class Executor:
                 receipts = both.create_task(work.record_regularly())
                 await side_by_side(missing, work.do, WIDTH)
                 receipts.cancel()
-        except BaseException as failure:
+        except BaseException as failure:  # also a cancel: what is stored by now is not sent again
             with suppress(sa.exc.SQLAlchemyError):  # the first failure counts; what is not recorded is sent again
                 await to_its_end(work.record())
             if isinstance(failure, BaseExceptionGroup):
                 raise first_of(failure) from None
             raise
         await work.record()
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, number, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, number, now()))
 
     def plane(self, name: str) -> Plane:
         """A configured plane."""
@@ -310,16 +310,16 @@ class _Filling:
         if stored or ended:
             try:
                 await self._executor.receipts.write(lambda c: self._enter(c, stored, ended))
-            except BaseException:  # recorded twice is recorded once
+            except BaseException:  # also a cancel; recorded twice is recorded once
                 self._unrecorded[:0], self._ended[:0] = stored, ended
                 raise
 
     def _enter(self, c: sa.Connection, stored: list[StoredStep], ended: list[tuple[int, StepReceipt]]) -> None:
-        ledger.add_steps(c, self.transfer, stored)
+        manifest_rows.add_steps(c, self.transfer, stored)
         # Outside of our folders a clean-up has to know the object again.
         named = not (self.plan.file and self.target.capabilities.shared)
         done = [Done(n, r.crc64nvme, r.other, r.compared, r.etag if named else "") for n, r in ended]
-        ledger.parts_done(c, self.transfer, done)
+        manifest_rows.parts_done(c, self.transfer, done)
         # With the receipts, so that after a crash the counters are those of what is stored.
         if not self._live.elsewhere:
             ledger.update(c, self.transfer, now(), progress=plain(self._live.progress))

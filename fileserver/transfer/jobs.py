@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -148,7 +149,7 @@ class Jobs:
     async def _start_idle(self) -> None:
         """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
         before: tuple[float, str] | None = None
-        while page := await self._store.read(lambda c, b=before: ledger.listing(c, b, PAGE, active=True)):  # type: ignore[misc]
+        while page := await self._store.read(partial(ledger.listing, before=before, limit=PAGE, active=True)):
             for record in page:
                 if record.state != "PAUSED" and not self.runs.at(record) and not self.runs.draining:
                     await self._start_again(record)

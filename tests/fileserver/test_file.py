@@ -8,7 +8,7 @@ from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.services import transfer
 from fileserver.services.file import FileServicer
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
 from fileserver.transfer.manifest import Source
 from fileserver.v1 import file_pb2
@@ -24,7 +24,7 @@ async def enter(store, generation="g1", count=COUNT, *, overwrite=False):
 
     def work(c) -> None:
         files.enter_parts(c, generation, parts)
-        ledger.save_sources(c, generation, [Source("data", f"s{n}", n, "v", {}) for n in range(3)])
+        manifest_rows.save_sources(c, generation, [Source("data", f"s{n}", n, "v", {}) for n in range(3)])
         files.publish(c, file, overwrite=overwrite, retire_at=0.0)
 
     await store.write(work)

@@ -10,7 +10,6 @@ import pytest
 from fileserver.catalogue import files, tables
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, folder, part_key
-from fileserver.configured import Configured
 from fileserver.errors import TargetChanged
 from fileserver.transfer import garbage, renamed, survey
 from fileserver.transfer.custody import Custody
@@ -18,18 +17,11 @@ from fileserver.transfer.spec import Csv, Fixed, Location, format_from_json, for
 from planes import checksum
 from planes.errors import Changed, NotFound, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.given import Planes
 
 BYTES = b"0123456789"
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "data")
-        self._open = planes
 
 
 @pytest.fixture

@@ -6,23 +6,15 @@ import os
 
 import pytest
 
-from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.transfer import survey
 from fileserver.transfer.manifest import Literal
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.spec import Csv, Fixed, Location, Spec, Spray
 from planes.errors import Refused
-from planes.memory import LIMITS, MemoryPlane, MemorySettings
+from planes.memory import LIMITS, MemoryPlane
 from planes.posix import PosixPlane, PosixSettings
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "data")
-        self._open = planes
+from tests.fileserver.given import Planes
 
 
 @pytest.fixture
