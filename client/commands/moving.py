@@ -100,6 +100,7 @@ def spray(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = 0,
 ) -> Exit | None:
     """Spray files into parts without ever cutting a record."""
     problems = Problems()
@@ -119,7 +120,7 @@ def spray(
     def spec(places: Sequence[Location]) -> TransferSpec:
         from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
 
-        return specs.spray(
+        made = specs.spray(
             places,
             name,
             plane=plane or "",
@@ -131,6 +132,8 @@ def spray(
             overwrite=overwrite,
             verify_read=read,
         )
+        made.priority = priority
+        return made
 
     if "-" in sources:
         return _spray_stream(session, spec)
@@ -177,6 +180,7 @@ def despray(
     ],
     overwrite: options.Overwrite = False,
     verify: options.Verify = None,
+    priority: options.Priority = 0,
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
 ) -> Exit | None:
@@ -199,6 +203,7 @@ def despray(
 
     [place] = find_all(session, [target])
     spec = specs.despray(name, place, overwrite=overwrite, verify_read=read)
+    spec.priority = priority
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
@@ -222,6 +227,7 @@ def copy(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = 0,
 ) -> Exit | None:
     """Copy a logical file, also into another number of parts."""
     problems = Problems()
@@ -235,6 +241,7 @@ def copy(
     spec = specs.copy(
         name, new_name, plane=plane or "", parts=number, part_size=size, overwrite=overwrite, verify_read=read
     )
+    spec.priority = priority
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
@@ -248,6 +255,7 @@ def replicate(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = 0,
 ) -> Exit | None:
     """Make another copy of the parts of a logical file on another plane."""
     problems = Problems()
@@ -260,6 +268,7 @@ def replicate(
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
 
     spec = specs.replicate(name, plane, overwrite=overwrite, verify_read=read)
+    spec.priority = priority
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 

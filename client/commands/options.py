@@ -29,6 +29,16 @@ Verify: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="read", help="Read source and target again until the evidence is 'compared'."),
 ]
+Priority: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=9,
+        metavar="1-9",
+        show_default=False,
+        help="Go before others (1) or after them (9) that wait for the same plane; 5 as usual.",
+    ),
+]
 Format: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -67,6 +67,7 @@ def sync(
     ] = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = 0,
 ) -> Exit | None:
     """Copy what is missing or different from one folder to another."""
     problems = Problems()
@@ -97,6 +98,7 @@ def sync(
         checksum=checksum,
         verify_read=read,
     )
+    spec.priority = priority
     if dry_run:
         _show_plan(session, spec)
         return None

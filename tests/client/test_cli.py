@@ -120,7 +120,7 @@ def test_a_spray_asks_for_what_was_typed_and_ends_with_its_last_line(run, server
     accepted(server, DONE)
     code, out, err = run(
         "spray", "x.csv", "y.csv", "a::b", "--plane", "cloud", "--part-size", "256MiB", "--separator", "|", "--split",
-        "exact", "--order", "natural", "--overwrite", "--verify", "read", "--no-split",
+        "exact", "--order", "natural", "--overwrite", "--verify", "read", "--no-split", "--priority", "1",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert out == ("8 parts, 31.0 MB in 0.4 s (77 MB/s); 8 parts copied by the kernel; evidence: compared\n")
@@ -137,6 +137,7 @@ def test_a_spray_asks_for_what_was_typed_and_ends_with_its_last_line(run, server
         ),
         overwrite=True,
         verify_read=True,
+        priority=1,
     )
     assert server.requests["ListPlanes"] == []  # no word could have been a plane
 
@@ -333,6 +334,19 @@ def test_a_dry_run_as_json(run, server):
         "split": "deduce",
         "warnings": ["a newline is added"],
     }
+
+
+def test_each_verb_that_writes_to_a_plane_takes_a_priority(run, server):
+    accepted(server, DONE)
+    for words in (
+        ("copy", "a::b", "a::c"),
+        ("despray", "a::b", "/x"),
+        ("replicate", "a::b", "p"),
+        ("sync", "/a", "/b"),
+    ):
+        assert run(*words, "--priority", "9")[0] == 0
+    assert [request.spec.priority for request in server.requests["CreateTransfer"]] == [9] * 4
+    assert run("copy", "a::b", "a::c", "--priority", "10")[0] == 2
 
 
 def test_copy_and_despray_ask_for_what_was_typed(run, server, tmp_path):
