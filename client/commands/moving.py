@@ -24,6 +24,7 @@ from client.places import (
     read_format,
     read_natural,
     read_parts,
+    read_priority,
     read_verify,
 )
 from client.session import Session, command
@@ -100,7 +101,7 @@ def spray(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
-    priority: options.Priority = 0,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Spray files into parts without ever cutting a record."""
     problems = Problems()
@@ -115,6 +116,7 @@ def spray(
     number, size = read_parts(parts, part_size, problems)
     natural = read_natural(order, problems)
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     def spec(places: Sequence[Location]) -> TransferSpec:
@@ -132,7 +134,7 @@ def spray(
             overwrite=overwrite,
             verify_read=read,
         )
-        made.priority = priority
+        made.priority = turn
         return made
 
     if "-" in sources:
@@ -180,7 +182,7 @@ def despray(
     ],
     overwrite: options.Overwrite = False,
     verify: options.Verify = None,
-    priority: options.Priority = 0,
+    priority: options.Priority = None,
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
 ) -> Exit | None:
@@ -188,6 +190,7 @@ def despray(
     problems = Problems()
     check_names(problems, name=name)
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     if target == "-":
         unused = {"--overwrite": overwrite, "--verify": verify, "--dry-run": dry_run, "--no-wait": no_wait}
         for option, given in unused.items():
@@ -203,7 +206,7 @@ def despray(
 
     [place] = find_all(session, [target])
     spec = specs.despray(name, place, overwrite=overwrite, verify_read=read)
-    spec.priority = priority
+    spec.priority = turn
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
@@ -227,13 +230,14 @@ def copy(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
-    priority: options.Priority = 0,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Copy a logical file, also into another number of parts."""
     problems = Problems()
     check_names(problems, name=name, newname=new_name)
     number, size = read_parts(parts, part_size, problems)
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
@@ -241,7 +245,7 @@ def copy(
     spec = specs.copy(
         name, new_name, plane=plane or "", parts=number, part_size=size, overwrite=overwrite, verify_read=read
     )
-    spec.priority = priority
+    spec.priority = turn
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
@@ -255,7 +259,7 @@ def replicate(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
-    priority: options.Priority = 0,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Make another copy of the parts of a logical file on another plane."""
     problems = Problems()
@@ -263,12 +267,13 @@ def replicate(
     if plane == LOCAL:
         problems.say("--plane", "a copy lies on a plane of the configuration; 'despray' writes files of this machine")
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
 
     spec = specs.replicate(name, plane, overwrite=overwrite, verify_read=read)
-    spec.priority = priority
+    spec.priority = turn
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 

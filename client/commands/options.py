@@ -30,13 +30,9 @@ Verify: TypeAlias = Annotated[
     typer.Option(metavar="read", help="Read source and target again until the evidence is 'compared'."),
 ]
 Priority: TypeAlias = Annotated[
-    int,
+    str | None,
     typer.Option(
-        min=1,
-        max=9,
-        metavar="1-9",
-        show_default=False,
-        help="Go before others (1) or after them (9) that wait for the same plane; 5 as usual.",
+        metavar="1-9", help="Go before others (1) or after them (9) that wait for the same plane; 5 as usual."
     ),
 ]
 Format: TypeAlias = Annotated[
