@@ -75,6 +75,11 @@ class Client(Calls):
         request = transfer_pb2.GetTransferRequest(name=name)
         return self.call(lambda c: TransferServiceStub(c).GetTransfer, request).transfer
 
+    def list_segments(self, name: str) -> Sequence[transfer_pb2.SegmentSpan]:
+        """Which segment of a transfer ran where, and when."""
+        request = transfer_pb2.ListSegmentsRequest(name=name)
+        return self.call(lambda c: TransferServiceStub(c).ListSegments, request).segments
+
     def list_transfers(self, *, active_only: bool = False) -> Iterator[transfer_pb2.Transfer]:
         """Transfers of the last 30 days, newest first."""
 

@@ -26,13 +26,13 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
-from fileserver.transfer import ledger, turns
+from fileserver.transfer import ledger, manifest_rows, turns
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.dispatch import Dispatch, Replicas
 from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.liveness import Liveness
 from fileserver.transfer.planning import Drawing, Planner, check_names
-from fileserver.transfer.record import Record
+from fileserver.transfer.record import Record, Span
 from fileserver.transfer.runs import Runs, name_of
 from fileserver.transfer.spec import Ingest, Spec, spec_from_json, spec_to_json
 from fileserver.transfer.stages import Stages
@@ -217,6 +217,11 @@ class Jobs:
     async def listing(self, before: tuple[float, str] | None, limit: int, *, active: bool) -> list[Record]:
         """Transfers, newest first."""
         return await self._store.read(lambda c: ledger.listing(c, before, limit, active=active))
+
+    async def timeline(self, transfer: str) -> list[Span]:
+        """Which segment of a transfer ran where, and when; raises TransferNotFound."""
+        await self.stages.record(transfer)
+        return await self._store.read(lambda c: manifest_rows.timeline(c, transfer))
 
     async def watch(self, transfer: str, pause: float = 0.25) -> AsyncIterator[tuple[Record, float]]:
         """The transfer now, then whenever it changes, until it has ended or stands still."""

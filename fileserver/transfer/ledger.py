@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import TargetBusy, TransferNotFound
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.addresses import overlap
 from fileserver.transfer.record import Plan, Progress, Record
 
@@ -161,12 +162,13 @@ def owner(c: sa.Connection, transfer: str) -> str:
 
 
 def end(c: sa.Connection, transfer: str, now: float, state: str, *, clean: bool = True, **values: Any) -> None:
-    """End a transfer: its target is free, its work is forgotten; sources and outcome stay.
+    """End a transfer: its target is free, its work is forgotten; sources, outcome and timeline stay.
 
     Where the clean-up left something (not `clean`), parts, their tokens and receipts stay for a later one.
     """
     update(c, transfer, now, state=state, ended=now, wish="", **values)
     c.execute(t.reservations.delete().where(t.reservations.c.transfer == transfer))
+    manifest_rows.keep_timeline(c, transfer)
     for table in (t.segments, t.steps, t.parts) if clean else (t.segments,):
         c.execute(table.delete().where(table.c.transfer == transfer))
 
@@ -184,6 +186,7 @@ def forget_before(c: sa.Connection, moment: float) -> list[Record]:
     gone = [_record(r) for r in c.execute(sa.select(t.transfers).where(x.ended < moment).limit(PAGE))]
     for record in gone:
         c.execute(t.transfers.delete().where(x.id == record.id))
+        c.execute(t.timelines.delete().where(t.timelines.c.transfer == record.id))
         if not c.execute(sa.select(t.files.c.name).where(t.files.c.transfer == record.id)).first():
             c.execute(t.sources.delete().where(t.sources.c.transfer == record.id))
     return gone

@@ -18,7 +18,7 @@ from fileserver.catalogue import upsert
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import InvalidSpec
 from fileserver.transfer.manifest import Part, Source, pieces_from_json, pieces_to_json
-from fileserver.transfer.record import Done, PartRow, Segment, StoredStep
+from fileserver.transfer.record import Done, PartRow, Segment, Span, StoredStep
 from planes import checksum
 from planes.plane import StepReceipt
 
@@ -130,6 +130,31 @@ def segment_done(c: sa.Connection, transfer: str, number: int, now: float) -> No
     """All steps of the segment are stored."""
     s = t.segments.c
     c.execute(t.segments.update().where(s.transfer == transfer, s.number == number).values(done=True, ended=now))
+
+
+def keep_timeline(c: sa.Connection, transfer: str) -> None:
+    """Keep which segment ran where and when, before the segments are forgotten; may be done twice."""
+    names = [column.name for column in t.timelines.columns]
+    known = sa.select(t.timelines.c.number).where(t.timelines.c.transfer == transfer)
+    s = t.segments.c
+    rows = sa.select(*(s[name] for name in names)).where(
+        s.transfer == transfer, s.begun.is_not(None), s.number.not_in(known)
+    )
+    c.execute(t.timelines.insert().from_select(names, rows))
+
+
+def timeline(c: sa.Connection, transfer: str) -> list[Span]:
+    """Which segment ran where and when, in order of their numbers, whether the transfer runs or has ended."""
+    found = list[Span]()
+    for table in (t.timelines, t.segments):
+        query = (
+            sa.select(table).where(table.c.transfer == transfer, table.c.begun.is_not(None)).order_by(table.c.number)
+        )
+        found += [
+            Span(r.number, r.first_part, r.last_part, r.size, r.server, r.tries, r.begun, r.ended)
+            for r in c.execute(query)
+        ]
+    return found
 
 
 def parts(c: sa.Connection, transfer: str, first: int = 1, last: int | None = None, limit: int = PAGE) -> list[PartRow]:

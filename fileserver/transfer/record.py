@@ -136,6 +136,20 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Which file server took a segment up last, and when; times in seconds since 1970."""
+
+    number: int
+    first_part: int
+    last_part: int
+    size: int
+    server: str
+    tries: int
+    begun: float
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredStep:
     """A step's receipt with the quotes that were counted on the way (None: its bytes did not pass through us)."""
 

@@ -75,6 +75,10 @@ async def test_one_at_a_time_the_first_by_priority_and_what_waits_can_be_stopped
     waits = (first, urgent, usual, paused)
     assert await asyncio.gather(*map(world.ended, waits)) == ["SUCCEEDED"] * 4
     catalogue = Catalogue(world.store)
+    [span] = await world.jobs.timeline(first)  # and is kept, though its segments are not
+    assert (span.first_part, span.last_part, span.size, span.server, span.tries) == (1, 2, 10, world.store.me, 1)
+    assert span.ended is not None
+    assert span.begun <= span.ended
     made = [(await catalogue.get(name)).created for name in ("a::first", "a::urgent", "a::usual", "a::paused")]
     assert made == sorted(made)
 
