@@ -13,6 +13,7 @@ from typing import Final
 from fileserver.calls import HEALTH, Call
 from fileserver.configured import LOCAL
 from fileserver.errors import CallerDenied, CallerUnknown
+from fileserver.rules import Rights, Thing, Verb
 
 METADATA_KEY: Final = "cropduster-cookie"
 
@@ -25,6 +26,21 @@ class Caller:
     """Proved to be the server's own user, on this machine."""
     name: str = ""
     """By its certificate or its token; "" is the server's own user, or nobody."""
+    rights: Rights | None = None
+    """What it may do; None is everything that is offered to it."""
+
+    @property
+    def owner_of(self) -> str | None:
+        """Whose transfers it may see and steer: those of its name; None is everybody's."""
+        return None if self.rights is None or self.rights.admin else self.name
+
+    def may(self, verb: Verb, thing: Thing) -> bool:
+        """Whether it may do something with a thing."""
+        return self.rights is None or self.rights.allow(verb, thing)
+
+    def sees_plane(self, name: str) -> bool:
+        """Whether it may know that there is a plane of this name."""
+        return self.rights is None or self.rights.sees_plane(name)
 
 
 _STRANGER: Final = Caller(local=False)

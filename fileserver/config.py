@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, Field, ValidationError
 
 from fileserver import state
+from fileserver.callers import Audit, Rate, RuleSettings, Tokens, misplaced
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.settings import HsdsSettings
 from fileserver.sections import Duration, Listen, Place, Reference, Section, open_to_others, unguarded
@@ -84,10 +85,19 @@ class _Document(Section):
     log: Log = Log()
     database: DatabaseSettings | None = None
     replicas: ReplicaSettings | None = None
+    tokens: Tokens | None = Field(default=None, description="Whose tokens callers from outside may show.")
+    rules: tuple[RuleSettings, ...] = Field(
+        default=(), description="What callers with tokens may do; nothing else, once there is a rule."
+    )
+    rate: Rate = Rate()
+    audit: Audit = Audit()
     retire_after: Duration = timedelta(hours=1)
     memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
         default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
     )
+
+
+_CHECKED_APART: Final = frozenset({"planes", "hsds", "default_plane"})
 
 
 class Config(_Document):
@@ -142,7 +152,8 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
     planes = _planes(offered, violations)
     servers = _hsds(document.get("hsds"), {} if builtin else planes, violations)
     violations.update(_alone(rest, planes))
-    violations.update(unguarded(rest.listen, tokens=False))
+    violations.update(unguarded(rest.listen, tokens=rest.tokens is not None))
+    violations.update(misplaced(rest.rules, rest.tokens, planes))
     named = document.get("default_plane")
     default = _default_plane(named if isinstance(named, str) else None, planes, violations)
     if violations:
@@ -157,13 +168,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         text=text,
         state_directory=directory,
         builtin_plane=builtin,
-        listen=rest.listen,
-        state=rest.state,
-        log=rest.log,
-        database=rest.database,
-        replicas=rest.replicas,
-        retire_after=rest.retire_after,
-        memory=rest.memory,
+        **{name: getattr(rest, name) for name in _Document.model_fields if name not in _CHECKED_APART},
     )
 
 

@@ -27,7 +27,7 @@ from fileserver.config import Config, DatabaseSettings
 from fileserver.configured import LOCAL, Configured
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
-from fileserver.server import GRACE, Jobs, Listener, Server, Service, first
+from fileserver.server import GRACE, Listener, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
 from fileserver.services.exchange import ExchangeServicer
@@ -45,10 +45,10 @@ from fileserver.v1 import (
 )
 
 if TYPE_CHECKING:
+    from fileserver.guard.listeners import Rooms
     from fileserver.transfer.dispatch import Replicas
     from fileserver.transfer.jobs import Jobs as Transfers
 
-DEFAULT_LISTEN: Final = "127.0.0.1:7300"
 _SWEEP: Final = 3600.0  # seconds between two looks for abandoned writes
 _SWEEP_SPOOL: Final = 60.0  # the same for copies of standard input, which may be large
 _PAGE: Final = 100
@@ -101,9 +101,9 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as closing:
-        services, jobs = _rooms(config, closing)
-        listeners = _listeners(config, embedded=embedded, listen=listen)
-        server = Server(services, jobs, listeners, many=config.database is not None)
+        services, rooms = _rooms(config, closing)
+        listeners = _listeners(config, rooms, embedded=embedded, listen=listen or "")
+        server = Server(services, rooms.landing, listeners, many=config.database is not None)
         closing.push_async_callback(server.stop, GRACE)
         bound = await server.start()
         _log.info("serving", addresses=bound, state=str(config.state_directory), pid=os.getpid())
@@ -114,9 +114,10 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
         _log.info("draining", reason="asked to" if stopped.is_set() else "idle")
 
 
-def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs]:
+def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Rooms]:
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
+    from fileserver.guard.listeners import Rooms  # noqa: PLC0415
     from fileserver.landing.landing import Landing  # noqa: PLC0415
     from fileserver.services.file import FileServicer  # noqa: PLC0415
     from fileserver.services.hdf5 import Hdf5Servicer  # noqa: PLC0415
@@ -159,32 +160,24 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]
-    return services, landing
+    return services, Rooms(planes, jobs, landing)
 
 
-def _listeners(config: Config, *, embedded: bool, listen: str | None) -> list[Listener]:
+def _listeners(config: Config, rooms: Rooms, *, embedded: bool, listen: str) -> list[Listener]:
     """The socket of the state directory, where the user's command line looks, and for `serve` what is configured.
 
     Raises:
-        InvalidSpec: a certificate cannot be used.
+        InvalidSpec: a certificate or a key cannot be used.
     """
     directory = config.state_directory
-    cookie = state.cookie(directory, _shared_cookie(config))
-    own = Cookies(cookie, directory / "cookie", local=config.database is None)
+    cookie, path = state.cookie(directory, _shared_cookie(config)), directory / "cookie"
+    own = Cookies(cookie, path, local=config.database is None)
     socket = f"unix:{state.socket_path(directory, os.environ)}"
     if embedded:
         return [Listener([socket], [own.around])]
-    from fileserver.guard import listeners  # noqa: PLC0415 - see `_rooms`
+    from fileserver.guard.listeners import listeners  # noqa: PLC0415 - see `_rooms`
 
-    internal = config.listen.internal
-    address = listeners.target(listen or (internal.address if internal else DEFAULT_LISTEN))
-    made = [Listener([socket, address], [own.around])]
-    if internal is not None and internal.tls is not None:
-        made = [Listener([socket], [own.around]), listeners.internal(internal, internal.tls, address)]
-    if config.listen.external is not None:
-        strange = Cookies(cookie, directory / "cookie", local=False)
-        made.append(listeners.external(config.listen.external, strange.around))
-    return made
+    return listeners(config, rooms, socket, own.around, Cookies(cookie, path, local=False).around, listen)
 
 
 def _store(directory: Path) -> Store:

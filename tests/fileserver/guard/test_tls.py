@@ -61,7 +61,7 @@ class Site:
         )
 
     async def __aenter__(self):
-        listener = listeners.internal(self.settings, self.settings.tls, "127.0.0.1:0")
+        listener = listeners._certified(self.settings, self.settings.tls, "127.0.0.1:0", [])
         self.server = Server([SERVICE], Jobs(), [listener])
         (self.address,) = await self.server.start()
         return self
