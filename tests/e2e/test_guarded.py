@@ -14,6 +14,8 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from fileserver.errors import ServerBusy
+from fileserver.status import from_call
 from fileserver.v1 import data_pb2, data_pb2_grpc, part_pb2, part_pb2_grpc, plane_pb2, plane_pb2_grpc
 from tests.doubles.authority import Authority, Trust
 from tests.e2e.conftest import Machine
@@ -81,6 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "  leeway: 0s\n"
         f"audit: {{file: {folder}/audit.log}}\n"
         f"log: {{file: {folder}/server.log, level: debug}}\n"
+        "rate: {per_second: 5, burst: 100}\n"
         "rules:\n"
         "  - {who: ['group:analysts'], may: [read], planes: ['lz:in/']}\n"
         "  - {who: ['group:analysts'], may: [read, write], planes: ['data:sales/'], files: ['sales::*']}\n"
@@ -209,6 +212,17 @@ def test_internal_services_reflection_and_large_messages_are_not_for_outside(sit
         with pytest.raises(grpc.RpcError) as caught:
             plane_pb2_grpc.PlaneServiceStub(channel).ListObjects(large, metadata=shown)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_who_calls_too_often_is_told_to_wait_and_nobody_else_is(site: Site) -> None:
+    with site.channel() as channel:
+        stub, request = plane_pb2_grpc.PlaneServiceStub(channel), plane_pb2.ListPlanesRequest()
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in range(1000):
+                stub.ListPlanes(request, metadata=site.shown("bob"))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert isinstance(from_call(caught.value), ServerBusy)
+        assert stub.ListPlanes(request, metadata=site.shown("alice")).planes
 
 
 def test_every_call_has_left_a_line_and_no_secret_is_anywhere(site: Site, sprayed: str) -> None:
