@@ -154,6 +154,9 @@ class Listen(Section):
     external: Annotated[External | None, BeforeValidator(_listener, json_schema_input_type=str | External | None)] = (
         Field(default=None, description="The same for callers from outside; closed if unset.")
     )
+    health: Annotated[str, AfterValidator(_address)] | None = Field(
+        default=None, description="For probes, in the clear: whether the server serves, and nothing else."
+    )
 
 
 def unguarded(listen: Listen, *, tokens: bool) -> Iterator[tuple[str, str]]:

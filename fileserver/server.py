@@ -85,6 +85,8 @@ class Listener:
     """Every service answers, not only those for callers from outside."""
     reflect: bool = True
     """Callers may ask which services there are."""
+    only_health: bool = False
+    """No service answers but the one that tells whether the server serves."""
     credentials: grpc.ServerCredentials | None = None
     """Of TLS; None is in the clear."""
 
@@ -133,7 +135,7 @@ class Server:
         return bound
 
     def _listener(self, wanted: Listener) -> aio.Server:
-        services = [s for s in self._services if wanted.internal or s.external]
+        services = [s for s in self._services if not wanted.only_health and (wanted.internal or s.external)]
         interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in (self.calls.around, *wanted.around))]
         listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)

@@ -44,7 +44,7 @@ class Bearers:
             return
         found = await self._verifier.identity(_token(call))
         rights = self._rules.of(found.name, found.groups) if self._rules else None
-        set_caller(Caller(local=False, name=found.name, rights=rights))
+        set_caller(Caller(local=False, name=found.name, rights=rights, outside=True))
         if not call.streams:
             yield
             return

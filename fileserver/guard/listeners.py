@@ -76,6 +76,8 @@ def listeners(config: Config, rooms: Rooms, socket: str, own: Around, strange: A
         made = [Listener([socket, address], [*inside, own])]
     if config.listen.external is not None:
         made.append(_external(config.listen.external, config, Access(rooms), strange, outside))
+    if config.listen.health is not None:
+        made.append(Listener([_target(config.listen.health)], [], internal=False, reflect=False, only_health=True))
     return made
 
 
