@@ -31,6 +31,9 @@ class Caller:
     outside: bool = False
     """Known by a token; its name is one of those that tokens have, which others may have, too."""
 
+    until: float | None = None
+    """Seconds since 1970 until which it is known; None is for ever."""
+
     @property
     def owns_as(self) -> str:
         """Under which name its transfers are kept: those of the server's own kind are nobody's in particular."""

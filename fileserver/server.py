@@ -21,7 +21,7 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from fileserver.calls import LARGEST, Around, Calls, Interceptor
+from fileserver.calls import LARGEST, Around, Calls, Gate, Interceptor
 from fileserver.errors import InvalidSpec
 from fileserver.status import ErrorInterceptor
 from planes.plane import MIB
@@ -79,7 +79,7 @@ class Listener:
 
     addresses: Sequence[str]
     """`unix:/path` or `host:port`."""
-    around: Sequence[Around]
+    around: Sequence[Around | Gate]
     """What finds out who calls, and whether that may be, the outermost first."""
     internal: bool = True
     """Every service answers, not only those for callers from outside."""
@@ -136,7 +136,8 @@ class Server:
 
     def _listener(self, wanted: Listener) -> aio.Server:
         services = [s for s in self._services if not wanted.only_health and (wanted.internal or s.external)]
-        interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in (self.calls.around, *wanted.around))]
+        guards = (a if isinstance(a, Gate) else Interceptor(a) for a in (self.calls.around, *wanted.around))
+        interceptors = [ErrorInterceptor(), *guards]
         listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
         for service in services:

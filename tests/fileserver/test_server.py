@@ -573,6 +573,30 @@ def test_what_cannot_be_served_is_told_in_a_sentence(process, arguments, code, s
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            "listen: {internal: {address: '127.0.0.1:0', allow: [x], tls: {certificate: /c, key: /k, clients: /ca}}}",
+            "listen.internal.tls: /c cannot be read",
+        ),
+        (
+            "listen: {external: '127.0.0.1:0'}\ntokens: {keys: {k: /etc/passwd}}",
+            "tokens.keys.k: /etc/passwd holds no public key",
+        ),
+        ("audit: {file: /nowhere/audit.log}", "audit.file: /nowhere/audit.log cannot be written"),
+    ],
+)
+def test_what_guards_cannot_use_is_told_in_a_sentence(process, tmp_path, section, said):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"planes: {{data: {{type: memory}}}}\n{section}\n")
+    server = process.start("--listen", "127.0.0.1:0", "--config", str(path))
+    _, log = server.communicate()
+    assert server.returncode == 2
+    assert said in log
+    assert "Traceback" not in log
+
+
 def test_help_loads_nothing():
     code = "import sys; sys.argv = ['x', 'serve', '--help']\nfrom fileserver.__main__ import main\ntry: main()\n"
     code += "except SystemExit: print('grpc' in sys.modules, 'pydantic' in sys.modules)"
