@@ -300,6 +300,15 @@ async def test_wildcards_inside_the_folder_are_free(key):
     assert await asked("TransferService/CreateTransfer", fields, READS_IN, WRITES_X, may("write", planes="data"))
 
 
+@pytest.mark.parametrize(("place", "key"), [("lz:in", "in*"), ("lz:in/a", "in/a*"), ("lz:in/a.csv", "in/?.csv")])
+async def test_a_wildcard_is_more_than_the_name_that_it_begins_with(place, key):
+    fields = {"spec": {"spray": {**SPRAY, "sources": [{"plane": "lz", "key": key}]}}}
+    with pytest.raises(CallerDenied, match="read"):
+        await asked(
+            "TransferService/CreateTransfer", fields, may("read", planes=place), WRITES_X, may("write", planes="data")
+        )
+
+
 @pytest.mark.parametrize("name", ["sales:: x", " SALES ::x", "sales::x::y"])
 async def test_logical_names_are_compared_as_they_will_be_understood(name):
     assert await asked("FileService/GetFile", {"name": name}, may("read", files="sales::*"))

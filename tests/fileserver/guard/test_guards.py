@@ -23,6 +23,7 @@ from fileserver.guard.rate import Rates
 from fileserver.guard.tokens import Verifier
 from fileserver.rules import Rules
 from fileserver.status import ErrorInterceptor, from_call
+from fileserver.transfer.jobs import _request_of
 from fileserver.v1 import file_pb2, plane_pb2, plane_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 
 
@@ -136,6 +137,13 @@ async def test_a_stolen_token_counts_no_longer_than_it_says_and_neither_does_an_
     with pytest.raises(aio.AioRpcError) as caught:
         await listing(channel, f"Bearer {token}")
     assert "has expired" in from_call(caught.value).message
+
+
+def test_a_request_id_that_is_guessed_finds_nobody_elses_transfer():
+    assert _request_of("alice", "r1") == _request_of("alice", "r1") != _request_of("bob", "r1")
+    assert _request_of("", "r1") == "r1"
+    assert _request_of("alice", "") != _request_of("alice", "")
+    assert len(_request_of("alice", "r" * 1000)) <= 128
 
 
 # --- rates ------------------------------------------------------------------------------------------------------
