@@ -1,5 +1,7 @@
 """What each call needs, and that none is let through which a rule does not allow."""
 
+from pathlib import Path
+
 import pytest
 from google.protobuf import json_format
 
@@ -36,9 +38,7 @@ NEVER = {"/fileserver.v1.PartService/", f"/{DATA}/"}
 
 
 def test_every_call_of_every_service_is_in_the_table_and_nothing_else():
-    import pathlib
-
-    made = {path.name.removesuffix(".py") for path in pathlib.Path(fileserver.v1.__path__[0]).glob("*_pb2.py")}
+    made = {path.name.removesuffix(".py") for path in Path(fileserver.v1.__path__[0]).glob("*_pb2.py")}
     assert made == {module.__name__.rpartition(".")[2] for module in FILES}, "a proto file is new: name it here"
     assert set(EVERYWHERE) == set(METHODS)
 
@@ -368,10 +368,9 @@ async def test_a_landing_zone_may_be_for_leaving_only():
 
 
 def test_what_a_denial_says_is_a_rule_that_would_allow_it():
-    wants = list(
+    (want,) = list(
         OUTSIDE["/fileserver.v1.PlaneService/ListObjects"](plane_pb2.ListObjectsRequest(plane="a", prefix="b/"), "")
     )
-    (want,) = wants
     assert isinstance(want, Need)
     rule = RuleSettings.model_validate({"who": ["x"], "may": [want.verb], "planes": [want.thing.shown]}).rule()
     assert Rules([rule]).of("x", []).allow(want.verb, want.thing)
