@@ -18,10 +18,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from client.embedded import server_command
 from client.errors import Code, Reason, ServerError, invalid, unavailable
+
+if TYPE_CHECKING:
+    from client.api import Access
 
 AGENT: Final = "@"
 """How the names of planes begin that are an agent's files."""
@@ -122,7 +125,7 @@ class Agent:
     """The process of an agent.
 
     Args:
-        server: address of the server, for gRPC, and what every call carries.
+        server: how it is called.
         key: of the agent.
         files: what it may touch.
         log: where its complaints go.
@@ -131,15 +134,16 @@ class Agent:
 
     def __init__(
         self,
-        server: tuple[str, Sequence[tuple[str, str]]],
+        server: Access,
         key: str,
         files: Files,
         log: Path,
         told: Callable[[str], None],
     ) -> None:
-        address, metadata = server
-        orders = {"server": address, "metadata": list(metadata), "key": key}
-        orders |= {"reads": list(files.reads), "writes": list(files.writes)}
+        orders: dict[str, object] = {"server": server.address, "metadata": list(server.metadata), "key": key}
+        orders |= {"reads": list(files.reads), "writes": list(files.writes), "token_file": server.token_file}
+        if server.pem is not None:
+            orders["pem"] = [each.decode() if each else None for each in server.pem]
         self._orders = json.dumps(orders).encode() + b"\n"
         self._command = server_command("agent")
         self._log = log

@@ -3,7 +3,7 @@
 Busy is not broken: a server that says when to come back, and a connection that breaks, are waited out for up to a
 minute; an embedded server that has gone is started again. All failures are `client.errors.ServerError`.
 
-    connection = Connection(Loopback("127.0.0.1:7300"))
+    connection = Connection(Running("127.0.0.1:7300"))
     with Client(connection) as client:
         for file in client.list_files("sales::*"):
             print(file.name, file.size)
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -35,16 +36,31 @@ ENDED: Final = frozenset(
 """States that a transfer never leaves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a server is called."""
+
+    address: str
+    """For gRPC."""
+    metadata: Sequence[tuple[str, str]] = field(repr=False)
+    """What every call carries."""
+    pem: tuple[bytes | None, bytes | None, bytes | None] | None = field(repr=False)
+    """Of an encrypted connection: who signs, the private key and the certificate to show."""
+    token_file: str
+    """Where the token is found anew when it was renewed."""
+
+
 class Client(Calls):
     """The calls of a file server. Not for several threads at once.
 
     It is made as `Calls` is.
     """
 
-    def credentials(self) -> tuple[str, Sequence[tuple[str, str]]]:
-        """Where the server is, for gRPC, and what every call carries; for an agent that calls it by itself."""
+    def access(self) -> Access:
+        """How this server is called; for an agent that calls it by itself."""
         self.list_planes()  # waits for the server, and learns its cookie
-        return self._connection.target, self._connection.metadata
+        c = self._connection
+        return Access(c.target, c.metadata, c.shown.pem() if c.shown else None, c.token_file)
 
     @property
     def server_state(self) -> Path | None:
@@ -83,6 +99,11 @@ class Client(Calls):
         """One transfer by "transfers/{id}" or the id."""
         request = transfer_pb2.GetTransferRequest(name=name)
         return self.call(lambda c: TransferServiceStub(c).GetTransfer, request).transfer
+
+    def list_segments(self, name: str) -> Sequence[transfer_pb2.SegmentSpan]:
+        """Which segment of a transfer ran where, and when."""
+        request = transfer_pb2.ListSegmentsRequest(name=name)
+        return self.call(lambda c: TransferServiceStub(c).ListSegments, request).segments
 
     def list_transfers(self, *, active_only: bool = False) -> Iterator[transfer_pb2.Transfer]:
         """Transfers of the last 30 days, newest first."""

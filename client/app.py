@@ -17,6 +17,7 @@ import typer
 from client.commands import (
     arriving,
     benching,
+    clusters,
     domains,
     exchanging,
     files,
@@ -28,6 +29,7 @@ from client.commands import (
     reading,
     running,
     syncing,
+    tokens,
     transfers,
     watching,
 )
@@ -82,6 +84,8 @@ def make_app() -> typer.Typer:
         ("transfers", (transfers,), "Watch and steer transfers."),
         ("planes", (planes,), "Look at the storage behind the server."),
         ("hdf5", (domains, inspecting, exchanging), "Domains and folders of HSDS, and HDF5 files."),
+        ("token", (tokens,), "Make keys and tokens for servers that take them."),
+        ("cluster", (clusters,), "File servers on Kubernetes: how many there are, and shall be."),
         ("inventory", (watching, arriving), "Watch places where files arrive, and load them into HSDS."),
     )
     for name, modules, help_text in nouns:

@@ -148,8 +148,8 @@ def _together(document: dict[str, JSON], count: int, told: Callable[[Block], Non
                 ended.append(heard)
             else:
                 told(heard)
-    except BaseException:
-        for process in processes:  # as Ctrl-C did, where there was one
+    except BaseException:  # Ctrl-C reaches them by itself; what else ends us must end them too
+        for process in processes:
             process.terminate()
         raise
     finally:

@@ -29,8 +29,8 @@ def run(
         spec: what is asked; the plane `local` in it is this machine.
         follow: waits for the transfer; calls back once it has ended.
     """
-    server = session.client.credentials()
-    words = server[0].encode() + b"\0" + spec.SerializeToString(deterministic=True)
+    server = session.client.access()
+    words = server.address.encode() + b"\0" + spec.SerializeToString(deterministic=True)
     with Memory(session.state, words) as memory:
         asked = memory.asked()
         with Agent(server, asked.key, _beside(spec, asked.key), memory.log, session.show.note):
@@ -45,7 +45,7 @@ def run(
 
 def plan(session: Session, spec: TransferSpec) -> Plan:
     """What the transfer would do."""
-    server = session.client.credentials()
+    server = session.client.access()
     with Memory(session.state, b"plan\0" + spec.SerializeToString(deterministic=True)) as memory:
         asked = memory.asked()
         with Agent(server, asked.key, _beside(spec, asked.key), memory.log, session.show.note):

@@ -212,7 +212,7 @@ class EmbeddedServer:
                 try:
                     self._bring_up(serving)
                     self._turns.use()
-                except BaseException:
+                except BaseException:  # also Ctrl-C: who has gone must not keep it from ending
                     self.leave()
                     raise
 

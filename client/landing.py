@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from client.api import Client
 from client.calls import pages
 from client.domains import time
-from client.shapes import JSON
+from client.shapes import JSON, or_auto
 from client.specs import location
 from client.words import Location
 from fileserver.v1 import landing_pb2 as pb
@@ -156,7 +156,7 @@ def watch_shape(watch: pb.Watch) -> dict[str, JSON]:
         "once": watch.once,
         "folder": watch.load.folder,
         "target": watch.load.target,
-        "mode": _mode(watch),
+        "mode": or_auto(Ingest.Mode.Name(watch.load.mode)),
         "public_read": watch.load.public_read,
         "overwrite": watch.load.overwrite,
         "create_time": time(watch.create_time),
@@ -164,10 +164,6 @@ def watch_shape(watch: pb.Watch) -> dict[str, JSON]:
         "error": {"reason": watch.error.reason, "message": watch.error.message} if watch.HasField("error") else None,
         "counts": dict(counts(watch)),
     }
-
-
-def _mode(watch: pb.Watch) -> str:
-    return Ingest.Mode.Name(watch.load.mode).removeprefix("MODE_").lower().replace("unspecified", "auto")
 
 
 def arrival_shape(found: pb.Arrival) -> dict[str, JSON]:

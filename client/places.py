@@ -123,6 +123,14 @@ def read_verify(verify: str | None, problems: Problems) -> bool:
     return verify == "read"
 
 
+def read_priority(priority: str | None, problems: Problems) -> int:
+    """A number from 1 (goes first) to 9; 0 if none was given."""
+    if priority is not None and priority not in set("123456789"):
+        problems.say("--priority", f"'{priority}' is not a number from 1 (goes first) to 9")
+        return 0
+    return int(priority or 0)
+
+
 def read_natural(order: str | None, problems: Problems) -> bool:
     """Whether numbers in names count as numbers."""
     if order not in {None, "bytes", "natural"}:

@@ -100,18 +100,21 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "sources": [location(s) for s in ingest.sources],
                 "domain": ingest.domain,
                 "target": ingest.target,
-                "mode": wire.Ingest.Mode.Name(ingest.mode).removeprefix("MODE_").lower().replace("unspecified", "auto"),
-                "verify": wire.Ingest.Verify.Name(ingest.verify)
-                .removeprefix("VERIFY_")
-                .lower()
-                .replace("unspecified", "auto"),
+                "mode": or_auto(wire.Ingest.Mode.Name(ingest.mode)),
+                "verify": or_auto(wire.Ingest.Verify.Name(ingest.verify)),
                 "no_folders": ingest.no_folders,
                 "public_read": ingest.public_read,
                 "aggregate": ingest.aggregate.dimension,
             }
         case _:
             asked = {}
-    return {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
+    asked = {**asked, "overwrite": message.overwrite, "verify_read": message.verify_read}
+    return {**asked, "priority": message.priority} if message.priority else asked
+
+
+def or_auto(name: str) -> str:
+    """What a name of the wire is called here, like rest for MODE_REST; unspecified is auto."""
+    return name.partition("_")[2].lower().replace("unspecified", "auto")
 
 
 def progress(message: wire.Progress) -> dict[str, JSON]:

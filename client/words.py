@@ -29,6 +29,9 @@ MOST_PARTS: Final = 2**31 - 1
 FORMATS: Final = "'fixed:N' (records of N bytes each, like fixed:155) or 'csv' (delimited text)"
 """The formats there are, for messages and help."""
 
+LOAD_MODES: Final = ("auto", "direct", "rest", "link")
+"""How data of HDF5 files can travel to HSDS."""
+
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{letter}{ending}": base**power
     for power, letter in enumerate("kmgtp", start=1)

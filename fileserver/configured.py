@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from fileserver.errors import PlaneNotFound
 from planes.bulk import open_bulk
 from planes.opening import open_local, open_plane
 from planes.plane import Plane
 from planes.settings import PlaneSettings
-
-if TYPE_CHECKING:  # these are built on this
-    from fileserver.transfer.manifest import Source
-    from fileserver.transfer.partition import Points
-    from fileserver.transfer.spec import Format
 
 LOCAL = "local"
 """The plane of the caller's own machine: root `/`, for callers who proved to be the server's own user."""
@@ -44,10 +39,6 @@ class Beside(Protocol):
 
     def plane(self, name: str) -> Plane:
         """The plane of a name that begins with `AGENT`."""
-        ...
-
-    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
-        """Split points of sources that are all of one of these planes, found there; raises as planning does."""
         ...
 
 

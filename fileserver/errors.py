@@ -31,6 +31,12 @@ class InvalidSpec(Error):
         self.violations = violations or {}
 
 
+def refuse(wrong: dict[str, str]) -> None:
+    """Raise InvalidSpec with every field that is wrong, if any is; what is wrong with several is said once."""
+    if wrong:
+        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+
+
 class CallerUnknown(Error):
     """No or wrong credentials of the caller; the fact `cookie` names the file that holds the right ones."""
 

@@ -5,7 +5,7 @@ kept nowhere: who opens a call with one has its signature, its words and its hou
 whether that part is still in the making (`services.granted`).
 
 The keys are drawn (HKDF) from a secret that all file servers of one database share, a fresh one each day; the one of
-the day before still counts. So any of them knows what any other has signed, and none is ever stored or sent.
+the day before still counts. So any of them knows what any other has signed.
 """
 
 from __future__ import annotations

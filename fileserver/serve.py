@@ -7,8 +7,8 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from fileserver import config as configuration
 from fileserver import log, spool, state
+from fileserver.auth import Cookies
+from fileserver.catalogue.agents import secret
 from fileserver.catalogue.databases import HEAD
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
@@ -28,11 +30,12 @@ from fileserver.configured import LOCAL, Configured
 from fileserver.errors import InvalidSpec
 from fileserver.grants import Keys
 from fileserver.hdf5.hsds.targets import Targets
-from fileserver.server import GRACE, Jobs, Server, Service, first
+from fileserver.server import GRACE, Listener, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
 from fileserver.services.exchange import ExchangeServicer
 from fileserver.services.plane import PlaneServicer
+from fileserver.tls import Files, Watched
 from fileserver.v1 import (
     agent_pb2_grpc,
     domain_pb2_grpc,
@@ -47,9 +50,10 @@ from fileserver.v1 import (
 
 if TYPE_CHECKING:
     from fileserver.agents.dispatch import Agents
+    from fileserver.guard.listeners import Rooms
+    from fileserver.transfer.dispatch import Replicas
     from fileserver.transfer.jobs import Jobs as Transfers
 
-DEFAULT_LISTEN: Final = "127.0.0.1:7300"
 _SWEEP: Final = 3600.0  # seconds between two looks for abandoned writes
 _SWEEP_SPOOL: Final = 60.0  # the same for copies of standard input, which may be large
 _PAGE: Final = 100
@@ -102,16 +106,9 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as closing:
-        services, jobs = _rooms(config, closing)
-        server = Server(
-            services,
-            jobs,
-            cookie=state.cookie(config.state_directory, _shared_cookie(config)),
-            many=config.database is not None,
-            cookie_path=config.state_directory / "cookie",
-            internal=_internal(config, embedded=embedded, listen=listen),
-            external=[target(config.listen.external)] if config.listen.external and not embedded else [],
-        )
+        services, rooms = _rooms(config, closing)
+        listeners = _listeners(config, rooms, embedded=embedded, listen=listen or "")
+        server = Server(services, rooms.landing, listeners, many=config.database is not None)
         closing.push_async_callback(server.stop, GRACE)
         bound = await server.start()
         _log.info("serving", addresses=bound, state=str(config.state_directory), pid=os.getpid())
@@ -122,9 +119,10 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
         _log.info("draining", reason="asked to" if stopped.is_set() else "idle")
 
 
-def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs]:
+def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Rooms]:
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
+    from fileserver.guard.listeners import Rooms  # noqa: PLC0415
     from fileserver.landing.landing import Landing  # noqa: PLC0415
     from fileserver.services.file import FileServicer  # noqa: PLC0415
     from fileserver.services.hdf5 import Hdf5Servicer  # noqa: PLC0415
@@ -132,7 +130,6 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     from fileserver.services.part import PartServicer  # noqa: PLC0415
     from fileserver.services.transfer import TransferServicer  # noqa: PLC0415
     from fileserver.transfer.custody import Custody  # noqa: PLC0415
-    from fileserver.transfer.dispatch import Replicas  # noqa: PLC0415
     from fileserver.transfer.jobs import Jobs as Transfers  # noqa: PLC0415
 
     if config.builtin_plane:
@@ -145,11 +142,11 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.push_async_callback(targets.aclose)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    others = Replicas(config.replicas.address, _shared_cookie(config)) if config.replicas else None
+    others = _replicas(config)
     jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets, replicas=others)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
-    agents = _agents(config, store, planes, jobs)
+    agents = _agents(store, planes, jobs)
     sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
     for sweep, seconds in ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL)):
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
@@ -170,17 +167,16 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         *_for_agents(agents, store, planes, jobs, data),
     ]
-    return services, landing
+    return services, Rooms(planes, jobs, landing)
 
 
-def _agents(config: Config, store: Store, planes: Configured, jobs: Transfers) -> Agents:
+def _agents(store: Store, planes: Configured, jobs: Transfers) -> Agents:
     """The machines of callers: transfers of their files find them from now on."""
     from fileserver.agents.dispatch import Agents  # noqa: PLC0415 - see `_rooms`
     from fileserver.services.shapes import format_message  # noqa: PLC0415
 
-    replicas = config.replicas
-    secret = replicas.secret.resolve() if replicas else state.cookie(config.state_directory)
-    agents = planes.beside = Agents(store, Keys([secret], time.time), format_message)
+    keys = Keys([secret(store.engine, "grants")], time.time)
+    agents = planes.beside = Agents(store, keys, format_message)
     jobs.stages.filling = agents.before(jobs.stages.filling)
     return agents
 
@@ -201,15 +197,21 @@ def _for_agents(agents: Agents, store: Store, planes: Configured, jobs: Transfer
     ]
 
 
-def _internal(config: Config, *, embedded: bool, listen: str | None) -> list[str]:
-    """The socket of the state directory, where the user's command line looks, and for `serve` one address more."""
-    own = f"unix:{state.socket_path(config.state_directory, os.environ)}"
-    return [own] if embedded else [own, target(listen or config.listen.internal or DEFAULT_LISTEN)]
+def _listeners(config: Config, rooms: Rooms, *, embedded: bool, listen: str) -> list[Listener]:
+    """The socket of the state directory, where the user's command line looks, and for `serve` what is configured.
 
+    Raises:
+        InvalidSpec: a certificate or a key cannot be used.
+    """
+    directory = config.state_directory
+    cookie, path = state.cookie(directory, _shared_cookie(config)), directory / "cookie"
+    own = Cookies(cookie, path, local=config.database is None)
+    socket = f"unix:{state.socket_path(directory, os.environ)}"
+    if embedded:
+        return [Listener([socket], [own.around])]
+    from fileserver.guard.listeners import listeners  # noqa: PLC0415 - see `_rooms`
 
-def target(address: str) -> str:
-    """An address of the configuration as gRPC writes it."""
-    return f"unix:{address}" if address.startswith("/") else address
+    return listeners(config, rooms, socket, own.around, Cookies(cookie, path, local=False).around, listen)
 
 
 def _store(directory: Path) -> Store:
@@ -235,21 +237,30 @@ def _store(directory: Path) -> Store:
         raise InvalidSpec(msg, {"state.directory": msg}, path=str(directory / "state.db")) from None
 
 
+def _replicas(config: Config) -> Replicas | None:
+    """The other file servers; raises InvalidSpec where the certificate that they are shown cannot be used."""
+    from fileserver.transfer.dispatch import Replicas  # noqa: PLC0415 - see `_rooms`
+
+    if config.replicas is None:
+        return None
+    internal = config.listen.internal
+    if internal is None or internal.tls is None:
+        return Replicas(config.replicas.address, _shared_cookie(config))
+    authority = config.replicas.ca or internal.tls.clients
+    shown = Watched(Files(internal.tls.certificate, internal.tls.key, authority), "listen.internal.tls")
+    return Replicas(config.replicas.address, "", shown, config.replicas.name)
+
+
 def _shared_cookie(config: Config) -> str:
     """What file servers of one database, and callers, show to any of them; "" for a server of its own."""
-    return state.shared_cookie(config.replicas.secret.resolve()) if config.replicas else ""
+    secret = config.replicas.secret if config.replicas else None
+    return state.shared_cookie(secret.resolve()) if secret else ""
 
 
 def _shared_store(database: DatabaseSettings) -> Store:
     """The database that other file servers share; raises Refused, InvalidSpec."""
-    try:
+    with _reached(database, "does not answer"):
         return Store(Path(), database.url.resolve())
-    except ArgumentError:  # its words hold the URL, and that a password
-        msg = f"the {database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
-    except DatabaseError as error:
-        msg = f"the database of the {database.url.reference} does not answer: {_first_line(error)}"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
 
 
 def migrate(config: Config) -> str:
@@ -263,22 +274,25 @@ def migrate(config: Config) -> str:
     if config.database is None:
         msg = "no database is configured: set database.url; the one in a state directory is upgraded by the server"
         raise InvalidSpec(msg, {"database": msg})
-    try:
+    with _reached(config.database, "can't be set up"):
         before = migrate_all(config.database.url.resolve())
-    except ArgumentError:
-        msg = f"the {config.database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
-    except DatabaseError as error:
-        msg = f"the database of the {config.database.url.reference} can't be set up: {_first_line(error)}"
-        raise InvalidSpec(msg, {"database.url": msg}) from None
     if before == HEAD:
         return f"the database is at revision {HEAD} already"
     return f"the database went from {f'revision {before}' if before else 'nothing'} to revision {HEAD}"
 
 
-def _first_line(error: DatabaseError) -> str:
-    """What the database says, without the statement and its values."""
-    return str(error.orig).strip().partition("\n")[0]
+@contextmanager
+def _reached(database: DatabaseSettings, what: str) -> Iterator[None]:
+    """Raise InvalidSpec where the URL is none, or where the database says no: `what` it does then."""
+    try:
+        yield
+    except ArgumentError:  # its words hold the URL, and that a password
+        msg = f"the {database.url.reference} holds no URL like postgresql://USER:PASSWORD@HOST/NAME"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
+    except DatabaseError as error:
+        said = str(error.orig).strip().partition("\n")[0]  # without the statement and its values
+        msg = f"the database of the {database.url.reference} {what}: {said}"
+        raise InvalidSpec(msg, {"database.url": msg}) from None
 
 
 def _unknown_revision() -> type[Exception]:

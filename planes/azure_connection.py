@@ -14,7 +14,8 @@ from planes.azure_account import Account, credential_in_words
 from planes.azure_errors import Asked, Place
 from planes.azure_http import Http
 from planes.azure_settings import AzureSettings
-from planes.errors import Changed, Error, NotFound, PathEscapes
+from planes.below import Below
+from planes.errors import Changed, Error, NotFound
 from planes.plane import Info
 from planes.settings import MOST_REQUESTS
 from planes.threads import Stop, Threads
@@ -43,25 +44,11 @@ class Connection:
         self.settings = settings
         self.container = settings.container
         self.place = Place(name, settings.container, credential_in_words(settings))
+        below = Below(name, settings.prefix)
+        self.full, self.full_prefix = below.full, below.full_prefix
         self.account = Account(name, settings)
         self.http = Http(MOST_REQUESTS, settings.ca)  # the limits may be widened while it runs
         self._threads = Threads(f"azure-{name}", MOST_REQUESTS)
-
-    def full(self, key: str) -> str:
-        """The name in the container; raises PathEscapes for a key that is empty, absolute or climbs."""
-        self._check(key, empty=not key)
-        return self.settings.prefix + key
-
-    def full_prefix(self, prefix: str) -> str:
-        """The same for the beginning of keys, which may be empty."""
-        self._check(prefix)
-        return self.settings.prefix + prefix
-
-    def _check(self, key: str, *, empty: bool = False) -> None:
-        if empty or key.startswith("/") or ".." in key.split("/"):
-            why = "is empty" if empty else "leads out of the plane"
-            msg = f"plane {self.place.plane!r}: the key {key!r} {why}; keys are relative, without `..`"
-            raise PathEscapes(msg, plane=self.place.plane, key=key)
 
     async def ask(self, call: Callable[[ContainerClient], T], asked: Asked) -> T:
         """Run requests of the SDK in a thread."""

@@ -50,8 +50,8 @@ async def read(connection: Connection, extent: Extent, room: Room, take: Callabl
                 piece = room(done, min(SLICE, extent.size - done))
                 done += _receive(connection, extent, answer, piece, done)
                 take(piece)
-        except BaseException:
-            answer.close()  # the rest of the body is not worth reading
+        except BaseException:  # whatever it was, the rest of the body is not worth reading
+            answer.close()
             raise
         answer.drain_conn()
         answer.release_conn()

@@ -15,7 +15,6 @@ from planes.many import Whole
 from planes.opening import decorated, provider
 from planes.plane import Info, Plane, StepReceipt
 from planes.posix import PosixPlane
-from planes.retrying import Patience
 from planes.settings import PlaneSettings
 from planes.wrapped import find
 
@@ -23,7 +22,7 @@ _SLACK = timedelta(seconds=5)
 """The time of start in /proc is rounded, and follows the clock when that is set."""
 
 
-def open_bulk(name: str, settings: PlaneSettings, patience: Patience | None = None) -> Plane:
+def open_bulk(name: str, settings: PlaneSettings) -> Plane:
     """A plane of one's own, as `open_plane` makes it, whose objects are durable after `settle` and not before.
 
     Raises:
@@ -32,7 +31,7 @@ def open_bulk(name: str, settings: PlaneSettings, patience: Patience | None = No
     plane = provider(settings.type).make(name, settings)
     if isinstance(plane, PosixPlane):
         plane.in_bulk()
-    return decorated(plane, settings.limits, patience)
+    return decorated(plane, settings.limits)
 
 
 async def settle(plane: Plane) -> None:

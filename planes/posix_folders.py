@@ -59,7 +59,7 @@ class Folders:
             fd = self._opened(over, name, path)
         try:
             self._tree.must_be_inside(fd, self._root, path)
-        except BaseException:
+        except BaseException:  # whatever it was, nobody else closes it
             os.close(fd)
             raise
         self._open[path] = fd

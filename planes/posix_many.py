@@ -47,7 +47,7 @@ def write(site: Site, objects: Sequence[Whole], stop: Stop, settle: Callable[[],
         try:
             proofs = [_file(site, folders, each, stop, names) for each in objects]
             names.take(settle)
-        except BaseException:
+        except BaseException:  # whatever it was, files without their names must not stay
             names.drop()
             raise
     return proofs
@@ -103,7 +103,7 @@ def _file(site: Site, folders: Folders, one: Whole, stop: Stop, names: _Names) -
             folders.forget()
             if attempt == TRIES:
                 raise
-        except BaseException:
+        except BaseException:  # the same for folders that were made for them
             _tidy(site, folders, folder, made)
             raise
     raise AssertionError
@@ -120,7 +120,7 @@ def _written(one: Whole, directory: int, name: str, names: _Names) -> Proof:
             else:
                 facts, word = os.fstat(fd), set_mark(fd, one.upload_id)
                 names.waiting.append(Draft(one.key, one.upload_id, False, facts.st_dev, facts.st_ino, word, ""))
-    except BaseException:
+    except BaseException:  # and for the one that is being written
         with suppress(OSError):
             os.unlink(hidden, dir_fd=directory)
         raise

@@ -130,11 +130,11 @@ class Tree:
             return os.fstat(handle)
 
     @contextmanager
-    def directory(self, path: str, flags: int = os.O_PATH) -> Iterator[int]:
+    def directory(self, path: str) -> Iterator[int]:
         """A descriptor of a directory that exists; `path` is relative, empty for the root."""
         elements = self.elements(path) if path else ()
         with self.translating("open", path):
-            fd = self._open_directory(elements, path, flags)
+            fd = self._open_directory(elements, path)
         try:
             yield fd
         finally:
@@ -248,12 +248,12 @@ class Tree:
         finally:
             os.close(fd)
 
-    def _open_directory(self, elements: tuple[str, ...], path: str, flags: int) -> int:
+    def _open_directory(self, elements: tuple[str, ...], path: str) -> int:
         with self.opened_root() as root:
-            fd = os.open("/".join(elements) or ".", flags | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.fd)
+            fd = os.open("/".join(elements) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.fd)
             try:
                 self.must_be_inside(fd, root, path)
-            except BaseException:
+            except BaseException:  # whatever it was, nobody else closes it
                 os.close(fd)
                 raise
             return fd

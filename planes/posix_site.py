@@ -107,7 +107,7 @@ class Site:
             with self.writing(draft) as fd:
                 proof = fill(fd)
             self.commit(draft, proof.size)
-        except BaseException:
+        except BaseException:  # whatever it was, what is half-made must not stay
             self.abort(draft)
             raise
         return proof

@@ -17,7 +17,8 @@ from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader, create_loader
 
 from planes import checksum, s3_errors, s3_listing
-from planes.errors import Changed, Error, Missing, NotFound, PathEscapes, Refused, Unavailable, Unsupported
+from planes.below import Below
+from planes.errors import Changed, Error, Missing, NotFound, Refused, Unavailable, Unsupported
 from planes.plane import Info, Ticket
 from planes.s3_errors import Asked, Place
 from planes.s3_settings import S3Settings
@@ -72,6 +73,8 @@ class Connection:
         self._bucket_seen = False
         self.silent = False
         """The store was sent a checksum, and did not confirm it."""
+        below = Below(name, settings.prefix)
+        self.full, self.full_prefix = below.full, below.full_prefix
         self.place = Place(
             plane=name,
             bucket=settings.bucket,
@@ -101,7 +104,7 @@ class Connection:
             raise ValueError(msg)
         return found
 
-    def base(self) -> str:
+    def address(self) -> str:
         """The address that keys are appended to, as the SDK finds it: of the region, the environment, the bucket.
 
         Raises:
@@ -137,22 +140,6 @@ class Connection:
             words = f"it cannot be copied by this store out of another ({ticket.kind}): read and put it instead"
             raise self.error(Unsupported, ticket.location.get("key", ""), words)
         return ticket
-
-    def full(self, key: str) -> str:
-        """The key in the bucket; raises PathEscapes for one that is empty, absolute or climbs."""
-        self._check(key, empty=not key)
-        return self.settings.prefix + key
-
-    def full_prefix(self, prefix: str) -> str:
-        """The same for the beginning of keys, which may be empty."""
-        self._check(prefix)
-        return self.settings.prefix + prefix
-
-    def _check(self, key: str, *, empty: bool = False) -> None:
-        if empty or key.startswith("/") or ".." in key.split("/"):
-            why = "is empty" if empty else "leads out of the plane"
-            msg = f"plane {self.place.plane!r}: the key {key!r} {why}; keys are relative, without `..`"
-            raise PathEscapes(msg, plane=self.place.plane, key=key)
 
     async def ask(self, call: Callable[[S3Client], T], asked: Asked, *, patient: bool = False) -> T:
         """Run one request in a thread; `patient` for those that the store may take minutes to answer."""

@@ -41,7 +41,7 @@ class Copier:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._credentials: Credentials = connection.credentials()
-        self._base = connection.base()
+        self._address = connection.address()
         sse = connection.settings.sse
         self._more = {"User-Agent": "cropduster"}
         if sse is not None:
@@ -50,7 +50,7 @@ class Copier:
 
     async def copy(self, key: str, ticket: Ticket) -> str | None:
         """The ETag of the copy, which has replaced what was at `key`; None where the SDK has to be asked."""
-        url = self._base + quote(self._connection.full(key), safe=_PLAIN)
+        url = self._address + quote(self._connection.full(key), safe=_PLAIN)
         where = ticket.location
         source = quote(f"{where['bucket']}/{where['key']}", safe=_PLAIN)
         if "version_id" in where:

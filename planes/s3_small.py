@@ -210,10 +210,10 @@ def _connect(connection: Connection) -> S3Store:
     from obstore.store import S3Store  # noqa: PLC0415 - only a plane with many small objects pays for it
 
     settings, credentials = connection.settings, connection.credentials()
-    base = connection.base().removesuffix("/")
-    in_path = urlsplit(base).path.endswith(f"/{connection.bucket}")
+    address = connection.address().removesuffix("/")
+    in_path = urlsplit(address).path.endswith(f"/{connection.bucket}")
     config: Any = {
-        "endpoint": base.removesuffix(f"/{connection.bucket}") if in_path else base,
+        "endpoint": address.removesuffix(f"/{connection.bucket}") if in_path else address,
         "region": settings.region,
         "virtual_hosted_style_request": not in_path,
         "unsigned_payload": not settings.hashes,

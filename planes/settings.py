@@ -43,6 +43,9 @@ class PlaneSettings(BaseModel):
     category: Literal["data", "lz"] = Field(default="data", description="`lz` marks a landing zone.")
     default_parts: int = Field(default=1, ge=1, description="Parts of a spray that names no number.")
     limits: PlaneLimits = PlaneLimits()
+    transfers: int = Field(
+        default=0, ge=0, description="Transfers that write to it at once, over all file servers; 0 is no limit."
+    )
 
     @property
     def location(self) -> str:

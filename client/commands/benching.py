@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
+from client.commands import options
 from client.errors import Exit
 from client.places import Problems
 from client.session import Session, command
@@ -30,12 +31,6 @@ _WHERE = Annotated[
     str,
     typer.Argument(
         metavar="hdf5://FOLDER/NAME|FILE", help="A domain of HSDS, or an HDF5 file here.", show_default=False
-    ),
-]
-_TARGET = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="The HSDS server of the configuration; the first if not given.", show_default=False
     ),
 ]
 _VERBOSE = Annotated[bool, typer.Option("--verbose", "-v", help="Show every block with its time.")]
@@ -64,7 +59,7 @@ def create(
     ] = "block",
     seed: Annotated[str, typer.Option(metavar="N", help="What the values follow from, with row and column.")] = "0",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a write test that is there.")] = False,
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Make a write test: an empty dataset of f8, and the list of its blocks."""
     problems = Problems()
@@ -104,7 +99,7 @@ def write(
         bool, typer.Option("--no-wait", help="End when nothing is left to take, also if others still write.")
     ] = False,
     verbose: _VERBOSE = False,
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Write blocks of a write test until all are done; any number of these may run, on any machine."""
     problems = Problems()
@@ -146,7 +141,7 @@ def status(
         str, typer.Option(metavar="FILE.png", help="Draw the run into this file.", show_default=False)
     ] = "",
     verbose: _VERBOSE = False,
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> Exit | None:
     """Show how far a write test is, and how fast its writers were."""
     problems = Problems()

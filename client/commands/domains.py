@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.commands import options
 from client.places import Problems
 from client.session import Session, command
 
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 
 _ADDRESS = Annotated[
     str, typer.Argument(metavar="hdf5://FOLDER/NAME", help="A domain or a folder.", show_default=False)
-]
-_TARGET = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="The HSDS server of the configuration; the first if not given.", show_default=False
-    ),
 ]
 _LETTERS = "c create, r read, u update, d delete, e read this list, p change this list; - for nothing"
 
@@ -43,7 +38,7 @@ def list_domains(
     pattern: Annotated[
         str, typer.Option(metavar="MASK", help="Only names that match, with * and ?.", show_default=False)
     ] = "",
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """List the domains and folders in a folder of HSDS."""
     from client.domains import Domains, shape  # noqa: PLC0415  # protobuf, not for help
@@ -55,7 +50,7 @@ def list_domains(
     session.show.listing("domains", listed, shape, ("kind", "owner", "modified", "address"), cells)
 
 
-def info(session: Session, domain: _ADDRESS, target: _TARGET = "") -> None:
+def info(session: Session, domain: _ADDRESS, target: options.Hsds = "") -> None:
     """Show one domain or folder of HSDS; counts and bytes are as of the last scan of HSDS."""
     from client import phrases  # noqa: PLC0415  # protobuf, not for help
     from client.domains import Domains, shape, time  # noqa: PLC0415  # the same
@@ -90,7 +85,7 @@ def make_folder(
     parents: Annotated[
         bool, typer.Option("--parents", "-p", help="Make those above it too; one that is there is fine.")
     ] = False,
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Make a folder in HSDS; who may use it is inherited from the folder above."""
     from client.domains import Domains, shape  # noqa: PLC0415  # protobuf, not for help
@@ -105,7 +100,7 @@ def move(
     new_domain: Annotated[
         str, typer.Argument(metavar="hdf5://NEW/NAME", help="Where nothing is yet.", show_default=False)
     ],
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Give a domain, or a folder and all below it, another name; data, owner and permissions stay as they are."""
     from client.domains import Domains, shape  # noqa: PLC0415  # protobuf, not for help
@@ -119,7 +114,7 @@ def remove(
     domain: _ADDRESS,
     *,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="A folder with all that is below it.")] = False,
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Remove a domain with its data, or an empty folder, from HSDS."""
     from client import phrases  # noqa: PLC0415  # protobuf, not for help
@@ -140,7 +135,7 @@ def acl(
     permissions: Annotated[
         str, typer.Argument(metavar="PERMISSIONS", help=f"All that the user may do: {_LETTERS}.", show_default=False)
     ] = "",
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Show who may do what with a domain or a folder, or change it for one user."""
     problems = Problems()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from client.commands import options
 from client.errors import Exit
 from client.places import Problems, check_places, find_all
 from client.session import Session, command
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer", "ExportDomainResponse", "CopyDomainResponse")
 _DEPTHS = ("none", "sample", "full")
 _VERIFIED = ("none", "metadata", "sample", "full")
-_TARGET = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="The HSDS server of the configuration; the first if not given.", show_default=False
-    ),
-]
 
 _VERIFY = Annotated[
     str,
@@ -62,7 +57,7 @@ def diff(
             help="How much of the data is compared; a sample is the first and last block of a dataset and two more.",
         ),
     ] = "sample",
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> Exit | None:
     """Compare an HDF5 file with a domain as its server gives it; exit code 9 if anything is different.
 
@@ -117,7 +112,7 @@ def get(
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     verify: _VERIFY = "sample",
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> Exit | None:
     """Write a domain of HSDS as an HDF5 file, read through its server; the file is seen when all of it is there.
 
@@ -149,7 +144,7 @@ def copy(
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the domain that is there.")] = False,
     verify: _VERIFY = "sample",
-    target: _TARGET = "",
+    target: options.Hsds = "",
     to_target: Annotated[
         str,
         typer.Option(metavar="NAME", help="The HSDS server of the copy; the same if not given.", show_default=False),
@@ -218,7 +213,7 @@ def relink(
         typer.Option("--from", metavar="URI", help="How the links begin that are to change.", show_default=False),
     ],
     new: Annotated[str, typer.Option("--to", metavar="URI", help="How they begin afterwards.", show_default=False)],
-    target: _TARGET = "",
+    target: options.Hsds = "",
 ) -> None:
     """Let a linked domain lead to its sources again after they have moved.
 

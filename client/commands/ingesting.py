@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,13 +14,12 @@ from client.commands.moving import run_transfer
 from client.errors import Exit
 from client.places import Problems, check_places, find_all
 from client.session import Session, command
-from client.words import LOCAL, Location
+from client.words import LOAD_MODES, LOCAL, Location
 
 if TYPE_CHECKING:
     from client.ingests import Planned, Reported
     from fileserver.v1.transfer_pb2 import TransferSpec
 
-_MODES: Final = ("auto", "direct", "rest", "link")
 _LEVELS: Final = ("auto", "none", "metadata", "sample", "full")
 _EPILOG = """Examples:
 
@@ -41,6 +41,46 @@ A file that cannot be loaded, or of which something stays behind, is listed at t
 arrive. --report tells what became of each object.
 """
 
+_SOURCES = Annotated[list[str], typer.Argument(metavar="SOURCE", help="The HDF5 files to load.", show_default=False)]
+_DOMAIN = Annotated[
+    str,
+    typer.Argument(
+        metavar="DOMAIN",
+        help="Where they go: hdf5://home/user/name, or a folder with / at its end.",
+        show_default=False,
+    ),
+]
+_MODE = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(LOAD_MODES),
+        help=(
+            "Write the server's bucket past it (direct), send requests to it (rest), only say where the data lie "
+            "(link), or direct where the configuration names the bucket's plane, else rest (auto)."
+        ),
+    ),
+]
+_VERIFY = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(_LEVELS),
+        help=(
+            "What the server reads back is compared with the file before anything is seen; of many small files "
+            "one in 32, and of the others what the bucket has (auto)."
+        ),
+    ),
+]
+_EXTEND = Annotated[
+    str,
+    typer.Option(
+        metavar="DIMENSION",
+        help="Join all files into one domain along this dimension, the name or path of a dimension scale.",
+    ),
+]
+_NO_FOLDERS = Annotated[bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")]
+_PUBLIC_READ = Annotated[bool, typer.Option("--public-read", help="Let anybody read the domains.")]
+_REPORT = Annotated[bool, typer.Option("--report", help="Tell at the end what became of each object.")]
+
 
 def enter(app: typer.Typer) -> None:
     """Enter the command of this module."""
@@ -49,64 +89,22 @@ def enter(app: typer.Typer) -> None:
 
 def ingest(
     session: Session,
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="The HDF5 files to load.", show_default=False)],
-    domain: Annotated[
-        str,
-        typer.Argument(
-            metavar="DOMAIN",
-            help="Where they go: hdf5://home/user/name, or a folder with / at its end.",
-            show_default=False,
-        ),
-    ],
-    target: Annotated[
-        str, typer.Option(metavar="HSDS", help="The HSDS server of the configuration; the first if unset.")
-    ] = "",
-    mode: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|direct|rest|link",
-            help=(
-                "Write the server's bucket past it (direct), send requests to it (rest), only say where the data lie "
-                "(link), or direct where the configuration names the bucket's plane, else rest (auto)."
-            ),
-        ),
-    ] = "auto",
-    verify: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|none|metadata|sample|full",
-            help=(
-                "What the server reads back is compared with the file before anything is seen; of many small files "
-                "one in 32, and of the others what the bucket has (auto)."
-            ),
-        ),
-    ] = "auto",
-    extend: Annotated[
-        str,
-        typer.Option(
-            metavar="DIMENSION",
-            help="Join all files into one domain along this dimension, the name or path of a dimension scale.",
-        ),
-    ] = "",
+    sources: _SOURCES,
+    domain: _DOMAIN,
+    target: options.Hsds = "",
+    mode: _MODE = "auto",
+    verify: _VERIFY = "auto",
+    extend: _EXTEND = "",
     overwrite: options.Overwrite = False,
-    no_folders: Annotated[
-        bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")
-    ] = False,
-    public_read: Annotated[bool, typer.Option("--public-read", help="Let anybody read the domains.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Tell at the end what became of each object.")] = False,
+    no_folders: _NO_FOLDERS = False,
+    public_read: _PUBLIC_READ = False,
+    report: _REPORT = False,
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
 ) -> Exit | None:
     """Load HDF5 files into HSDS, verified, and seen only when they are whole."""
     problems = Problems()
-    check_places("SOURCE", sources, problems, "name an HDF5 file")
-    if "-" in sources:
-        problems.say("SOURCE", "an HDF5 file is read here and there, which standard input cannot: name a file")
-    if not domain.startswith("hdf5://"):
-        problems.say("DOMAIN", f"'{domain}' is no address of a domain: write it like hdf5://home/user/name")
-    for option, word, known in (("--mode", mode, _MODES), ("--verify", verify, _LEVELS)):
-        if word not in known:
-            problems.say(option, f"'{word}' is none of {', '.join(known)}")
+    _check_words(sources, domain, mode, verify, problems)
     if extend and domain.endswith("/"):
         problems.say("DOMAIN", f"{domain} is a folder, and --extend joins all files into one domain: name that")
     if extend and mode == "link":
@@ -124,6 +122,18 @@ def ingest(
         _show_plan(session, spec)
         return None
     return run_transfer(session, spec, no_wait=no_wait, ended=_reporter(session) if report else None)
+
+
+def _check_words(sources: Sequence[str], domain: str, mode: str, verify: str, problems: Problems) -> None:
+    """What is wrong with a word by itself."""
+    check_places("SOURCE", sources, problems, "name an HDF5 file")
+    if "-" in sources:
+        problems.say("SOURCE", "an HDF5 file is read here and there, which standard input cannot: name a file")
+    if not domain.startswith("hdf5://"):
+        problems.say("DOMAIN", f"'{domain}' is no address of a domain: write it like hdf5://home/user/name")
+    for option, word, known in (("--mode", mode, LOAD_MODES), ("--verify", verify, _LEVELS)):
+        if word not in known:
+            problems.say(option, f"'{word}' is none of {', '.join(known)}")
 
 
 def _folder(word: str, place: Location) -> Location:

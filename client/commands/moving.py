@@ -26,6 +26,7 @@ from client.places import (
     read_format,
     read_natural,
     read_parts,
+    read_priority,
     read_verify,
 )
 from client.session import Session, command
@@ -63,6 +64,16 @@ reading falls back on it, and 'files delete' deletes it with the file. The same 
 something is missing or damaged.
 """
 
+_SOURCES = Annotated[
+    list[str], typer.Argument(metavar="SOURCE", help="The files to spray, in this order.", show_default=False)
+]
+_NEW_FILE = Annotated[
+    str, typer.Argument(metavar="NAME", help="The logical file to make, like scope::name.", show_default=False)
+]
+_NO_SPLIT = Annotated[
+    bool, typer.Option("--no-split", help="Deal whole sources to the parts instead of splitting them.")
+]
+
 
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
@@ -74,12 +85,8 @@ def enter(app: typer.Typer) -> None:
 
 def spray(
     session: Session,
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE", help="The files to spray, in this order.", show_default=False)
-    ],
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The logical file to make, like scope::name.", show_default=False)
-    ],
+    sources: _SOURCES,
+    name: _NEW_FILE,
     plane: options.Plane = None,
     parts: options.Parts = None,
     part_size: options.PartSize = None,
@@ -90,14 +97,13 @@ def spray(
     escape: options.Escape = None,
     max_record: options.MaxRecord = None,
     split: options.Split = None,
-    no_split: Annotated[
-        bool, typer.Option("--no-split", help="Deal whole sources to the parts instead of splitting them.")
-    ] = False,
+    no_split: _NO_SPLIT = False,
     order: options.Order = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Spray files into parts without ever cutting a record."""
     problems = Problems()
@@ -112,12 +118,13 @@ def spray(
     number, size = read_parts(parts, part_size, problems)
     natural = read_natural(order, problems)
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     def spec(places: Sequence[Location]) -> TransferSpec:
         from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
 
-        return specs.spray(
+        made = specs.spray(
             places,
             name,
             plane=plane or "",
@@ -129,6 +136,8 @@ def spray(
             overwrite=overwrite,
             verify_read=read,
         )
+        made.priority = turn
+        return made
 
     if "-" in sources:
         return _spray_stream(session, spec)
@@ -190,6 +199,7 @@ def despray(
     ],
     overwrite: options.Overwrite = False,
     verify: options.Verify = None,
+    priority: options.Priority = None,
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
 ) -> Exit | None:
@@ -197,6 +207,7 @@ def despray(
     problems = Problems()
     check_names(problems, name=name)
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     if target == "-":
         unused = {"--overwrite": overwrite, "--verify": verify, "--dry-run": dry_run, "--no-wait": no_wait}
         for option, given in unused.items():
@@ -212,6 +223,7 @@ def despray(
 
     [place] = find_all(session, [target])
     spec = specs.despray(name, place, overwrite=overwrite, verify_read=read)
+    spec.priority = turn
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
@@ -235,12 +247,14 @@ def copy(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Copy a logical file, also into another number of parts."""
     problems = Problems()
     check_names(problems, name=name, newname=new_name)
     number, size = read_parts(parts, part_size, problems)
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
@@ -248,6 +262,7 @@ def copy(
     spec = specs.copy(
         name, new_name, plane=plane or "", parts=number, part_size=size, overwrite=overwrite, verify_read=read
     )
+    spec.priority = turn
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
@@ -261,6 +276,7 @@ def replicate(
     dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Make another copy of the parts of a logical file on another plane."""
     problems = Problems()
@@ -268,11 +284,13 @@ def replicate(
     if plane == LOCAL:
         problems.say("--plane", "a copy lies on a plane of the configuration; 'despray' writes files of this machine")
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
 
     spec = specs.replicate(name, plane, overwrite=overwrite, verify_read=read)
+    spec.priority = turn
     return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 

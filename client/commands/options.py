@@ -29,6 +29,12 @@ Verify: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="read", help="Read source and target again until the evidence is 'compared'."),
 ]
+Priority: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="1-9", help="Go before others (1) or after them (9) that wait for the same plane; 5 as usual."
+    ),
+]
 Format: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -67,6 +73,15 @@ Order: TypeAlias = Annotated[
     typer.Option(
         metavar="bytes|natural",
         help="Take what a wildcard finds in byte order of names, or with numbers as numbers (part2 before part10).",
+    ),
+]
+Exclude: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="GLOB", help="Nothing that matches this; can be given again.")
+]
+Hsds: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="The HSDS server of the configuration; the first if not given.", show_default=False
     ),
 ]
 

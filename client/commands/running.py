@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 
 from client.commands.planes import check_failure
-from client.errors import Exit, ServerError
+from client.errors import Exit, Reason, ServerError
 from client.session import Session, command
 from client.words import LOCAL
 
@@ -41,26 +41,21 @@ def serve(
     ] = None,
 ) -> None:
     """Run a file server until it is told to end."""
-    from client.embedded import find_config, server_command  # noqa: PLC0415  # not for help
-
-    arguments = server_command()
-    if config := find_config(session.settings.config):
-        arguments += ["--config", str(config)]
-    if session.settings.state:
-        arguments += ["--state", str(session.state)]
-    if listen:
-        arguments += ["--listen", listen]
-    sys.stdout.flush()
-    os.execv(arguments[0], arguments)  # noqa: S606  # our own interpreter and words, no shell
+    state = ["--state", str(session.state)] if session.settings.state else []
+    _become(session, "serve", *state, *(["--listen", listen] if listen else []))
 
 
 def migrate(session: Session) -> None:
     """Make or upgrade the tables of the PostgreSQL that the configuration names."""
+    _become(session, "migrate")
+
+
+def _become(session: Session, verb: str, *options: str) -> None:
+    """Go on as the server, with the configuration that this command would use."""
     from client.embedded import find_config, server_command  # noqa: PLC0415  # not for help
 
-    arguments = server_command("migrate")
-    if config := find_config(session.settings.config):
-        arguments += ["--config", str(config)]
+    config = find_config(session.settings.config)
+    arguments = [*server_command(verb), *(["--config", str(config)] if config else []), *options]
     sys.stdout.flush()
     os.execv(arguments[0], arguments)  # noqa: S606  # our own interpreter and words, no shell
 
@@ -168,7 +163,8 @@ def _server(session: Session) -> Iterator[Finding]:
         try:
             answer = session.client.check_plane(plane.name)
         except ServerError as error:
-            yield Finding(f"plane {plane.name}", ok=False, detail=error.message)
+            denied = error.reason == Reason.CALLER_DENIED  # which is no fault of the plane
+            yield Finding(f"plane {plane.name}", ok=denied, detail=error.message)
         else:
             detail = plane.location if answer.ok else check_failure(plane.name, answer).message
             yield Finding(f"plane {plane.name}", answer.ok, detail)

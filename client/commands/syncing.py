@@ -11,7 +11,7 @@ import typer
 from client.commands import options
 from client.commands.moving import run_transfer
 from client.errors import Exit
-from client.places import Places, Problems, check_places, read_verify
+from client.places import Places, Problems, check_places, read_priority, read_verify
 from client.session import Session, command
 from client.words import Kind, WordError, kind_of
 
@@ -50,9 +50,7 @@ def sync(
     include: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Only what matches this; can be given again.")
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Nothing that matches this; can be given again.")
-    ] = None,
+    exclude: options.Exclude = None,
     files_from: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Only what this file names, one name relative to the folder a line."),
@@ -69,6 +67,7 @@ def sync(
     ] = False,
     no_wait: options.NoWait = False,
     verify: options.Verify = None,
+    priority: options.Priority = None,
 ) -> Exit | None:
     """Copy what is missing or different from one folder to another."""
     problems = Problems()
@@ -83,6 +82,7 @@ def sync(
     if max_delete is not None and not delete:
         problems.say("--max-delete", "it has no meaning without --delete")
     read = read_verify(verify, problems)
+    turn = read_priority(priority, problems)
     problems.check()
 
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
@@ -99,6 +99,7 @@ def sync(
         checksum=checksum,
         verify_read=read,
     )
+    spec.priority = turn
     if dry_run:
         _show_plan(session, spec)
         return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.commands import options
-from client.errors import Code, Exit, Reason, ServerError, from_failure, rename
+from client.errors import Code, Exit, Reason, ServerError, from_failure, invalid, rename
 from client.session import Session, command, forget_output
 
 if TYPE_CHECKING:
@@ -58,14 +59,39 @@ def show(
     report: Annotated[
         bool, typer.Option("--report", help="Of an ingest, show what became of each object instead.")
     ] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Show instead which segment ran on which file server, and when.")
+    ] = False,
+    svg: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Draw that timeline into this file, as SVG.", show_default=False)
+    ] = None,
 ) -> None:
     """Show one transfer, what it proved or why it failed."""
+    if timeline or svg is not None:
+        _show_timeline(session, name, svg)
+        return
     if report:
         from client.commands.ingesting import show_report  # noqa: PLC0415  # it follows transfers with this module
 
         show_report(session, name)
         return
     _show(session, session.client.get_transfer(name))
+
+
+def _show_timeline(session: Session, name: str, svg: str | None) -> None:
+    from client import timeline  # noqa: PLC0415  # protobuf, not for help
+
+    spans = session.client.list_segments(name)
+    if svg is not None:
+        try:
+            Path(svg).write_text(timeline.svg(name, spans), encoding="utf-8")
+        except OSError as error:
+            msg = f"--svg: {svg} can't be written: {error.strerror}"
+            raise invalid(msg, path=svg) from None
+        session.show.note(f"the timeline of {len(spans)} segments is drawn in {svg}")
+        return
+    start = timeline.start_of(spans)
+    session.show.listing("segments", spans, timeline.shape, timeline.HEADERS, lambda span: timeline.cells(span, start))
 
 
 def watch(session: Session, name: _ID) -> Exit | None:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from client.commands import options
 from client.errors import Code, Exit, ServerError
 from client.places import Places, Problems, check_places
 from client.session import Session, command
-from client.words import Kind, kind_of, parse_count, parse_seconds
+from client.words import LOAD_MODES, Kind, kind_of, parse_count, parse_seconds
 
 if TYPE_CHECKING:
     from fileserver.v1.landing_pb2 import Watch
 
-MODES: Final = ("auto", "direct", "rest", "link")
 _PAUSE: Final = 0.2  # seconds between two looks at a watch that is waited for
 _SHOWN: Final = 20
 
@@ -34,6 +34,34 @@ the same watch. The * in the NAME of --marker stands for the name of the object.
 """
 
 NAME = Annotated[str, typer.Argument(metavar="WATCH", help="Name of the watch.", show_default=False)]
+_SOURCE = Annotated[str, typer.Argument(metavar="SOURCE", help="PLANE:PREFIX or a directory.", show_default=False)]
+_FOLDER = Annotated[
+    str, typer.Argument(metavar="hdf5://FOLDER/", help="Where the domains are to be.", show_default=False)
+]
+_INCLUDE = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB", help="Only what matches this, instead of all that ends like an HDF5 file; can be given again."
+    ),
+]
+_SETTLE = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Load what has had the same size and version for so long; 30s, or 0s with --marker or --once.",
+    ),
+]
+_MARKER = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Load what has this beside it, like '*.done' or _SUCCESS.", show_default=False),
+]
+_MODE = Annotated[str, typer.Option(metavar="|".join(LOAD_MODES), help="How data travel, as in ingest.")]
+_OVERWRITE = Annotated[
+    bool, typer.Option("--overwrite", help="Replace domains that are there already and not of this watch.")
+]
+_ONCE = Annotated[
+    bool, typer.Option("--once", help="Load what is there, wait for it, and end; exit code 11 if some failed.")
+]
 
 
 def enter(app: typer.Typer) -> None:
@@ -45,56 +73,29 @@ def enter(app: typer.Typer) -> None:
 
 def watch(
     session: Session,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="PLANE:PREFIX or a directory.", show_default=False)],
-    folder: Annotated[
-        str, typer.Argument(metavar="hdf5://FOLDER/", help="Where the domains are to be.", show_default=False)
-    ],
+    source: _SOURCE,
+    folder: _FOLDER,
     name: Annotated[str, typer.Option(metavar="WATCH", help="Call it so.", show_default=False)] = "",
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Only what matches this, instead of all that ends like an HDF5 file; can be given again.",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Nothing that matches this; can be given again.")
-    ] = None,
-    settle: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Load what has had the same size and version for so long; 30s, or 0s with --marker or --once.",
-        ),
-    ] = None,
-    marker: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="Load what has this beside it, like '*.done' or _SUCCESS.", show_default=False
-        ),
-    ] = "",
+    include: _INCLUDE = None,
+    exclude: options.Exclude = None,
+    settle: _SETTLE = None,
+    marker: _MARKER = "",
     every: Annotated[str | None, typer.Option(metavar="TIME", help="Look so often instead of every 10s.")] = None,
-    mode: Annotated[str, typer.Option(metavar="|".join(MODES), help="How data travel, as in ingest.")] = "auto",
-    target: Annotated[
-        str, typer.Option(metavar="NAME", help="The HSDS server; the first if not given.", show_default=False)
-    ] = "",
+    mode: _MODE = "auto",
+    target: options.Hsds = "",
     public_read: Annotated[bool, typer.Option("--public-read", help="Everybody may read the domains.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace domains that are there already and not of this watch.")
-    ] = False,
+    overwrite: _OVERWRITE = False,
     tries: Annotated[str | None, typer.Option(metavar="N", help="Try a version N times instead of 3.")] = None,
     at_once: Annotated[str | None, typer.Option(metavar="N", help="Run N transfers at once instead of 4.")] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Load what is there, wait for it, and end; exit code 11 if some failed.")
-    ] = False,
+    once: _ONCE = False,
 ) -> Exit | None:
     """Load every HDF5 file that arrives at SOURCE into HSDS, as a watch that outlives this command."""
     problems = Problems()
     check_places("SOURCE", [source], problems, "name a folder")
     if kind_of(source) is Kind.STREAM:
         problems.say("SOURCE", "- is no folder")
-    if mode not in MODES:
-        problems.say("--mode", f"'{mode}' is not a mode: there are {', '.join(MODES)}")
+    if mode not in LOAD_MODES:
+        problems.say("--mode", f"'{mode}' is not a mode: there are {', '.join(LOAD_MODES)}")
     quiet = problems.parse("--settle", parse_seconds, settle, None)
     pause = problems.parse("--every", parse_seconds, every, None)
     most = problems.parse("--tries", parse_count, tries, 0)

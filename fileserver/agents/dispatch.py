@@ -18,7 +18,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import AGENT
 from fileserver.errors import CallerDenied, Cancelled
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.book import enter, page_of
 from fileserver.transfer.dispatch import Fill
 from fileserver.transfer.live import Live
@@ -56,7 +56,7 @@ class Agents:
 
     def plane(self, name: str) -> AgentPlane:
         """The plane of an agent, whether it is here or not."""
-        return AgentPlane(name, self.assignments)
+        return AgentPlane(name, self.assignments, self.partition)
 
     async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
         """Split points, found where the sources are; all of them are of one agent."""
@@ -101,7 +101,7 @@ class Agents:
         answer = await self._filled(names[0], transfer, number, live)
         stored, done = steps_of(answer.stored)
         await self._store.write(lambda c: enter(c, transfer, stored, done, live))
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, number, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, number, now()))
 
     async def _filled(self, plane: str, transfer: str, number: int, live: Live) -> pb.Answer:
         """The agent's answer when all of a segment is stored."""
@@ -173,7 +173,7 @@ class Agents:
         """
 
         def work(c: sa.Connection) -> None:
-            segment, _ = ledger.segment(c, transfer, number)
+            segment, _ = manifest_rows.segment(c, transfer, number)
             if any(not segment.first_part <= step.part <= segment.last_part for step in steps):
                 msg = f"a receipt is not of segment {number} of transfer {transfer}, which was handed out"
                 raise CallerDenied(msg, transfer=transfer)

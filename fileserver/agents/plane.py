@@ -10,13 +10,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from typing_extensions import Buffer
 
 from fileserver.agents.assignments import Assignments
 from fileserver.agents.wire import info_of, step_message
+from fileserver.transfer.manifest import Source
 from fileserver.transfer.record import StoredStep
+from fileserver.transfer.spec import Format
 from fileserver.v1 import agent_pb2 as pb
 from planes import checksum
 from planes.errors import Corrupt, NotFound, Unavailable, Unsupported
@@ -24,9 +26,15 @@ from planes.left_out import Tell
 from planes.plane import MIB, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.posix import CAPABILITIES, LIMITS
 
+if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
+    from fileserver.transfer.partition import Points
+
 READ: Final = 4 * MIB
 """Bytes that one answer holds."""
 _CLEANS: Final = 60.0  # seconds that an agent has to remove something
+
+
+Partition = Callable[[Sequence[Source], Format, Sequence[int]], Awaitable["Points"]]
 
 
 class AgentPlane:
@@ -35,9 +43,14 @@ class AgentPlane:
     limits: Limits = LIMITS
     capabilities = replace(CAPABILITIES, pours=False)
 
-    def __init__(self, name: str, assignments: Assignments) -> None:
+    def __init__(self, name: str, assignments: Assignments, partition: Partition) -> None:
         self.name = name
         self._assignments = assignments
+        self._partition = partition
+
+    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
+        """Split points of its files, found by the agent."""
+        return await self._partition(sources, form, targets)
 
     async def ask(self, work: pb.Assignment) -> pb.Answer:
         """Have the agent do something; waits for one that is not here."""

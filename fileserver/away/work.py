@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -20,7 +21,7 @@ from fileserver.agents.wire import error_message
 from fileserver.away.answering import Answering
 from fileserver.away.fence import FencedPlane
 from fileserver.configured import agent_plane
-from fileserver.errors import Cancelled
+from fileserver.errors import CallerUnknown, Cancelled
 from fileserver.status import from_call
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1.agent_pb2_grpc import AgentServiceStub
@@ -42,6 +43,7 @@ OPTIONS: Final = (
 
 _WAIT: Final = 0.25  # seconds until it dials again, doubled with each time in vain
 _LONGEST: Final = 5.0
+_STRANGE: Final = 8  # times in a row that it is not known, after which no newer token is hoped for
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +63,29 @@ class Orders:
     """Absolute paths that may be written."""
     slots: int = 4
     """Segments at once."""
+    pem: Sequence[str | None] | None = field(default=None, repr=False)
+    """Of an encrypted connection: who signs the server's certificate, the private key and the certificate to show."""
+    token_file: str = ""
+    """Where the token that the calls carry is found anew when it was renewed."""
     bytes_per_second: int = 0
     """Of payload, at most; 0 is no limit."""
+
+    @property
+    def calls(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries, now."""
+        if not self.token_file:
+            return tuple(self.metadata)
+        try:
+            return (("authorization", f"Bearer {Path(self.token_file).read_text(encoding='ascii').strip()}"),)
+        except (OSError, UnicodeDecodeError):
+            return tuple(self.metadata)
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Of the connections; None is in the clear."""
+        if self.pem is None:
+            return None
+        return grpc.ssl_channel_credentials(*(each.encode() if each else None for each in self.pem))
 
 
 class Agent:
@@ -90,10 +113,12 @@ class Agent:
         Raises:
             Error: the file servers do not want it, and would not the next time either.
         """
-        o, wait = self._orders, _WAIT
+        o, wait, strange = self._orders, _WAIT, 0
         local = decorated(PosixPlane.local(), PlaneLimits(bytes_per_second=o.bytes_per_second))
         files = FencedPlane(local, [r.lstrip("/") for r in o.reads], [w.lstrip("/") for w in o.writes])
-        with grpc.insecure_channel(o.server, options=OPTIONS) as payload:
+        shown = o.credentials
+        clear = grpc.insecure_channel(o.server, options=OPTIONS)
+        with grpc.secure_channel(o.server, shown, options=OPTIONS) if shown else clear as payload:
             answering = Answering(agent_plane(o.key), files, payload)
             try:
                 while not self._ending.is_set():
@@ -103,7 +128,9 @@ class Agent:
                         wait = _WAIT
                     except aio.AioRpcError as failure:
                         error = from_call(failure)
-                        if not error.retriable:
+                        strange = strange + 1 if isinstance(error, CallerUnknown) else 0
+                        # A token may be renewed while we work: the next call carries what is in its file by then.
+                        if not error.retriable and not (o.token_file and 0 < strange < _STRANGE):
                             raise error from None
                         _log.warning("the file server does not answer", why=error.message)
                         with suppress(TimeoutError):
@@ -117,8 +144,10 @@ class Agent:
     async def _stream(self, answering: Answering) -> bool:
         """One stream to its end; False if another agent has taken the place."""
         outbox: asyncio.Queue[pb.WorkRequest | None] = asyncio.Queue()
-        async with aio.insecure_channel(self._orders.server, options=OPTIONS) as channel:
-            call = AgentServiceStub(channel).Work(metadata=tuple(self._orders.metadata))
+        o, shown = self._orders, self._orders.credentials
+        opened = aio.secure_channel(o.server, shown, options=OPTIONS) if shown else None
+        async with opened or aio.insecure_channel(o.server, options=OPTIONS) as channel:
+            call = AgentServiceStub(channel).Work(metadata=o.calls)
             sending = asyncio.create_task(_send(call, outbox))
             ending = asyncio.create_task(self._close(outbox))
             try:

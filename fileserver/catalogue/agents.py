@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_hex
 
 import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, String, Table
@@ -42,6 +44,14 @@ assignments = Table(
 )
 """What an agent is to do and what came of it; `segment` 0 is no segment. Grants are never in here."""
 
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+"""What all file servers of this database know, and nobody else: keys are drawn of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leased:
@@ -60,6 +70,19 @@ class Seen:
 
     answer: bytes | None
     report: bytes | None
+
+
+def secret(engine: sa.Engine, name: str) -> str:
+    """The secret of a name; made by whoever asks first."""
+    asked = sa.select(secrets.c.value).where(secrets.c.name == name)
+    with engine.connect() as c:
+        found = c.execute(asked).scalar()
+    if found is None:
+        with suppress(sa.exc.IntegrityError), engine.begin() as c:  # somebody else was first
+            c.execute(secrets.insert().values(name=name, value=token_hex(32)))
+        with engine.connect() as c:
+            found = c.execute(asked).scalar_one()
+    return str(found)
 
 
 def enter(c: sa.Connection, plane: str, stream: str) -> None:

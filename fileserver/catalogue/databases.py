@@ -26,7 +26,7 @@ from planes.threads import Stop
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
-HEAD: Final = "0010"
+HEAD: Final = "0012"
 """Revision of the newest migration; a house test compares it with the scripts."""
 
 _PRAGMAS: Final = ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON")
@@ -67,7 +67,8 @@ class Sqlite:
                 create(connection)
             current = fresh or revision(connection) == HEAD
         if not current:
-            upgrade(self.engine)
+            with self.engine.begin() as connection:
+                upgrade(connection)
 
     def read(self, work: Work[T], stop: Stop) -> T:
         """Run `work`; every statement sees what is committed."""
@@ -186,18 +187,16 @@ def create(connection: sa.Connection) -> None:
     connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
 
 
-def upgrade(engine: sa.Engine) -> None:
-    """Run the migrations that are missing."""
+def upgrade(connection: sa.Connection, to: str = "head") -> None:
+    """Run the migrations that are missing, in the transaction of a connection."""
     # Alembic is slow to import: only an upgrade pays for it.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
 
 
 def migrate(url: str) -> str:
@@ -210,9 +209,9 @@ def migrate(url: str) -> str:
                 create(connection)
                 return ""
             before = revision(connection)
-        if before != HEAD:
-            upgrade(engine)
-        return before
+            if before != HEAD:
+                upgrade(connection)
+            return before
     finally:
         engine.dispose()
 

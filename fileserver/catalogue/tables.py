@@ -90,11 +90,12 @@ transfers = Table(
     Column("updated", Float, nullable=False),
     Column("ended", Float),
     Column("owner", String(64), nullable=False, server_default=""),
+    Column("caller", String(512), nullable=False, server_default=""),
     Index("transfers_by_age", "created", "id"),
 )
 """One row a transfer; `wish` is what was asked of it while it runs: "", "cancel" or "pause".
 
-`owner` is the process that works on it, or did last.
+`owner` is the process that works on it, or did last; `caller` is who asked for it, "" for the server's own kind.
 """
 
 reservations = Table(
@@ -162,6 +163,21 @@ segments = Table(
 
 `server` is the process that took it up last, for the `tries`-th time, at `begun`; `ended` is when it was done.
 """
+
+timelines = Table(
+    "timelines",
+    metadata,
+    Column("transfer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("first_part", Integer, nullable=False),
+    Column("last_part", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("server", String(64), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("begun", Float, nullable=False),
+    Column("ended", Float),
+)
+"""What became of the segments of transfers that have ended; as in `segments`, without those that nobody took up."""
 
 garbage = Table(
     "garbage",

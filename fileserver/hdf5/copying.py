@@ -15,7 +15,7 @@ from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.source import opened
-from fileserver.hdf5.unpublished import forget
+from fileserver.hdf5.unpublished import publishing
 from planes.errors import AlreadyExists, Corrupt
 from planes.plane import Plane
 
@@ -68,7 +68,7 @@ class Copying:
     async def _loaded(self, made: Spooled, path: str, created: float, *, replaces: bool) -> Copied:
         name = uuid4().hex
         root, staging = ids.root_id(name), f"{path}.copying-{name[:8]}"
-        try:
+        async with publishing(self.connection, self.bucket, path, root, staging, replaces=replaces):
             async with opened(made.plane, made.name) as source:
                 done = await load.load(source, self.bucket, name, created)
                 body = describe.domain_json(root, self.connection.settings.username, created)
@@ -84,9 +84,6 @@ class Copying:
                         self._equal(path, [each async for each in found])
             plan = await publish.prepare(self.connection, path, staging, overwrite=replaces)
             await publish.publish(self.connection, plan)
-        except BaseException:
-            await forget(self.connection, self.bucket, path, root, staging, replaces=replaces)
-            raise
         return Copied(root, known, tally)
 
     def _equal(self, path: str, found: list[compare.Difference]) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from fileserver.hdf5.alike import same, same_fill
 from fileserver.hdf5.declared import Declared, DeclaredAttribute, DeclaredLink, DeclaredType, Unknown, type_of
 from fileserver.hdf5.model import Attribute, Facts, Link, Trouble
 from fileserver.hdf5.types import Array, Enum, Json, Number, Type, is_plain, packed, to_json
@@ -101,24 +102,6 @@ def datasets(path: str, ours: Facts, theirs: Declared, ids: Mapping[int, str]) -
     fill = theirs.storage.fill if theirs.storage else None
     if not ours.fill_unheld and not same_fill(ours.fill, fill):
         yield Difference(path, "fill value", shown(ours.fill), shown(fill))
-
-
-def same_fill(ours: Json, theirs: Json) -> bool:
-    """Two fill values; nothing at all is zero, and the empty text."""
-    return same(ours or None, theirs or None)
-
-
-def same(ours: Json, theirs: Json) -> bool:
-    """Two values as JSON: equal, with NaN for NaN, whether ids of objects have the kind before them or not."""
-    if isinstance(ours, list | tuple):
-        return isinstance(theirs, list | tuple) and len(ours) == len(theirs) and all(map(same, ours, theirs))
-    if isinstance(ours, dict):
-        return isinstance(theirs, dict) and ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours)
-    if isinstance(ours, str) and isinstance(theirs, str):
-        return ours == theirs or (theirs.endswith(f"/{ours}") and theirs.startswith(("groups/", "data")))
-    if not isinstance(ours, str) and not isinstance(theirs, str) and ours != ours and theirs != theirs:  # noqa: PLR0124 -- NaN
-        return True
-    return ours == theirs
 
 
 def elements(kind: Type, start: Sequence[int], count: Sequence[int], ours: bytes, theirs: bytes) -> Unequal | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from fileserver.hdf5 import stretches
-from fileserver.hdf5.alike import same
+from fileserver.hdf5.alike import says
 from fileserver.hdf5.carrying import swapped
 from fileserver.hdf5.declared import declared
-from fileserver.hdf5.extending import Extension, every, extended, facts_of, names
+from fileserver.hdf5.extension import Extension, every, extended, facts_of, names
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import JSON, Connection
@@ -89,7 +89,7 @@ class _Carried:
             raise self._differs(object_id, "is not there") from error
         for name in ("type", "shape", "attributes", "links", "creationProperties"):
             ours, theirs = wanted.get(name) or {}, found.get(name) or {}
-            if not same(ours, theirs) or (name in _NAMED and _keys(ours) != _keys(theirs)):
+            if not says(ours, theirs) or (name in _NAMED and _keys(ours) != _keys(theirs)):
                 raise self._differs(object_id, f"has other {name}: {str(theirs)[:300]}")
         if object_id.startswith("d") and self.level != "metadata":
             await self._data(object_id)

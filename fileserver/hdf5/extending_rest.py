@@ -14,12 +14,12 @@ from typing import Final
 from fileserver.hdf5 import ids, joined
 from fileserver.hdf5.carrying import swapped
 from fileserver.hdf5.declared import declared
-from fileserver.hdf5.extending import Extension, every, extended, names
+from fileserver.hdf5.extension import Extension, every, extended, names
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, kind_of, make_domain
 from fileserver.hdf5.reading_back import slabs
-from fileserver.hdf5.rest import asked, dated
+from fileserver.hdf5.rest import asked, finish_root
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.stretches import Block
 from fileserver.together import side_by_side
@@ -59,15 +59,9 @@ async def send(
     await job.make("datasets")
     for each in job.of("datasets"):
         await job.data(each)
-    known = names(made, root)
-    for number in range(len(files.places)):
-        async with files.open(number) as source:
-            for joint in made.joints:
-                job.written.carried += await joined.sent(source, joint, number, new, known)
-            await source.unchanged()
-        did(number)
+    job.written.carried += await joined.send_data(files, made.joints, new, names(made, root), did)
     await job.make("groups")
-    await job.finish(first)
+    await finish_root(new, root, first)
     return root, job.written
 
 
@@ -116,14 +110,6 @@ class _Sending:
                 self.written.carried += len(data)
 
         await side_by_side(every(has), one, _WIDTH)
-
-    async def finish(self, body: dict[str, JSON]) -> None:
-        """The root group is there already: its links and attributes are what shows everything."""
-        links, attributes = body.get("links"), body.get("attributes")
-        if links:
-            await self.new.link({self.root: dated(links)})
-        if attributes:
-            await self.new.describe({self.root: dated(attributes)})
 
     def _swapped(self, data: bytes) -> bytes:
         return swapped(data, old=self.made.old, new=self.root)

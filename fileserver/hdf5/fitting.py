@@ -282,10 +282,7 @@ def _attributes(
             at, other = f"{path.rstrip('/')}/@{each.name}", here.pop(each.name, None)
             if other is None:
                 yield Trouble(at, "mapped", f"it is missing in this file: {_FIRST}, {_shown(each)}")
-            elif not (
-                same([each.type, each.shape, each.value], [other.type, other.shape, other.value])
-                and same([other.type, other.shape, other.value], [each.type, each.shape, each.value])
-            ):
+            elif not same([each.type, each.shape, each.value], [other.type, other.shape, other.value]):
                 yield Trouble(at, "mapped", f"in this file it is {_shown(other)}: {_FIRST}, {_shown(each)}")
         for name, other in here.items():
             at = f"{path.rstrip('/')}/@{name}"

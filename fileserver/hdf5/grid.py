@@ -79,6 +79,11 @@ def places(dims: Dims, chunk: Dims) -> Iterator[Dims]:
             return
 
 
+def with_axis(dims: Dims, axis: int, number: int) -> Dims:
+    """The same, with another number for one axis."""
+    return (*dims[:axis], number, *dims[axis + 1 :])
+
+
 def count(dims: Dims, chunk: Dims) -> int:
     """How many places the grid has."""
     return math.prod(-(-extent // step) for extent, step in zip(dims, chunk, strict=True))

@@ -24,6 +24,7 @@ from fileserver.hdf5.reading_back import Cut, here, paths, slabs
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Written
 from fileserver.together import side_by_side
+from planes.bulk import settle
 from planes.errors import Error
 from planes.plane import Plane
 
@@ -97,7 +98,7 @@ def whole(looked: Looked) -> Whole:
 
 
 async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: float, did: Did = _nothing) -> Loaded:
-    """Write all objects of the whole into a bucket; `name` and `created` as for `fileserver.hdf5.load.load`.
+    """Write all objects of the whole into a bucket, durably; `name` and `created` as for `fileserver.hdf5.load.load`.
 
     `did` is told of each file whose own chunks are there.
 
@@ -112,6 +113,7 @@ async def fill(files: Files, made: Whole, bucket: Plane, name: str, created: flo
     await Joining(to, files, paths(survey, root), made.joints, did=did).run()
     async with files.open(0) as source:
         loaded = await load.load(source, bucket, name, created, found=survey)
+    await settle(bucket)
     return replace(loaded, written=_sum(to.written, loaded.written))
 
 
@@ -136,22 +138,24 @@ async def send(
             msg = f"{joint.path} cannot be joined: {why}"
             raise Misfit(msg, 0)
     objects, names = Objects(connection, path, loaded.root), paths(survey, loaded.root)
-    more = Written()
+    carried = await send_data(files, made.joints, objects, names, did)
+    return replace(loaded, written=_sum(Written(carried=carried), loaded.written))
+
+
+async def send_data(files: Files, joints: Sequence[Joint], objects: Objects, names: Mapping[str, str], did: Did) -> int:
+    """Send what all files have of what is joined to where it belongs; how many bytes. Raises as `send`."""
+    carried = 0
     for number in range(len(files.places)):
         async with files.open(number) as source:
-            for joint in made.joints:
-                more.carried += await sent(source, joint, number, objects, names)
+            for joint in joints:
+                carried += await _sent(source, joint, number, objects, names)
             await source.unchanged()
         did(number)
-    return replace(loaded, written=_sum(more, loaded.written))
+    return carried
 
 
-async def sent(source: Source, joint: Joint, number: int, objects: Objects, names: Mapping[str, str]) -> int:
-    """Send what a file has of a dataset to where it belongs; how many bytes.
-
-    Raises:
-        Misfit: they cannot be read.
-    """
+async def _sent(source: Source, joint: Joint, number: int, objects: Objects, names: Mapping[str, str]) -> int:
+    """Send what a file has of a dataset; how many bytes."""
     carried = 0
     with naming(joint, number):
         planned, known_ = await source.run(partial(here, joint=joint, names=names))

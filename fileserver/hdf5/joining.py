@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Final, TypeAlias
@@ -46,14 +46,6 @@ There: TypeAlias = Callable[[Joint, grid.Dims, grid.Dims], Awaitable[Elements]]
 
 
 @dataclass(slots=True)
-class Counted:
-    """What was written of datasets that are joined, in chunks."""
-
-    placed: int = 0
-    cut: int = 0
-
-
-@dataclass(slots=True)
 class Joining:
     """Writes the chunks of one domain.
 
@@ -72,7 +64,6 @@ class Joining:
     joints: Sequence[Joint]
     there: There | None = None
     did: Callable[[int], None] = lambda _: None
-    counted: Counted = field(default_factory=Counted)
 
     async def run(self) -> None:
         """Write them all.
@@ -107,10 +98,9 @@ class Joining:
                     raw, skipped = await source.run(found)
                 pieces += raw
                 for place in skipped:
-                    at = _at(joint, place, moved[place[joint.axis]])
+                    at = grid.with_axis(place, joint.axis, moved[place[joint.axis]])
                     part = Part(number + 1, place[joint.axis] * joint.chunk, _end(joint, place, number), 0)
                     await self._together(joint, [at], [part], source)
-            self.counted.placed += len(pieces)
             largest = max((piece.end - piece.start for piece in pieces), default=0)
             await self.bucket.place(source, pieces, largest)
             await source.unchanged()
@@ -134,7 +124,7 @@ class Joining:
                 skipped.append(place)
                 continue
             start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
-            key = self._key(joint, _at(joint, place, moved[place[joint.axis]]))
+            key = self._key(joint, grid.with_axis(place, joint.axis, moved[place[joint.axis]]))
             pieces.append(Piece(key, start, start + held - trailer))
         return pieces, skipped
 
@@ -173,7 +163,6 @@ class Joining:
                 await opened.unchanged()
         for place, data in zip(places, encoded or [_encoded(joint, chunk) for chunk in chunks], strict=True):
             await self.bucket.put(self._key(joint, place), data)
-        self.counted.cut += len(places)
 
 
 @contextmanager
@@ -190,13 +179,8 @@ def _row(joint: Joint, row: int) -> Iterator[grid.Dims]:
     """The places of one row of chunks of the whole."""
     how = joint.planned.plan
     dims = joint.planned.facts.dims or ()
-    one = (*dims[: joint.axis], 1, *dims[joint.axis + 1 :])
-    steps = (*how.chunk[: joint.axis], 1, *how.chunk[joint.axis + 1 :])
-    return (_at(joint, place, row) for place in grid.places(one, steps))
-
-
-def _at(joint: Joint, place: grid.Dims, row: int) -> grid.Dims:
-    return (*place[: joint.axis], row, *place[joint.axis + 1 :])
+    one, steps = grid.with_axis(dims, joint.axis, 1), grid.with_axis(how.chunk, joint.axis, 1)
+    return (grid.with_axis(place, joint.axis, row) for place in grid.places(one, steps))
 
 
 def _end(joint: Joint, place: grid.Dims, number: int) -> int:

@@ -163,7 +163,7 @@ def joints(one: First, files: Sequence[Sequence[Share]]) -> list[Joint]:
 
 def whole(facts: Facts, axis: int, extent: int, stored: int) -> Plan:
     """How HSDS keeps a dataset of `extent` elements along an axis, of which `facts` are the first file's."""
-    dims = _with(facts.dims or (), axis, extent)
+    dims = grid.with_axis(facts.dims or (), axis, extent)
     maxdims = facts.maxdims or dims
     unlimited = tuple(None if i == axis else most for i, most in enumerate(maxdims))
     chunk = facts.chunk or _chunk(dims, axis, facts.item or KIB)
@@ -190,10 +190,6 @@ def _chunk(dims: grid.Dims, axis: int, item: int) -> grid.Dims:
     rest = math.prod(chunk) // chunk[axis] * item
     chunk[axis] = max(chunk[axis], _LEAST // rest)
     return tuple(chunk)
-
-
-def _with(dims: grid.Dims, axis: int, extent: int) -> grid.Dims:
-    return (*dims[:axis], extent, *dims[axis + 1 :])
 
 
 def _why(share: Share, how: Plan) -> str:

@@ -22,7 +22,6 @@ from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Piece, Written
 from fileserver.hdf5.survey import Planned, Survey, look, names, survey
 from fileserver.together import side_by_side
-from planes.bulk import settle
 from planes.plane import MIB, Plane
 
 _BATCH: Final = 64  # objects that one trip to the file's thread describes
@@ -48,15 +47,6 @@ class Loaded:
 
 
 async def load(
-    source: Source, bucket: Plane, name: str, created: float, *, link: str = "", found: Survey | None = None
-) -> Loaded:
-    """The same as `fill`; all objects are durable when this returns, also in a bucket that is open in bulk."""
-    loaded = await fill(source, bucket, name, created, link=link, found=found)
-    await settle(bucket)
-    return loaded
-
-
-async def fill(
     source: Source,
     bucket: Plane,
     name: str,

@@ -32,7 +32,7 @@ _MOST: Final = 24 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """A file to be made: all of its bytes, `name` for messages, and `load` and `created` as `load.fill` has them."""
+    """A file to be made: all of its bytes, `name` for messages, and `load` and `created` as `load.load` has them."""
 
     name: str
     data: bytes

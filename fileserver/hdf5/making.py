@@ -7,10 +7,11 @@ and links to it lead nowhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from functools import partial
+from typing import Final, Literal, TypeAlias
 
 import h5py
 import numpy as np
@@ -30,6 +31,9 @@ _SMALL: Final = 1 * MIB  # datasets up to this size are placed together
 _ITEM: Final = 64  # bytes that an element of variable length is taken for
 _FILL: Final = "HSDS holds no fill value of this type: chunks that were never written are written out"
 
+Lost: TypeAlias = Literal["refused", "failed"]
+"""Why an object stays behind: HSDS cannot hold it, or it cannot be read."""
+
 
 @dataclass(slots=True)
 class Making:
@@ -41,17 +45,11 @@ class Making:
     troubles: list[Trouble]
     lost: set[int] = field(default_factory=set)
 
-    @contextmanager
-    def losing(self, node: Node) -> Iterator[None]:
+    def losing(self, node: Node) -> AbstractContextManager[None]:
         """What goes wrong with the data of one object leaves that object behind, and no other."""
-        try:
-            yield
-        except NotHeld as error:
-            self._lose(node, "refused", str(error))
-        except BROKEN as error:
-            self._lose(node, "failed", f"its data cannot be read: {error}")
+        return losing(partial(self._lose, node))
 
-    def _lose(self, node: Node, what: Literal["refused", "failed"], reason: str) -> None:
+    def _lose(self, node: Node, what: Lost, reason: str) -> None:
         self.troubles.append(Trouble(node.path, what, reason))
         self.lost.add(node.address)
 
@@ -133,6 +131,17 @@ class Making:
                 data = describe.dataset_json(self.frame, known, planned.plan)
             found.append((ids.key(self.frame.ids[node.address], root=self.frame.root), data))
         return found
+
+
+@contextmanager
+def losing(lose: Callable[[Lost, str], None]) -> Iterator[None]:
+    """What goes wrong with the data of one object is told to `lose`, with the reason."""
+    try:
+        yield
+    except NotHeld as error:
+        lose("refused", str(error))
+    except BROKEN as error:
+        lose("failed", f"its data cannot be read: {error}")
 
 
 def slabs(planned: Planned) -> Iterator[grid.Slab]:

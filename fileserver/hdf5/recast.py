@@ -14,7 +14,7 @@ from fileserver.hdf5.hsds import acls, domains, publish
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.types import Json
-from fileserver.hdf5.unpublished import forget
+from fileserver.hdf5.unpublished import publishing
 from planes.errors import Refused
 from planes.plane import Plane
 
@@ -59,7 +59,7 @@ class Relinking:
         await domains.flush(self.connection, path)
         load = uuid4().hex
         root, staging = ids.root_id(load), f"{path}.relinking-{load[:8]}"
-        try:
+        async with publishing(self.connection, self.bucket, path, root, staging, replaces=True):
             await self._copy(there.root, root, load)
             self._changed(path)
             entries = {user: _stored(each) for user, each in (await acls.read(self.connection, path)).items()}
@@ -67,9 +67,6 @@ class Relinking:
             await self.bucket.put(f"{staging[1:]}/.domain.json", body, upload_id=f"{load}-staging")
             plan = await publish.prepare(self.connection, path, staging, overwrite=True)
             await publish.publish(self.connection, plan)
-        except BaseException:
-            await forget(self.connection, self.bucket, path, root, staging, replaces=True)
-            raise
         return Relinked(root, self.datasets)
 
     async def _copy(self, old: str, new: str, load: str) -> None:

@@ -15,7 +15,7 @@ import h5py
 from fileserver.hdf5 import read, transcode
 from fileserver.hdf5.dimension import Along, Misfit
 from fileserver.hdf5.elements import Pointing, to_bytes
-from fileserver.hdf5.extending import Extension
+from fileserver.hdf5.extension import Extension
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import Connection

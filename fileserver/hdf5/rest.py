@@ -10,33 +10,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
 import h5py
 
 from fileserver.hdf5 import blocks, describe, ids, read, stretches
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.hsds.connection import JSON, Connection
-from fileserver.hdf5.hsds.objects import Kind, Objects, make_domain
+from fileserver.hdf5.hsds.objects import Kind, Objects, kind_of, make_domain
 from fileserver.hdf5.load import Loaded
+from fileserver.hdf5.making import Lost, losing
 from fileserver.hdf5.model import Node, Trouble
-from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.routes import Means, Route
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.stretches import Block
 from fileserver.hdf5.survey import Planned, Survey, names, survey
-from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
 from planes.errors import Refused
 
 _BATCH: Final = 100  # objects that one trip to the file's thread describes
 _WIDTH: Final = 3  # blocks of one dataset at once
-_KINDS: Final[Mapping[str, Kind]] = {"g": "groups", "d": "datasets", "t": "datatypes"}
 
 
 async def load(
@@ -112,7 +109,7 @@ class _Load:
         left = iter(nodes)
         while batch := list(islice(left, _BATCH)):
             described = await self._described(batch, self.troubles)
-            kind, items = _KINDS[batch[0].kind], [asked(each.body) for each in described]
+            kind, items = kind_of(batch[0].kind), [asked(each.body) for each in described]
             try:
                 await self._objects.make(kind, items, fresh=self._fresh)
             except Refused:
@@ -130,7 +127,7 @@ class _Load:
         node = planned.node
         if planned.plan.route is Route.NONE:
             return
-        with self._losing(node):
+        with losing(partial(self._lose, node)):
             async with stretches.contents(self._source, node, planned.facts) as data:
                 dataset = self.frame.ids[node.address]
 
@@ -146,27 +143,10 @@ class _Load:
             await self._objects.drop(lost)
 
     async def _finish_root(self) -> None:
-        """The root group is there already: its links and attributes are what shows everything."""
         [described] = await self._described([self._survey.outline.root], self.troubles)
-        links, attributes = described.body["links"], described.body["attributes"]
-        assert isinstance(links, dict)
-        assert isinstance(attributes, dict)
-        if links:
-            await self._objects.link({self.frame.root: dated(links)})
-        if attributes:
-            await self._objects.describe({self.frame.root: dated(attributes)})
+        await finish_root(self._objects, self.frame.root, described.body)
 
-    @contextmanager
-    def _losing(self, node: Node) -> Iterator[None]:
-        """What goes wrong with the data of one object leaves that object behind, and no other."""
-        try:
-            yield
-        except NotHeld as error:
-            self._lose(node, "refused", str(error))
-        except BROKEN as error:
-            self._lose(node, "failed", f"its data cannot be read: {error}")
-
-    def _lose(self, node: Node, what: Literal["refused", "failed"], reason: str) -> None:
+    def _lose(self, node: Node, what: Lost, reason: str) -> None:
         self.troubles.append(Trouble(node.path, what, reason))
         left = dict(self.frame.ids)
         self._lost[node.address] = left.pop(node.address)
@@ -176,14 +156,22 @@ class _Load:
 _FILL: Final = "HSDS holds no fill value of this type: elements that were never written are written out"
 
 
+async def finish_root(objects: Objects, root: str, body: Mapping[str, JSON]) -> None:
+    """The root group is there already: its links and attributes are what shows everything."""
+    if links := body.get("links"):
+        await objects.link({root: _dated(links)})
+    if attributes := body.get("attributes"):
+        await objects.describe({root: _dated(attributes)})
+
+
 def asked(stored: Mapping[str, JSON]) -> dict[str, JSON]:
     """What is asked of the server to make an object as it would store it."""
     asked = {name: stored[name] for name in ("id", "type", "creationProperties") if name in stored}
     attributes, links, space = stored.get("attributes"), stored.get("links"), stored.get("shape")
     if attributes:
-        asked["attributes"] = dated(attributes)
+        asked["attributes"] = _dated(attributes)
     if links:
-        asked["links"] = dated(links)
+        asked["links"] = _dated(links)
     if isinstance(space, dict):
         match space["class"]:
             case "H5S_NULL":
@@ -209,7 +197,7 @@ def _fit(asked: dict[str, JSON], space: Mapping[str, JSON]) -> None:
         asked["creationProperties"] = {**properties, "layout": {**layout, "dims": dims}}
 
 
-def dated(named: JSON) -> dict[str, JSON]:
+def _dated(named: JSON) -> dict[str, JSON]:
     """Links or attributes in their order: the server keeps it by their times, and takes no time that is long ago."""
     assert isinstance(named, dict)
     now = time.time()

@@ -1,7 +1,9 @@
-"""What is left of a domain that was written past the server and did not get its name."""
+"""What is written past the server for a domain, and has to go again if that does not get its name."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fileserver.hdf5 import ids
@@ -13,8 +15,11 @@ from planes.plane import Plane
 _WIDTH: Final = 8
 
 
-async def forget(connection: Connection, bucket: Plane, path: str, root: str, staging: str, *, replaces: bool) -> None:
-    """Remove it, and nothing of a domain that is published or only waits for its name.
+@asynccontextmanager
+async def publishing(
+    connection: Connection, bucket: Plane, path: str, root: str, staging: str, *, replaces: bool
+) -> AsyncIterator[None]:
+    """Publish a domain, or leave nothing of it; but what is published already, or only waits for its name, stays.
 
     Args:
         connection: to the server.
@@ -24,6 +29,14 @@ async def forget(connection: Connection, bucket: Plane, path: str, root: str, st
         staging: the path that it had meanwhile.
         replaces: another domain was at `path`; if none is now, the new one is all that is left.
     """
+    try:
+        yield
+    except BaseException:  # also a cancelled call
+        await _forget(connection, bucket, path, root, staging, replaces=replaces)
+        raise
+
+
+async def _forget(connection: Connection, bucket: Plane, path: str, root: str, staging: str, *, replaces: bool) -> None:
     there = await domains.find(connection, path)
     if (there is None and replaces) or (there is not None and there.root == root):
         return

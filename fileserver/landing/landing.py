@@ -11,6 +11,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -180,19 +181,21 @@ class Landing:
         await self._begin_looks()
         await self._collect()
         for batch in await self._store.read(taking.abandoned):
-            await self._make(await self._store.write(lambda c, b=batch: taking.adopt(c, self._me, b)))  # type: ignore[misc]
+            await self._make(await self._store.write(partial(taking.adopt, owner=self._me, batch=batch)))
         for name in await self._store.read(taking.ready):
-            watch = await self._store.read(lambda c, n=name: watches.get(c, n))  # type: ignore[misc]
-            for some in await self._store.write(lambda c, w=watch: taking.take(c, w, self._me, self._action.group)):  # type: ignore[misc]
+            watch = await self._store.read(partial(watches.get, name=name))
+            for some in await self._store.write(
+                partial(taking.take, watch=watch, owner=self._me, group=self._action.group)
+            ):
                 await self._make(some)
         for watch in active:
             if watch.options.once and watch.name not in self._looks:
-                await self._store.write(lambda c, w=watch: watches.end_if_done(c, w))  # type: ignore[misc]
+                await self._store.write(partial(watches.end_if_done, watch=watch))
         return bool(self._looks) or await self._store.read(taking.is_busy)
 
     async def _active_watches(self) -> list[Watch]:
         found, after = list[Watch](), ""
-        while page := await self._store.read(lambda c, a=after: watches.listing(c, a, PAGE, active=True)):  # type: ignore[misc]
+        while page := await self._store.read(partial(watches.listing, after=after, limit=PAGE, active=True)):
             found += page
             after = page[-1].name
         return found
@@ -207,11 +210,11 @@ class Landing:
         renew = time.monotonic() >= self._renewed + _IDLE
         for name, task in list(self._looks.items()) if renew else ():
             self._renewed = time.monotonic()
-            if not await self._store.write(lambda c, n=name: watches.renew(c, n, self._me)):  # type: ignore[misc]
+            if not await self._store.write(partial(watches.renew, name=name, looker=self._me)):
                 task.cancel()
         for watch in await self._store.read(watches.due):
             if watch.name not in self._looks:
-                began = await self._store.write(lambda c, w=watch: watches.claim(c, w.name, self._me))  # type: ignore[misc]
+                began = await self._store.write(partial(watches.claim, name=watch.name, looker=self._me))
                 if began is not None:
                     task = asyncio.create_task(self._look(watch, began))
                     self._looks[watch.name] = task

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import PAGE
 from fileserver.catalogue.store import Store
+from fileserver.configured import where
+from fileserver.errors import to_record
 from fileserver.landing import arrivals, watches
 from fileserver.landing.states import is_marker
 from fileserver.landing.watch import Listed, Options, Watch
 from fileserver.transfer.addresses import in_generation
 from fileserver.transfer.filters import wanted
 from fileserver.transfer.ingest_plan import SUFFIXES
+from planes.errors import Refused
+from planes.left_out import Tell
 from planes.plane import Plane
 
 _OURS_NO_MORE: Final = "somebody else looks meanwhile, or nobody is to"
@@ -49,18 +54,29 @@ async def look(store: Store, plane: Plane, watch: Watch, looker: str, began: flo
         _check(c, watch, looker)
         arrivals.vanish(c, watch, began)
         arrivals.settle(c, watch, began)
-        watches.looked(c, watch, looker)
+        watches.looked(c, watch, looker, _nameless(watch, unnamed) if unnamed else None, whole=True)
 
-    async for page in _pages(plane, watch):
-        await store.write(lambda c, page=page: enter(c, page))  # type: ignore[misc]
+    unnamed = list[str]()
+    async for page in _pages(plane, watch, lambda left: unnamed.append(left.name) if left.has_data else None):
+        await store.write(partial(enter, page=page))
     await store.write(finish)
 
 
-async def _pages(plane: Plane, watch: Watch) -> AsyncIterator[list[Listed]]:
+def _nameless(watch: Watch, names: Sequence[str]) -> dict[str, Any]:
+    """What a watch says of files that no key can name, and which it therefore comes by."""
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    msg = (
+        f"the name of {where(watch.plane, names[0])}{others} is not UTF-8, so that no key can be that name: rename it; "
+        "everything else is taken"
+    )
+    return to_record(Refused(msg, plane=watch.plane, key=names[0]))
+
+
+async def _pages(plane: Plane, watch: Watch, left_out: Tell) -> AsyncIterator[list[Listed]]:
     """What is to be seen, a page at a time, keys relative to the prefix."""
     test, options = _test(watch.options), watch.options
     page, count = list[Listed](), 0
-    async for info in plane.list(watch.prefix):
+    async for info in plane.list(watch.prefix, left_out=left_out):
         key, count = info.key[len(watch.prefix) :], count + 1
         if key and not key.endswith("/") and not in_generation(key) and (is_marker(options.marker, key) or test(key)):
             page.append(Listed(key, info.size, info.version, info.modified.timestamp()))

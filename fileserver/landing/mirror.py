@@ -61,7 +61,7 @@ async def mirror(connection: Connection, path: str, pages: Callable[[], AsyncIte
         await domains.flush(connection, staging)
         plan = await publish.prepare(connection, path, staging, overwrite=True)
         await publish.publish(connection, plan)
-    except BaseException:
+    except BaseException:  # also a cancelled call: nothing half-made stays under another name
         if await domains.find(connection, staging) is not None:
             await domains.delete(connection, staging)
         raise

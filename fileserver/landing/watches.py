@@ -139,10 +139,15 @@ def is_looking(c: sa.Connection, name: str, looker: str) -> bool:
     return c.execute(sa.select(_w.name).where(_w.name == name, _w.looker == looker)).first() is not None
 
 
-def looked(c: sa.Connection, watch: Watch, looker: str, error: dict[str, Any] | None = None) -> bool:
-    """End a look, with why it saw not everything; returns whether it was ours until the end."""
+def looked(
+    c: sa.Connection, watch: Watch, looker: str, error: dict[str, Any] | None = None, *, whole: bool = False
+) -> bool:
+    """End a look that saw all that can be seen (`whole`) or broke off, with what is to be told of it.
+
+    Returns whether it was ours until the end.
+    """
     values: dict[str, Any] = {"looker": "", "error": error, "next_look": database_now() + watch.options.every}
-    if error is None:
+    if whole:
         values["looked"] = _w.looking
     query = t.watches.update().where(_w.name == watch.name, _w.looker == looker)
     return bool(c.execute(query.values(**values)).rowcount)
@@ -153,7 +158,8 @@ def end_if_done(c: sa.Connection, watch: Watch) -> bool:
     a = t.arrivals.c
     has_looked = (_w.name == watch.name, _w.state == Life.ACTIVE, _w.looker == "", _w.next_look > 0.0)
     pending = sa.exists().where(a.watch == watch.name, a.state.in_(PENDING))
-    over = sa.or_(_w.error.is_not(None), ~pending)
+    broke_off = sa.or_(_w.looked.is_(None), _w.looked < _w.looking)
+    over = sa.or_(broke_off, ~pending)
     return bool(c.execute(t.watches.update().where(*has_looked, over).values(state=Life.ENDED)).rowcount)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fileserver.calls import Context
-from fileserver.errors import InvalidSpec
+from fileserver.errors import InvalidSpec, refuse
 from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.v1 import domain_pb2, domain_pb2_grpc
@@ -141,8 +141,7 @@ class DomainServicer(domain_pb2_grpc.DomainServiceServicer):
             self._targets.name(target)
         except InvalidSpec as error:
             wrong |= error.violations
-        if wrong:
-            raise InvalidSpec("; ".join(wrong.values()), wrong)
+        refuse(wrong)
         return paths, self._targets.connection(target)
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from fileserver.auth import allow
 from fileserver.calls import Context
 from fileserver.configured import Configured
-from fileserver.errors import InvalidSpec
+from fileserver.errors import InvalidSpec, refuse
 from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets, connect
-from fileserver.services.hdf5 import need_library, place_of
+from fileserver.hdf5.needs import need_library
+from fileserver.services.hdf5 import place_of
 from fileserver.v1 import exchange_pb2, exchange_pb2_grpc
 from planes.errors import NotFound, Refused
 from planes.plane import Plane
@@ -270,9 +271,3 @@ def _compared(tally: Tally) -> exchange_pb2.Compared:
     return exchange_pb2.Compared(
         objects=tally.objects, attributes=tally.attributes, datasets=tally.datasets, bytes=tally.bytes
     )
-
-
-def refuse(wrong: dict[str, str]) -> None:
-    """Raise InvalidSpec with every field that is wrong, if any is."""
-    if wrong:
-        raise InvalidSpec("; ".join(wrong.values()), wrong)

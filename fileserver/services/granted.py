@@ -22,7 +22,7 @@ from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import METADATA_KEY, Direction, Grant, Keys, fingerprint
 from fileserver.services.data import SERVICE, DataServicer
-from fileserver.transfer import ledger, routes
+from fileserver.transfer import ledger, manifest_rows, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.execute import upload_id
@@ -156,7 +156,7 @@ class GrantedData:
         due = await asyncio.to_thread(_due, opened, request.write_id)
         part = opened.row.part.number
         have = await self._store.read(
-            lambda c: ledger.steps(c, opened.grant.transfer, part, part, max(due.number, 1), max(due.number, 1))
+            lambda c: manifest_rows.steps(c, opened.grant.transfer, part, part, max(due.number, 1), max(due.number, 1))
         )
         for each in have.get(part, ()):
             value = "" if each.receipt.crc64nvme is None else checksum.to_hex(each.receipt.crc64nvme)
@@ -189,7 +189,7 @@ class GrantedData:
             raise _over(grant, "there is no such transfer") from None
         if record.ended is not None or record.wish or record.error is not None or record.plan is None:
             raise _over(grant, "the transfer has ended, or is being stopped")
-        rows = await self._store.read(lambda c: ledger.parts(c, grant.transfer, grant.part, grant.part))
+        rows = await self._store.read(lambda c: manifest_rows.parts(c, grant.transfer, grant.part, grant.part))
         if not rows or rows[0].done:
             raise _over(grant, "the part is committed")
         if rows[0].part.size != grant.size or fingerprint(rows[0].token) != grant.upload:

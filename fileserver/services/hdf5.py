@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Final
 from fileserver.auth import allow
 from fileserver.calls import Context
 from fileserver.configured import Configured
-from fileserver.errors import InvalidSpec, from_record
+from fileserver.errors import InvalidSpec, from_record, refuse
 from fileserver.hdf5.hsds.address import show
+from fileserver.hdf5.needs import need_library
 from fileserver.services.shapes import failure_message, location_of, spec_of
 from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.ingest_rows import File, Found, Told
 from fileserver.transfer.spec import Ingest
 from fileserver.v1 import hdf5_pb2, hdf5_pb2_grpc, transfer_pb2
-from planes.errors import Error, Refused
+from planes.errors import Error
 from planes.posix import LOCAL
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
         wrong: dict[str, str] = {}
         plane, key = place_of(request.source, wrong)
         first, size = _page(request.page_token, request.page_size, OBJECTS, wrong)
-        _refuse(wrong)
+        refuse(wrong)
         allow(plane)
         need_library()
         from fileserver.hdf5 import inspect
@@ -76,7 +77,7 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
         first, size = _page(request.page_token, request.page_size, CHUNKS, wrong)
         if not request.path.startswith("/"):
             wrong["path"] = "path is that of a dataset and begins with /"
-        _refuse(wrong)
+        refuse(wrong)
         allow(plane)
         need_library()
         from fileserver.hdf5 import inspect
@@ -195,21 +196,6 @@ def _page(token: str, size: int, usual: int, wrong: dict[str, str]) -> tuple[int
     if token and not (token.isascii() and token.isdigit()):
         wrong["page_token"] = "page_token is the next_page_token of the page before"  # noqa: S105 -- of a page
     return 0 if "page_token" in wrong or not token else int(token), size or usual
-
-
-def _refuse(wrong: dict[str, str]) -> None:
-    if wrong:
-        raise InvalidSpec("; ".join(wrong.values()), wrong)
-
-
-def need_library() -> None:
-    """Raises Refused where the HDF5 library is not installed."""
-    try:
-        import h5py  # noqa: F401 -- only whether it is there
-        import hdf5plugin  # noqa: F401 -- the same
-    except ModuleNotFoundError as error:
-        msg = f"HDF5 files need the package {error.name}: pip install 'cropduster[hdf5]'"
-        raise Refused(msg, package=error.name or "", extra="hdf5") from error
 
 
 def _object(found: Inspected) -> hdf5_pb2.Hdf5Object:

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 from google.protobuf.duration_pb2 import Duration
 
 from fileserver.auth import allow
-from fileserver.errors import InvalidSpec, from_record
+from fileserver.errors import InvalidSpec, from_record, refuse
 from fileserver.hdf5.hsds import address
 from fileserver.landing.actions import domain_of
 from fileserver.landing.watch import Arrival, Life, Load, Mode, Options, State, Watch
@@ -50,8 +50,7 @@ def watch_of(message: pb.Watch, target: Callable[[str], str]) -> Watch:
     name = watch_id(message.name) or _named(message.source.plane, prefix, action)
     if not _NAME.fullmatch(name):
         wrong["watch.name"] = f"'{name}' is no name of a watch: up to 63 of a-z, 0-9, '.', '_' and '-'"
-    if wrong:
-        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+    refuse(wrong)
     return Watch(name, message.source.plane, prefix, options, action)
 
 
@@ -192,8 +191,7 @@ def filter_of(message: pb.ArrivalFilter) -> tuple[list[State], Callable[[str], b
     for index, glob in enumerate(message.keys):
         if said := problem(glob):
             wrong[f"filter.keys[{index}]"] = said
-    if wrong:
-        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
+    refuse(wrong)
     return states, wanted(list(message.keys), ())
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
-from fileserver.errors import Cancelled, InvalidSpec, ServerBusy, TransferNotFound
+from fileserver.admission import Slots
+from fileserver.errors import Cancelled, InvalidSpec, TransferNotFound
 from fileserver.services.shapes import format_of
 from fileserver.services.transfer import id_of
 from fileserver.transfer.execute import RouteRefused
@@ -27,9 +29,9 @@ SEGMENTS: Final = 8
 class PartServicer(PartServiceServicer):
     """Work on parts, on the wire. Pull and Push do the same here: which server does it was the caller's choice."""
 
-    def __init__(self, jobs: Jobs, segments: int = SEGMENTS) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._free = segments
+        self._slots = Slots("segments", SEGMENTS, retry_after=_RETRY_AFTER)  # nobody waits: another server may be free
 
     async def Partition(self, request: pb.PartitionRequest, context: Any) -> pb.PartitionResponse:
         """Finds split points."""
@@ -68,12 +70,13 @@ class PartServicer(PartServiceServicer):
         if await self._stops(transfer):
             msg = f"transfer {transfer} has ended or is being stopped: none of its segments may be moved"
             raise TransferNotFound(msg, transfer=transfer)
-        if not self._free:
-            msg = f"this file server moves {SEGMENTS} segments already: ask another, or again in a moment"
-            raise ServerBusy(msg, retry_after=_RETRY_AFTER)
-        self._free -= 1
+        async with self._slots.one(), aclosing(self._move(transfer, segment.number)) as told:
+            async for progress in told:
+                yield progress
+
+    async def _move(self, transfer: str, number: int) -> AsyncGenerator[pb.SegmentProgress, None]:
         live = Live(Progress(), elsewhere=True)
-        work = asyncio.create_task(self._jobs.stages.fill_here(transfer, segment.number, live))
+        work = asyncio.create_task(self._jobs.stages.fill_here(transfer, number, live))
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=_EVERY)
@@ -91,7 +94,6 @@ class PartServicer(PartServiceServicer):
         finally:
             work.cancel()
             await asyncio.wait({work})
-            self._free += 1
 
     async def _stops(self, transfer: str) -> bool:
         """Whether a transfer has ended, or is to stop; raises TransferNotFound."""

@@ -12,7 +12,7 @@ from fileserver.catalogue.files import Copy as FileCopy
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
 from fileserver.configured import LOCAL, is_beside
-from fileserver.errors import InvalidSpec, from_record
+from fileserver.errors import InvalidSpec, from_record, refuse
 from fileserver.formats import csv, fixed
 from fileserver.formats.csv import Csv
 from fileserver.formats.fixed import Fixed
@@ -37,6 +37,7 @@ from fileserver.transfer.spec import (
     format_from_json,
     spec_from_json,
 )
+from fileserver.transfer.turns import FIRST, LAST, USUAL
 from fileserver.v1 import file_pb2, transfer_pb2
 from planes import checksum
 from planes.errors import Error
@@ -81,9 +82,10 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
     else:
         msg = "the spec names no verb: spray, despray, copy, replicate, sync or ingest"
         raise InvalidSpec(msg, {"spec": msg})
-    if wrong:
-        raise InvalidSpec("; ".join(dict.fromkeys(wrong.values())), wrong)
-    return Spec(verb, message.overwrite, message.verify_read)
+    if message.priority and not FIRST <= message.priority <= LAST:
+        wrong["spec.priority"] = f"a priority is a number from {FIRST} (goes first) to {LAST}; {USUAL} is the usual one"
+    refuse(wrong)
+    return Spec(verb, message.overwrite, message.verify_read, message.priority)
 
 
 def _spray(message: transfer_pb2.Spray, wrong: dict[str, str]) -> Spray:
@@ -193,7 +195,7 @@ def format_message(form: Format | None) -> transfer_pb2.Format | None:
 def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
     """A spec for the wire."""
     verb = spec.verb
-    message = transfer_pb2.TransferSpec(overwrite=spec.overwrite, verify_read=spec.verify_read)
+    message = transfer_pb2.TransferSpec(overwrite=spec.overwrite, verify_read=spec.verify_read, priority=spec.priority)
     if isinstance(verb, Spray):
         order = transfer_pb2.Spray.ORDER_NATURAL if verb.natural_order else transfer_pb2.Spray.ORDER_UNSPECIFIED
         message.spray.CopyFrom(

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from fileserver.auth import know_agent
+from fileserver.auth import caller, know_agent
 from fileserver.calls import LARGEST
 from fileserver.errors import InvalidSpec
-from fileserver.services.shapes import plan_message, spec_of, transfer_message
+from fileserver.services.shapes import moment, plan_message, spec_of, transfer_message
 from fileserver.services.sync_shapes import page_message, totals_message
 from fileserver.transfer.jobs import Jobs
+from fileserver.transfer.record import Span
 from fileserver.transfer.spec import Ingest, Sync
 from fileserver.v1 import transfer_pb2 as pb
 from fileserver.v1.transfer_pb2_grpc import TransferServiceServicer
@@ -48,7 +49,7 @@ class TransferServicer(TransferServiceServicer):
             drawing = await self._jobs.draw(spec)
             plan = await asyncio.to_thread(plan_message, drawing)
             return fitting(pb.CreateTransferResponse(plan=plan), "the plan", "a transfer without --dry-run")
-        record = await self._jobs.create(spec, request.request_id)
+        record = await self._jobs.create(spec, request.request_id, caller().owns_as)
         return pb.CreateTransferResponse(transfer=transfer_message(record))
 
     async def PlanSync(self, request: pb.PlanSyncRequest, context: Any) -> AsyncIterator[pb.PlanSyncResponse]:
@@ -70,11 +71,18 @@ class TransferServicer(TransferServiceServicer):
     async def ListTransfers(self, request: pb.ListTransfersRequest, context: Any) -> pb.ListTransfersResponse:
         """Transfers, newest first."""
         size = page_size(request.page_size)
-        rows = await self._jobs.listing(_before(request.page_token), size + 1, active=request.active_only)
+        rows = await self._jobs.listing(
+            _before(request.page_token), size + 1, active=request.active_only, caller=caller().owner_of
+        )
         more = json.dumps([rows[size - 1].created, rows[size - 1].id]) if len(rows) > size else ""
         return pb.ListTransfersResponse(
             transfers=[transfer_message(row, brief=True) for row in rows[:size]], next_page_token=more
         )
+
+    async def ListSegments(self, request: pb.ListSegmentsRequest, context: Any) -> pb.ListSegmentsResponse:
+        """Which segment ran where, and when."""
+        spans = await self._jobs.timeline(id_of(request.name))
+        return pb.ListSegmentsResponse(segments=[_span(span) for span in spans])
 
     async def WatchTransfer(
         self, request: pb.WatchTransferRequest, context: Any
@@ -117,6 +125,19 @@ def id_of(name: str) -> str:
 def page_size(asked: int) -> int:
     """Rows of a page: 100 unless asked, 1000 at most."""
     return min(asked, MOST) if asked > 0 else PAGE
+
+
+def _span(span: Span) -> pb.SegmentSpan:
+    return pb.SegmentSpan(
+        number=span.number,
+        first_part=span.first_part,
+        last_part=span.last_part,
+        size=span.size,
+        server=span.server,
+        tries=span.tries,
+        begin_time=moment(span.begun),
+        end_time=moment(span.ended),
+    )
 
 
 def _before(token: str) -> tuple[float, str] | None:

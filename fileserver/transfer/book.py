@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep, plain
 
@@ -55,7 +55,7 @@ class StoreBook:
         """What the store has of a segment; who took it up is noted."""
         page = await self._store.read(lambda c: page_of(c, transfer, number))
         if page is not None:
-            await self._store.write(lambda c: ledger.segment_begun(c, transfer, number, self._store.me, now()))
+            await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, number, self._store.me, now()))
         return page
 
     async def enter(self, transfer: str, stored: Sequence[StoredStep], done: Sequence[Done], live: Live) -> None:
@@ -64,26 +64,28 @@ class StoreBook:
 
     async def end(self, transfer: str, number: int) -> None:
         """Note that a segment is done."""
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, number, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, number, now()))
 
 
 def page_of(c: sa.Connection, transfer: str, number: int) -> Page | None:
     """A segment with its parts and receipts; None if it is done."""
-    segment, done = ledger.segment(c, transfer, number)
+    segment, done = manifest_rows.segment(c, transfer, number)
     if done:
         return None
     plan = ledger.get(c, transfer).plan
     assert plan is not None
     first, last = segment.first_part, segment.last_part
-    rows = ledger.parts(c, transfer, first, last)
-    return Page(plan, segment, rows, ledger.steps(c, transfer, first, last, segment.first_step, segment.last_step))
+    rows = manifest_rows.parts(c, transfer, first, last)
+    return Page(
+        plan, segment, rows, manifest_rows.steps(c, transfer, first, last, segment.first_step, segment.last_step)
+    )
 
 
 def enter(
     c: sa.Connection, transfer: str, stored: Sequence[StoredStep], done: Sequence[Done], live: Live | None = None
 ) -> None:
     """Record receipts, and with them the counters, so that after a crash those are the ones of what is stored."""
-    ledger.add_steps(c, transfer, stored)
-    ledger.parts_done(c, transfer, done)
+    manifest_rows.add_steps(c, transfer, stored)
+    manifest_rows.parts_done(c, transfer, done)
     if live is not None and not live.elsewhere:
         ledger.update(c, transfer, now(), progress=plain(live.progress))

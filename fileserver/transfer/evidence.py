@@ -16,7 +16,7 @@ from typing import Final
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.together import side_by_side
-from fileserver.transfer import ledger, routes
+from fileserver.transfer import manifest_rows, routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import odd_quotes
 from fileserver.transfer.live import Live
@@ -109,7 +109,7 @@ class Evidence:
 
     async def _mark(self, transfer: str, numbers: list[int]) -> None:
         if numbers:
-            await self._store.write(lambda c: ledger.parts_compared(c, transfer, numbers))
+            await self._store.write(lambda c: manifest_rows.parts_compared(c, transfer, numbers))
 
     async def _look(self, transfer: str, plan: Plan, live: Live, *, read: bool) -> bool:
         """Compare first and last 4 KiB of the parts without comparison, or (read) all of every part."""

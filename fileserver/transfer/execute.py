@@ -77,7 +77,7 @@ class Executor:
                 receipts = both.create_task(work.record_regularly())
                 await side_by_side(missing, work.do, WIDTH)
                 receipts.cancel()
-        except BaseException as failure:
+        except BaseException as failure:  # also a cancel: what is stored by now is not sent again
             with suppress(sa.exc.SQLAlchemyError):  # the first failure counts; what is not recorded is sent again
                 await to_its_end(work.record())
             if isinstance(failure, BaseExceptionGroup):

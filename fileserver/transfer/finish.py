@@ -15,7 +15,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled
 from fileserver.together import side_by_side, to_its_end
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.evidence import Known, PartProof, Proof, prove
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.live import Live, Paused
@@ -54,7 +54,9 @@ class Finisher:
                 continue
             known = await self._rows.behind(transfer, [row.part for row in page])
             first, last = page[0].part.number, page[-1].part.number
-            stored = await self._store.read(lambda c, a=first, b=last: ledger.steps(c, transfer, a, b))  # type: ignore[misc]
+            stored = await self._store.read(
+                partial(manifest_rows.steps, transfer=transfer, first_part=first, last_part=last)
+            )
             todo = [(row, stored.get(row.part.number, [])) for row in page if not row.done]
             proved = await asyncio.to_thread(_proved, plan, todo, known)
             await self._commit_page(transfer, plan, live, proved)
@@ -76,7 +78,7 @@ class Finisher:
 
     @staticmethod
     def _record(c: sa.Connection, transfer: str, done: list[Done], live: Live) -> None:
-        ledger.parts_done(c, transfer, done)
+        manifest_rows.parts_done(c, transfer, done)
         ledger.update(c, transfer, now(), progress=plain(live.progress))
 
     async def _commit_part(self, plan: Plan, row: PartRow, stored: list[StoredStep], proof: PartProof) -> Done:
@@ -127,7 +129,7 @@ class Finisher:
     async def _enter(self, transfer: str, plan: Plan) -> None:
         async for page in self._rows.parts(transfer):
             rows = [_file_part(plan, row) for row in page]
-            await self._store.write(lambda c, rows=rows: files.enter_parts(c, transfer, rows))  # type: ignore[misc]
+            await self._store.write(partial(files.enter_parts, generation=transfer, rows=rows))
 
     # --- clean up -----------------------------------------------------------------------------------------------
 

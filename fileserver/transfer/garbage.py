@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -55,7 +56,7 @@ class _Plane:
     async def collect(self, now: float) -> int:
         count, after = 0, (self._name, "")
         while len(self.failures) < _FAILURES:
-            page = await self._store.read(lambda c, after=after: waste.due(c, now, [self._name], after))  # type: ignore[misc]
+            page = await self._store.read(partial(waste.due, now=now, planes=[self._name], after=after))
             if not page:
                 break
             count += await self.delete(page)

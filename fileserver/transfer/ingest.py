@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from fileserver.auth import run_for
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import Cancelled, InvalidSpec, TargetBusy, from_record
 from fileserver.hdf5.hsds.targets import Targets
+from fileserver.hdf5.needs import need_all
 from fileserver.together import side_by_side
-from fileserver.transfer import ingest_rows, ledger, sync_rows
+from fileserver.transfer import ingest_rows, ledger, manifest_rows, sync_rows
 from fileserver.transfer.course import Course
 from fileserver.transfer.ingest_feed import Begun, Feed
-from fileserver.transfer.ingest_needs import need_library
 from fileserver.transfer.ingest_outcome import outcome
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
 from fileserver.transfer.ingest_rows import Ended, File, Found, Told
@@ -87,7 +88,7 @@ class IngestStages(Course):
         if ingest.aggregate and ingest.mode == "link":
             msg = "files are not joined by links: use --mode direct or rest"
             raise Unsupported(msg)
-        need_library()
+        need_all()
         # Two may fill one folder at once: each of their domains is made once, by whoever comes first.
         return f"domain:{name}:{ingest.domain}" + (uuid.uuid4().hex if ingest.domain.endswith("/") else "")
 
@@ -118,9 +119,7 @@ class IngestStages(Course):
             msg = f"transfer {transfer} is no ingest, and has no report"
             raise InvalidSpec(msg, {"name": msg})
         after = 1
-        while files := await self._store.read(
-            lambda c, n=after: ingest_rows.page(c, transfer, n, pending=False)  # type: ignore[misc]
-        ):
+        while files := await self._store.read(partial(ingest_rows.page, transfer=transfer, first=after, pending=False)):
             for file in files:
                 number, told = 0, await self._told(file, 0)
                 yield file, told
@@ -148,7 +147,7 @@ class IngestStages(Course):
 
     async def _find(self, record: Record, live: Live) -> None:
         ingest, transfer = _ingest(spec_from_json(record.spec)), record.id
-        await self._store.write(lambda c: ledger.clear_manifest(c, transfer))
+        await self._store.write(lambda c: manifest_rows.clear_manifest(c, transfer))
         await self._store.write(lambda c: ingest_rows.clear(c, transfer))
         expansion, page, number = Expansion(ingest, self._planes), list[Found](), 1
         async for each in expansion.files():
@@ -182,10 +181,11 @@ class IngestStages(Course):
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Bring what has not ended of a segment to its domains."""
-        part, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
+        part, done = await self._store.read(lambda c: manifest_rows.segment(c, transfer, segment))
         if done:
             return
-        await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
+        await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, segment, self._store.me, now()))
+        run_for((await self.record(transfer)).caller)
         run = await self._run(transfer)
         if run.joiner is not None:
             await run.joiner.bring(transfer, live)  # which leaves no file for what follows
@@ -198,7 +198,7 @@ class IngestStages(Course):
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
             width = run.batches.abreast or WIDTH
             await side_by_side(range(width), lambda _: self._bring(run, work, feed), width)
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
     async def _begin(self, files: list[File], run: _Run) -> list[Begun]:
         """Files with all that they need to be begun, or gone on with."""
@@ -345,7 +345,7 @@ class IngestStages(Course):
     async def _removed(self, record: Record) -> list[str]:
         """Remove what is half loaded, and finish what is half published; a sentence for what cannot be."""
         transfer, left, after = record.id, list[str](), 0
-        while files := await self._store.read(lambda c, n=after: ingest_rows.owing(c, transfer, n)):  # type: ignore[misc]
+        while files := await self._store.read(partial(ingest_rows.owing, transfer=transfer, after=after)):
             worker = (await self._run(transfer)).worker
             for file in files:
                 try:
@@ -355,7 +355,7 @@ class IngestStages(Course):
                     if isinstance(error, Throttled | Unavailable):
                         return left  # the server is away: it would be asked in vain for every file
                 else:
-                    await self._store.write(lambda c, e=ended: ingest_rows.settle(c, e))  # type: ignore[misc]
+                    await self._store.write(partial(ingest_rows.settle, file=ended))
             after = files[-1].number
         return left
 

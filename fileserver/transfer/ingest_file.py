@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from time import time
 from typing import Any, Final
 
@@ -130,7 +131,7 @@ class Worker:
             link = ""
             if self.target.ingest.mode == "link":
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
-            return await load.fill(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
+            return await load.load(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
         connection, staging = self.target.connection, self.target.staging(file)
         for _ in range(PASSES):
             lost = connection.traffic.lost
@@ -215,7 +216,7 @@ class Worker:
     async def _told_before(self, file: File) -> list[Told]:
         told, page = list[Told](), 0
         while more := await self.store.read(
-            lambda c, n=page: ingest_rows.told(c, file.transfer, file.number, n)  # type: ignore[misc]
+            partial(ingest_rows.told, transfer=file.transfer, number=file.number, number_of_page=page)
         ):
             told, page = told + more, page + 1
         return told

@@ -17,7 +17,7 @@ from fileserver.hdf5.joined import Looked
 from fileserver.hdf5.joint import described
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.storage import Written
-from fileserver.transfer.ingest_joined import THERE, extension, fresh_of, misfit
+from fileserver.transfer.ingest_joined import THERE, fresh_of, measured, misfit
 from fileserver.transfer.ingest_plan import Expansion
 from fileserver.transfer.ingest_rows import File, Told
 from fileserver.transfer.ingest_target import Target
@@ -85,6 +85,6 @@ async def _saying(held: Files, target: Target, looked: Looked, before: Domain | 
         survey = described(made.one.survey, made.joints, bucket=bucket)
         first = Loaded("", 0.0, survey, survey.troubles, Written())
         return Saying(made.joints, [(), *(each.troubles for each in looked.others)], "", first, bucket=bucket)
-    more = await extension(held, looked, target, before, is_known=is_known)
+    more = await measured(held, looked, target, before, is_known=is_known)
     troubles, bucket = [more.troubles, *(each.troubles for each in looked.others)], target.bulk is not None
     return Saying(more.joints, troubles, "", bucket=bucket)

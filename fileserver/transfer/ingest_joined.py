@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from time import time
 from typing import Final, TypeVar
 
@@ -18,9 +19,9 @@ import sqlalchemy as sa
 from fileserver.catalogue.store import Store
 from fileserver.configured import where
 from fileserver.errors import FormatMismatch, TargetChanged, from_record, to_record
-from fileserver.hdf5 import extended, extending, extending_rest, joined, reading_back
+from fileserver.hdf5 import extended, extending, extending_rest, extension, joined, reading_back
 from fileserver.hdf5.dimension import Misfit
-from fileserver.hdf5.extending import Extension
+from fileserver.hdf5.extension import Extension
 from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.hsds import address, domains
 from fileserver.hdf5.hsds.domains import Domain
@@ -93,9 +94,7 @@ class Joiner(Worker):
 
     async def _files(self, transfer: str) -> list[File]:
         found, first = list[File](), 1
-        while page := await self.store.read(
-            lambda c, n=first: ingest_rows.page(c, transfer, n, pending=False)  # type: ignore[misc]
-        ):
+        while page := await self.store.read(partial(ingest_rows.page, transfer=transfer, first=first, pending=False)):
             found, first = found + page, page[-1].number + 1
         return found
 
@@ -170,7 +169,7 @@ class Joiner(Worker):
         try:
             await domains.flush(connection, head.domain)
             looked = await self._looked(held, fresh)
-            made = await extension(held, looked, self.target, there, is_known=is_known)
+            made = await measured(held, looked, self.target, there, is_known=is_known)
             head = await self._marked(head, _Extends(made.old, made.state))
             root, written = await self._grown(head, held, made, _counting(fresh, live))
             if frame is not None:
@@ -196,7 +195,7 @@ class Joiner(Worker):
         """Raise TargetChanged if somebody else has changed what was extended."""
         there, _ = await self.target.there(head.domain)
         same = there is not None and there.root == made.old
-        if not same or not await extending.still(made, self.target.connection, head.domain):
+        if not same or not await extension.still(made, self.target.connection, head.domain):
             what = address.show(head.domain)
             msg = f"{what} on HSDS '{self.target.name}' was changed by somebody else while it was extended: try again"
             raise TargetChanged(msg, domain=what)
@@ -308,10 +307,10 @@ async def fresh_of(store: Store, files: Sequence[File], there: Domain) -> tuple[
     return [each for each in files if (each.plane, each.key) not in known], bool(known)
 
 
-async def extension(held: Files, looked: Looked, target: Target, there: Domain, *, is_known: bool) -> Extension:
+async def measured(held: Files, looked: Looked, target: Target, there: Domain, *, is_known: bool) -> Extension:
     """The domain that is there, measured by files that are new to it; raises Misfit."""
     connection = target.connection
-    made = await extending.extension(held, looked, connection, there.path, there.root)
+    made = await extension.measure(held, looked, connection, there.path, there.root)
     if not is_known:
         await need_new(held, made, looked.first.joined, connection, there.path)
     return made

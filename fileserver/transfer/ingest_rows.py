@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import InvalidSpec, to_record
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.record import Segment
 from planes.errors import AlreadyExists
 from planes.plane import GIB
@@ -279,7 +279,7 @@ def cut(c: sa.Connection, transfer: str) -> tuple[int, int]:
     rows = c.execute(sa.select(f.number, f.size).where(*mine).order_by(f.number).execution_options(yield_per=PAGE))
     segments = _segments(((row.number, row.size) for row in rows), count, size)
     while some := list(islice(segments, PAGE)):
-        ledger.add_segments(c, transfer, some)
+        manifest_rows.add_segments(c, transfer, some)
     return count, size
 
 
@@ -307,7 +307,7 @@ def _together(c: sa.Connection, transfer: str) -> tuple[int, int]:
         raise InvalidSpec(msg, {"spec.ingest.sources": msg})
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(f.size), 0)).where(mine)
     count, size = map(int, c.execute(query).one())
-    ledger.add_segments(c, transfer, [Segment(1, 1, count, 0, 0, size)])
+    manifest_rows.add_segments(c, transfer, [Segment(1, 1, count, 0, 0, size)])
     return count, size
 
 

@@ -112,7 +112,7 @@ class Target:
         task = self._folders[path]
         try:
             return await asyncio.shield(task)
-        except BaseException:
+        except BaseException:  # a cancel of one that waits leaves the look to the others
             if task.done():
                 self._folders.pop(path, None)  # whoever comes next may find it otherwise
             raise

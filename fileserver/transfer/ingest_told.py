@@ -44,7 +44,7 @@ class Saying:
         level: str,
         first: Loaded | None = None,
         *,
-        bucket: bool = True,
+        bucket: bool,
     ) -> None:
         self._bucket = bucket
         self._troubles = troubles

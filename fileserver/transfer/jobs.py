@@ -1,24 +1,25 @@
 """Transfers as durable jobs: accepted once, run to their end whatever dies, watched and stopped from anywhere.
 
-The only module that knows the job engine (DBOS Transact, chosen because it keeps its steps in the same SQLite or
-PostgreSQL and needs no server of its own). A transfer is one workflow a run; a pause ends the run, a resume begins the
-next. Steps take and give ids and counts; everything else is in the ledger. A step that fails for good returns its
-failure instead of raising it, so that what other steps did stays done.
+The only module beside `workflow` that knows the job engine (DBOS Transact, chosen because it keeps its steps in the
+same SQLite or PostgreSQL and needs no server of its own). A transfer is one workflow a run; a pause ends the run, a
+resume begins the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import sqlalchemy as sa
 import structlog
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
 
 from fileserver.catalogue import databases
 from fileserver.catalogue.files import PAGE, now
@@ -26,19 +27,20 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows, turns
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.dispatch import Dispatch, Replicas
 from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.liveness import Liveness
 from fileserver.transfer.planning import Drawing, Planner, check_names
-from fileserver.transfer.record import Record
-from fileserver.transfer.runs import Runs, Stage, name_of
-from fileserver.transfer.spec import Ingest, Spec, spec_to_json
+from fileserver.transfer.record import Record, Span
+from fileserver.transfer.runs import Runs, name_of
+from fileserver.transfer.spec import Ingest, Spec, spec_from_json, spec_to_json
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sweep import Sweep
 from fileserver.transfer.sync import SyncStages
 from fileserver.transfer.upkeep import Upkeep
+from fileserver.transfer.workflow import CURRENT, run_transfer
 from planes.plane import MIB
 
 VERSION: Final = "1"
@@ -47,6 +49,7 @@ VERSION: Final = "1"
 SPREAD: Final = 8
 """Segments of a transfer side by side where many servers take them."""
 
+_TURN: Final = 0.25  # seconds between two looks whether a plane takes another transfer
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED"})  # states in which the engine takes a run for running
 
 log = structlog.get_logger(__name__)
@@ -67,6 +70,7 @@ class Jobs:
     ) -> None:
         self._store = store
         self._planes = planes
+        self._bounded = turns.bounded(planes)
         self._liveness: Liveness | None = None
         buffers = self.buffers = Buffers(memory)
         self.stages = Stages(planes, store, buffers, retire_after)
@@ -89,12 +93,16 @@ class Jobs:
     async def start(self) -> None:
         """Start the engine in the running event loop and go on with every transfer that has not ended."""
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
-        _CURRENT.append(self)
+        CURRENT.append(self.runs)
         if self._store.shared:
             self._liveness = Liveness(self._store.engine, self._store.me)
             await asyncio.to_thread(self._liveness.hold)
         DBOS(config=_engine(self._store.engine, self._store.me if self._store.shared else "local"))
         DBOS.launch()
+        for plane, most in self._bounded.items():
+            await DBOS.register_queue_async(
+                turns.queue_of(plane), global_concurrency=most, polling_interval_sec=_TURN, on_conflict="always_update"
+            )
         if self._dispatch is not None:
             self._dispatch.connect()
         await self._start_idle()
@@ -110,7 +118,7 @@ class Jobs:
             await self._dispatch.aclose()
         if self._liveness is not None:
             await asyncio.to_thread(self._liveness.release)
-        _CURRENT.remove(self)
+        CURRENT.remove(self.runs)
 
     def unfinished(self) -> int:
         """Transfers that are running here."""
@@ -142,7 +150,7 @@ class Jobs:
     async def _start_idle(self) -> None:
         """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
         before: tuple[float, str] | None = None
-        while page := await self._store.read(lambda c, b=before: ledger.listing(c, b, PAGE, active=True)):  # type: ignore[misc]
+        while page := await self._store.read(partial(ledger.listing, before=before, limit=PAGE, active=True)):
             for record in page:
                 if record.state != "PAUSED" and not self.runs.at(record) and not self.runs.draining:
                     await self._start_again(record)
@@ -150,9 +158,12 @@ class Jobs:
 
     async def _start_again(self, record: Record) -> None:
         """Start the current run; if that one is over without an end of the transfer, the next."""
-        status = await DBOS.get_workflow_status_async(name_of(record.id, record.run))
+        name = name_of(record.id, record.run)
+        status = await DBOS.get_workflow_status_async(name)
         over = status is not None and status.status not in _UNDER_WAY
-        over = over or self.runs.stands(record)
+        if not over and self.runs.stands(record):
+            over = True
+            await DBOS.cancel_workflow_async(name)  # it would keep its turn
         if status is not None and not over:
             return  # some server is at it, or the engine is about to find one
         again = await self._store.write(lambda c: ledger.run_again(c, record.id, record.run, now(), new=over))
@@ -161,15 +172,15 @@ class Jobs:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    async def create(self, spec: Spec, request_id: str = "") -> Record:
-        """Accept a transfer, or return the one that the same request made before.
+    async def create(self, spec: Spec, request_id: str = "", caller: str = "") -> Record:
+        """Accept a transfer, or return the one that the same request of the same caller made before.
 
         Raises:
             InvalidSpec: the request id belongs to another spec.
             TargetBusy: another transfer holds the target.
             Error: what can be told before anything is looked at.
         """
-        request_id = request_id or uuid.uuid4().hex
+        request_id = _request_of(caller, request_id)
         asked = spec_to_json(spec)
         known = await self._store.read(lambda c: ledger.by_request(c, request_id))
         if known is not None:
@@ -179,7 +190,7 @@ class Jobs:
             return known
         target = await self._check(spec)
         moment = now()
-        record = Record(uuid.uuid4().hex[:12], asked, "QUEUED", "", 1, moment, moment)
+        record = Record(uuid.uuid4().hex[:12], asked, "QUEUED", "", 1, moment, moment, caller=caller)
         made = await self._store.write(lambda c: ledger.create(c, record, request_id, target))
         if made.id == record.id:
             await self._run(record)
@@ -204,9 +215,16 @@ class Jobs:
             return record, 0.0
         return replace(record, progress=record.progress.forward(live.progress)), live.rate()
 
-    async def listing(self, before: tuple[float, str] | None, limit: int, *, active: bool) -> list[Record]:
-        """Transfers, newest first."""
-        return await self._store.read(lambda c: ledger.listing(c, before, limit, active=active))
+    async def listing(
+        self, before: tuple[float, str] | None, limit: int, *, active: bool, caller: str | None = None
+    ) -> list[Record]:
+        """Transfers, newest first; those that `caller` asked for, if that is given."""
+        return await self._store.read(lambda c: ledger.listing(c, before, limit, active=active, caller=caller))
+
+    async def timeline(self, transfer: str) -> list[Span]:
+        """Which segment of a transfer ran where, and when; raises TransferNotFound."""
+        await self.stages.record(transfer)
+        return await self._store.read(lambda c: manifest_rows.timeline(c, transfer))
 
     async def watch(self, transfer: str, pause: float = 0.25) -> AsyncIterator[tuple[Record, float]]:
         """The transfer now, then whenever it changes, until it has ended or stands still."""
@@ -251,15 +269,32 @@ class Jobs:
     # --- running ------------------------------------------------------------------------------------------------
 
     async def _run(self, record: Record) -> None:
-        """Start the workflow of the current run; the engine knows it already after a crash."""
+        """Start the workflow of the current run, or have it wait its turn; the engine knows it already after a crash.
+
+        What is to stop has no need of a turn.
+        """
+        spec = spec_from_json(record.spec)
+        plane = await turns.plane_of(spec, self._planes, self._store) if self._bounded else ""
+        name = SetWorkflowID(name_of(record.id, record.run))
+        if plane in self._bounded and not record.wish and record.error is None:
+            with name, SetEnqueueOptions(priority=spec.priority or turns.USUAL):
+                await DBOS.enqueue_workflow_async(turns.queue_of(plane), run_transfer, record.id, record.run)
+            return
         self.runs.begin(record)
         with ExitStack() as undone:
             undone.callback(self.runs.ended, record.id, record.run)
-            with SetWorkflowID(name_of(record.id, record.run)):
-                handle = await DBOS.start_workflow_async(_transfer, record.id, record.run)
+            with name:
+                handle = await DBOS.start_workflow_async(run_transfer, record.id, record.run)
             undone.pop_all()
         if self._store.shared and (await handle.get_status()).executor_id != self._store.me:
             self.runs.ended(record.id, record.run)  # another server was quicker
+
+
+def _request_of(caller: str, request_id: str) -> str:
+    """A request id that no other caller can have: whoever guesses one would be shown a transfer that is not his."""
+    if not request_id:
+        return uuid.uuid4().hex
+    return hashlib.sha256(f"{caller}\0{request_id}".encode()).hexdigest() if caller else request_id
 
 
 def migrate(url: str) -> str:
@@ -280,111 +315,3 @@ def _engine(engine: sa.Engine, me: str) -> DBOSConfig:
         "log_level": "CRITICAL",
         "run_migrations": engine.dialect.name == "sqlite",  # a shared database is upgraded by command
     }
-
-
-_CURRENT: Final[list[Jobs]] = []
-"""The engine's workflows are plain functions; this is where they find their server: one a process."""
-
-
-async def _in_stage(transfer: str, work: Stage) -> dict[str, Any]:
-    return await _CURRENT[-1].runs.guarded(transfer, work)
-
-
-@DBOS.step(name="plan")
-async def _plan(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.plan(transfer, live))
-
-
-@DBOS.step(name="open")
-async def _open(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.open(transfer, live))
-
-
-async def _fill(transfer: str, segment: int) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.fill(transfer, segment, live))
-
-
-@DBOS.step(name="reroute")
-async def _reroute(transfer: str, closed: dict[str, str], route: str = "") -> dict[str, Any]:
-    (await _CURRENT[-1].runs.live(transfer)).go_on("again")
-    return await _in_stage(transfer, lambda stages, live: stages.reroute(transfer, live, closed, route))
-
-
-@DBOS.step(name="commit")
-async def _commit(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.commit(transfer, live))
-
-
-@DBOS.step(name="publish")
-async def _publish(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.publish(transfer, live))
-
-
-@DBOS.step(name="stop")
-async def _stop(transfer: str, kind: str) -> None:
-    await _CURRENT[-1].runs.stopped(transfer, kind)
-
-
-async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
-    """All segments, some side by side; their step ids are drawn first, so that a replay finds them in any order."""
-    slots = [DBOS.reserve_step() for _ in range(segments)]
-    gate = asyncio.Semaphore(await _CURRENT[-1].runs.width(transfer))
-    broken = False
-
-    async def one(number: int) -> dict[str, Any]:
-        nonlocal broken
-        async with gate:
-            end: dict[str, Any] = {}
-            if not broken:
-                try:
-                    end = await slots[number - 1].run_async({"name": "fill"}, _fill, transfer, number)
-                finally:
-                    broken |= not end
-            return end
-
-    # A run that breaks off is over only when none of its segments is at work any more: the next one does them again.
-    ends = await asyncio.gather(*(one(number) for number in range(1, segments + 1)), return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
-    stops = [end for end in ends if not isinstance(end, BaseException) and "stop" in end]
-    for kind in ("cancel", "fail", "pause", "again"):
-        for end in stops:
-            if end["stop"] == kind and (kind != "again" or "closed" in end):
-                return end
-    return {"ok": None}
-
-
-@DBOS.workflow(name="transfer", max_recovery_attempts=1000)
-async def _transfer(transfer: str, run: int) -> str:
-    """One run of a transfer, from wherever the ledger says it stands."""
-    runs = _CURRENT[-1].runs
-    runs.enter(transfer, run)
-    try:
-        if not await runs.take(transfer, run):
-            return "superseded"
-        end = await _move(transfer)
-        if "stop" in end:
-            await _stop(transfer, end["stop"])
-    finally:
-        runs.ended(transfer, run)
-    return str(end.get("stop", "done"))
-
-
-async def _move(transfer: str) -> dict[str, Any]:
-    """All stages in order; how the last of them ended."""
-    end = await _plan(transfer)
-    while "ok" in end:
-        segments = end["ok"]
-        end = await _open(transfer)
-        if "ok" in end:
-            end = await _fill_all(transfer, segments)
-        if end.get("stop") != "again":
-            break
-        end = await _reroute(transfer, end["closed"], end.get("route", ""))
-        if "ok" in end:
-            end = await _plan(transfer)
-    for stage in (_commit, _publish):
-        if "ok" in end:
-            end = await stage(transfer)
-    return end

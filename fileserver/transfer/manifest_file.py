@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,7 +20,7 @@ from fileserver.catalogue.names import MANIFEST, folder, normalise
 from fileserver.catalogue.store import Store
 from fileserver.errors import InvalidSpec
 from fileserver.formats import csv, fixed
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import format_from_json, format_to_json
@@ -83,11 +84,11 @@ async def _text(store: Store, file: LogicalFile, home: str, copy: Copy) -> Async
     }
     yield json.dumps(facts, indent=1)[:-2].encode()
     before, after = ',\n "parts": [\n  ', 0
-    while parts := await store.read(lambda c, a=after: files.parts(c, copy.id, a)):  # type: ignore[misc]
+    while parts := await store.read(partial(files.parts, copy=copy.id, after=after)):
         yield (before + ",\n  ".join(map(_part_line, parts))).encode()
         before, after = ",\n  ", parts[-1].number
     before, after = '\n ],\n "sources": [\n  ', 0
-    while sources := await store.read(lambda c, a=after: ledger.sources(c, file.transfer, a)):  # type: ignore[misc]
+    while sources := await store.read(partial(manifest_rows.sources, transfer=file.transfer, after=after)):
         yield (before + ",\n  ".join(map(_source_line, sources))).encode()
         before, after = ",\n  ", after + len(sources)
     yield (before if not after else "").encode() + b"\n ]\n}\n"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import PAGE
 from fileserver.catalogue.store import Store
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.manifest import Extent, Part, Source
 from fileserver.transfer.record import PartRow
 
@@ -22,14 +23,14 @@ class Rows:
     async def parts(self, transfer: str, size: int = PAGE) -> AsyncIterator[list[PartRow]]:
         """The parts in order, `size` at a time."""
         first = 1
-        while page := await self._store.read(lambda c, first=first: ledger.parts(c, transfer, first, limit=size)):  # type: ignore[misc]
+        while page := await self._store.read(partial(manifest_rows.parts, transfer=transfer, first=first, limit=size)):
             yield page
             first = page[-1].part.number + 1
 
     async def sources(self, transfer: str) -> AsyncIterator[list[Source]]:
         """The sources in order."""
         after = 0
-        while page := await self._store.read(lambda c, after=after: ledger.sources(c, transfer, after)):  # type: ignore[misc]
+        while page := await self._store.read(partial(manifest_rows.sources, transfer=transfer, after=after)):
             yield page
             after += len(page)
 
@@ -38,6 +39,6 @@ class Rows:
 
         def work(c: sa.Connection) -> dict[tuple[str, str], Source]:
             ends = {(p.plane, p.key) for part in parts for p in part.pieces if isinstance(p, Extent) and p.end == p.of}
-            return ledger.sources_of(c, transfer, ends)
+            return manifest_rows.sources_of(c, transfer, ends)
 
         return await self._store.read(work)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart
@@ -68,6 +68,15 @@ class _Target:
     plane: str
     file: str
     key: Callable[[int, int], str]
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """A plane that finds split points by itself, next to the data."""
+
+    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
+        """Split points of pinned sources of this plane; raises as `transfer.partition` does."""
+        ...
 
 
 class Planner:
@@ -168,8 +177,10 @@ class Planner:
     async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
         """Split points of pinned sources, found where they are."""
         homes = {source.plane for source in sources}
-        if self._planes.beside is not None and len(homes) == 1 and homes.pop().startswith(AGENT):
-            return await self._planes.beside.partition(sources, form, wanted)
+        if len(homes) == 1 and (home := homes.pop()).startswith(AGENT):
+            plane = self._planes.plane(home)
+            assert isinstance(plane, Splits)
+            return await plane.partition(sources, form, wanted)
         from fileserver.transfer.partition import partition  # noqa: PLC0415 - see above
 
         return await partition(sources, form, wanted, self._reader(sources))

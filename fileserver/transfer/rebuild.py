@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.together import side_by_side
-from fileserver.transfer import ledger, survey
+from fileserver.transfer import ledger, manifest_rows, survey
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.manifest_file import LARGEST, ManifestFile, ManifestPart
 from planes import checksum
@@ -74,7 +75,7 @@ class Rebuild:
         found: dict[str, _Candidate] = {}
         present: set[str] = set()
         skipped: list[str] = []
-        async for info in self._plane.list():
+        async for info in self._plane.list(left_out=lambda _: None):  # ours have names that keys can have
             if not (info.key.endswith(f"/{MANIFEST}") and "/~" in info.key):
                 continue
             try:
@@ -82,7 +83,7 @@ class Rebuild:
             except (ValueError, Error) as error:
                 skipped.append(f"{info.key}: {_reason(error)}")
                 continue
-            standing = await self._store.read(lambda c, m=manifest: self._standing(c, m))  # type: ignore[misc]
+            standing = await self._store.read(partial(self._standing, manifest=manifest))
             name = standing.copy_of or manifest.name
             if standing.wrong:
                 skipped.append(f"{info.key}: {standing.wrong}")
@@ -173,7 +174,7 @@ class Rebuild:
             if standing.copy_of:
                 files.publish_copy(c, manifest.as_copy(), 0.0)
                 return ""
-            ledger.save_sources(c, manifest.origin, sources)
+            manifest_rows.save_sources(c, manifest.origin, sources)
             files.publish(c, manifest.file(), overwrite=False, retire_at=0.0, copy=manifest.as_copy())
             return ""
 

@@ -104,6 +104,8 @@ class Record:
     error: dict[str, Any] | None = None
     outcome: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    caller: str = ""
+    """Who asked for it; "" is the server's own kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,20 @@ class Segment:
     first_step: int
     last_step: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which file server took a segment up last, and when; times in seconds since 1970."""
+
+    number: int
+    first_part: int
+    last_part: int
+    size: int
+    server: str
+    tries: int
+    begun: float
+    ended: float | None
 
 
 @dataclass(frozen=True, slots=True)

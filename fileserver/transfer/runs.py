@@ -66,9 +66,9 @@ class Runs:
         return self._live.get(transfer)
 
     def begin(self, record: Record) -> None:
-        """The current run of a transfer is about to start; nothing changes if it has."""
+        """The current run of a transfer is about to start; nothing changes if it has, or is not the newest any more."""
         live = self._live.get(record.id)
-        if live is not None and live.run == record.run:
+        if live is not None and live.run >= record.run:
             return
         live = self._live[record.id] = Live(record.progress, record.run)
         live.ask("fail" if record.error is not None else record.wish)

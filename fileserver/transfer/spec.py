@@ -129,6 +129,8 @@ class Spec:
     verb: Verb
     overwrite: bool = False
     verify_read: bool = False
+    priority: int = 0
+    """Which goes first of those that wait for one plane (`transfer.turns`); 0 is as usual."""
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
@@ -137,7 +139,8 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
     if isinstance(spec.verb, Spray):
         verb["format"] = format_to_json(spec.verb.format)
     kind = type(spec.verb).__name__.lower()
-    return {"kind": kind, "verb": verb, "overwrite": spec.overwrite, "verify_read": spec.verify_read}
+    asked = {"kind": kind, "verb": verb, "overwrite": spec.overwrite, "verify_read": spec.verify_read}
+    return {**asked, "priority": spec.priority} if spec.priority else asked
 
 
 def spec_from_json(data: dict[str, Any]) -> Spec:
@@ -159,7 +162,7 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
         made = Ingest(**{**verb, "sources": tuple(Location(**location) for location in verb["sources"])})
     else:
         made = Copy(**verb)
-    return Spec(made, data["overwrite"], data["verify_read"])
+    return Spec(made, data["overwrite"], data["verify_read"], data.get("priority", 0))
 
 
 def format_to_json(form: Format | None) -> dict[str, Any] | None:

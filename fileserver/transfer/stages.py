@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
 from fileserver.together import side_by_side, to_its_end
-from fileserver.transfer import ledger, routes
+from fileserver.transfer import ledger, manifest_rows, routes
 from fileserver.transfer.book import StoreBook
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.course import Course
@@ -67,12 +68,12 @@ class Stages(Course):
 
     async def _draw(self, record: Record, live: Live) -> None:
         drawing = await self._planner.draw(spec_from_json(record.spec), record.id)
-        await self._store.write(lambda c: ledger.clear_manifest(c, record.id))
-        await self._store.write(lambda c: ledger.save_sources(c, record.id, drawing.sources))
+        await self._store.write(lambda c: manifest_rows.clear_manifest(c, record.id))
+        await self._store.write(lambda c: manifest_rows.save_sources(c, record.id, drawing.sources))
         cutting, parts = _Cutting(drawing.plan), drawing.parts()
         while page := await asyncio.to_thread(cutting.page, parts):
-            await self._store.write(lambda c, page=page: page.enter(c, record.id))  # type: ignore[misc]
-        await self._store.write(lambda c: ledger.add_segments(c, record.id, cutting.segments.rest()))
+            await self._store.write(partial(page.enter, transfer=record.id))
+        await self._store.write(lambda c: manifest_rows.add_segments(c, record.id, cutting.segments.rest()))
         live.total, live.parts_total = drawing.plan.size, drawing.plan.parts
         live.through_us += drawing.plan.windows
         values = {"plan": drawing.plan.to_json(), "warnings": list(drawing.warnings)}
@@ -112,7 +113,7 @@ class Stages(Course):
             try:
                 await side_by_side([row for row in todo if row.part.number not in tokens], begin, AT_ONCE)
             finally:
-                await to_its_end(self._store.write(lambda c: ledger.set_tokens(c, transfer, tokens)))
+                await to_its_end(self._store.write(lambda c: manifest_rows.set_tokens(c, transfer, tokens)))
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Have what is missing of a segment stored."""
@@ -159,7 +160,7 @@ class Stages(Course):
         """Receipts of a directory may be on the disk without their bytes, if the machine went down in between."""
         if plan.boot == boot() or self._planes.plane(plan.plane).capabilities.shared:
             return
-        await self._store.write(lambda c: ledger.forget_receipts(c, record.id))
+        await self._store.write(lambda c: manifest_rows.forget_receipts(c, record.id))
         for number in range(1, await self._store.read(lambda c: _count(c, record.id)) + 1):
             await self.fill(record.id, number, live)
         fresh = replace(plan, boot=boot()).to_json()
@@ -201,19 +202,19 @@ class Stages(Course):
             if plane and (record.plan is None or record.plan.plane != plane):
                 continue
             if not await self._finisher.clean(record):
-                await self._store.write(lambda c, record=record: ledger.clear_manifest(c, record.id))  # type: ignore[misc]
+                await self._store.write(partial(manifest_rows.clear_manifest, transfer=record.id))
 
 
 def _pack_anew(c: sa.Connection, record: Record, plan: Plan) -> None:
     """Forget segments, receipts and tokens, and cut the manifest again; in one transaction, or not at all."""
     why = [routes.told(plane, plan.closing_route, why) for plane, why in plan.closing.items()]
     plan = replace(routes.without(plan, plan.closing, plan.closing_route), closing={}, closing_route="")
-    ledger.clear_segments(c, record.id)
+    manifest_rows.clear_segments(c, record.id)
     cutting, first = _Cutting(plan), 1
-    while rows := ledger.parts(c, record.id, first):
-        ledger.add_segments(c, record.id, cutting.page(iter([row.part for row in rows])).segments)
+    while rows := manifest_rows.parts(c, record.id, first):
+        manifest_rows.add_segments(c, record.id, cutting.page(iter([row.part for row in rows])).segments)
         first = rows[-1].part.number + 1
-    ledger.add_segments(c, record.id, cutting.segments.rest())
+    manifest_rows.add_segments(c, record.id, cutting.segments.rest())
     ledger.update(c, record.id, now(), plan=plan.to_json(), warnings=[*record.warnings, *why])
 
 
@@ -248,8 +249,8 @@ class _Page:
         return bool(self.parts)
 
     def enter(self, c: sa.Connection, transfer: str) -> None:
-        ledger.add_parts(c, transfer, self.parts)
-        ledger.add_segments(c, transfer, self.segments)
+        manifest_rows.add_parts(c, transfer, self.parts)
+        manifest_rows.add_segments(c, transfer, self.segments)
 
 
 class _Cutting:

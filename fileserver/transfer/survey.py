@@ -14,7 +14,8 @@ from fileserver.together import side_by_side
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Location
 from planes import checksum
-from planes.errors import Changed, Error, NotFound
+from planes.errors import Changed, Error, NotFound, Refused
+from planes.left_out import LeftOut
 from planes.plane import Info, Plane
 
 AT_ONCE = 16
@@ -22,6 +23,8 @@ AT_ONCE = 16
 
 MOST = 250_000
 """Sources of a transfer that a wildcard may find: each takes some 2.5 KB of memory until it is stored."""
+
+_NO_TEXT = re.compile(r"\\x[89a-f][0-9a-f]")  # a byte of a name that is not UTF-8, as listings show it
 
 
 def key_of(location: Location) -> str:
@@ -182,10 +185,25 @@ async def _there(plane: Plane, key: str) -> Info | None:
 
 
 async def matching(plane: Plane, folder: str, mask: str) -> AsyncIterator[Info]:
-    """What is right below a folder (with its slash, or empty) and whose last element matches a mask of `*` and `?`."""
-    prefix, mask, after = folder + re.split(r"[*?]", mask, maxsplit=1)[0], mask.replace("[", "[[]"), ""
+    """What is right below a folder (with its slash, or empty) and whose last element matches a mask of `*` and `?`.
+
+    Raises:
+        Refused: something there matches whose name no key can have, because it is not UTF-8.
+    """
+    prefix, asked, after = folder + re.split(r"[*?]", mask, maxsplit=1)[0], folder + mask, ""
+    mask = mask.replace("[", "[[]")
+
+    def meant(left: LeftOut) -> None:
+        name = left.name[len(folder) :]
+        if left.has_data and "/" not in name and fnmatchcase(_NO_TEXT.sub("?", name), mask):
+            msg = (
+                f"the name of {where(plane.name, left.name)} is not UTF-8, so that no key can be that name, and it "
+                f"matches {asked}: rename it, or take a mask that leaves it out"
+            )
+            raise Refused(msg, plane=plane.name, key=left.name)
+
     while True:
-        async for info in plane.list(prefix, after):
+        async for info in plane.list(prefix, after, meant):
             name, deeper, _ = info.key[len(folder) :].partition("/")
             if deeper and not plane.capabilities.shared:  # a directory tree: go round what lies below
                 after = f"{folder}{name}/\U0010ffff"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ from fileserver.catalogue.files import PAGE
 from fileserver.catalogue.names import MANIFEST, folder
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.record import Record
 from planes.errors import Error, Missing
@@ -120,7 +121,7 @@ class Sweep:
             if record.plan is None or record.plan.plane != plane:
                 continue
             first = 1
-            while page := await self._store.read(lambda c, r=record.id, f=first: ledger.parts(c, r, f)):  # type: ignore[misc]
+            while page := await self._store.read(partial(manifest_rows.parts, transfer=record.id, first=first)):
                 for row in page:
                     yield Swept(row.part.key, record.id)
                 first = page[-1].part.number + 1

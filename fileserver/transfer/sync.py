@@ -21,7 +21,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled, to_record
 from fileserver.together import side_by_side, to_its_end
-from fileserver.transfer import ledger, sync_guard, sync_rows
+from fileserver.transfer import ledger, manifest_rows, sync_guard, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.course import Course
 from fileserver.transfer.live import Live, Paused
@@ -68,7 +68,7 @@ class SyncStages(Course):
             yield compared, items
             while items:
                 last = items[-1].number
-                items = await self._store.read(lambda c, n=last: sync_rows.page(c, name, n + 1))  # type: ignore[misc]
+                items = await self._store.read(partial(sync_rows.page, transfer=name, first=last + 1))
                 if items:
                     yield compared, items
         finally:
@@ -97,7 +97,7 @@ class SyncStages(Course):
     async def _compare(self, record: Record, live: Live) -> None:
         spec = spec_from_json(record.spec)
         sync, transfer = _sync(spec), record.id
-        await self._store.write(lambda c: ledger.clear_manifest(c, transfer))
+        await self._store.write(lambda c: manifest_rows.clear_manifest(c, transfer))
         compared = await self._planner.compare(sync, transfer)
         totals = compared.totals
         if (refused := too_many(sync, totals)) is not None:
@@ -134,17 +134,17 @@ class SyncStages(Course):
 
         def work(c: sa.Connection) -> None:
             if lost:
-                ledger.forget_steps(c, transfer)
+                manifest_rows.forget_steps(c, transfer)
             ledger.update(c, transfer, now(), plan=replace(plan, boot=boot()).to_json())
 
         await self._store.write(work)
 
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Copy what has not ended of a segment."""
-        run, done = await self._store.read(lambda c: ledger.segment(c, transfer, segment))
+        run, done = await self._store.read(lambda c: manifest_rows.segment(c, transfer, segment))
         if done:
             return
-        await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
+        await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, segment, self._store.me, now()))
         record = await self.record(transfer)
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
@@ -153,7 +153,7 @@ class SyncStages(Course):
         first = run.first_part
         async with work:
             while items := await self._store.read(
-                lambda c, n=first: sync_rows.page(c, transfer, n, run.last_part)  # type: ignore[misc]
+                partial(sync_rows.page, transfer=transfer, first=first, last=run.last_part)
             ):
                 await side_by_side(items, partial(self._one, mover, work), WIDTH)
                 first = items[-1].number + 1
@@ -161,7 +161,7 @@ class SyncStages(Course):
             self._closed[transfer] = mover.closed
             await self._note(transfer, f"{mover.closed}; bytes travelled through this machine")
         await self._stop_if_hopeless(transfer)
-        await self._store.write(lambda c: ledger.segment_done(c, transfer, segment, now()))
+        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
     async def _one(self, mover: Mover, work: Recorded[Ended], item: Item) -> None:
         work.check()
@@ -192,10 +192,8 @@ class SyncStages(Course):
         sync, after = _sync(spec_from_json((await self.record(transfer)).spec)), 0
         at = await self._planner.shared(sync)
         async with Recorded(self._store, transfer, live, sync_rows.enter_ended) as work:
-            while items := await self._store.read(
-                lambda c, n=after: sync_rows.deletions(c, transfer, n)  # type: ignore[misc]
-            ):
-                needed = await self._store.read(lambda c, i=items: sync_guard.named(c, i, at))  # type: ignore[misc]
+            while items := await self._store.read(partial(sync_rows.deletions, transfer=transfer, after=after)):
+                needed = await self._store.read(partial(sync_guard.named, items=items, at=at))
                 work.ended += [Ended(number, "kept") for number in sorted(needed)]
                 free = [item for item in items if item.number not in needed]
                 await side_by_side(free, partial(self._delete, sync, work), WIDTH)
@@ -260,7 +258,7 @@ class SyncStages(Course):
         await self._store.write(lambda c: sync_rows.strays(c, list(self._previews)))
         for transfer in await self._store.read(sync_rows.unclean):
             if not await self._abort(await self.record(transfer)):
-                await self._store.write(lambda c, t=transfer: sync_rows.clear(c, t))  # type: ignore[misc]
+                await self._store.write(partial(sync_rows.clear, transfer=transfer))
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
@@ -274,7 +272,7 @@ class SyncStages(Course):
     async def _abort(self, record: Record) -> list[str]:
         """Abort all uploads that are known; returns a sentence for what could not be."""
         sync, left, after = _sync(spec_from_json(record.spec)), list[str](), 0
-        while items := await self._store.read(lambda c, n=after: sync_rows.opened(c, record.id, n)):  # type: ignore[misc]
+        while items := await self._store.read(partial(sync_rows.opened, transfer=record.id, after=after)):
             for item in items:
                 try:
                     await self._planes.plane(sync.target.plane).resume(item.token or "").abort()

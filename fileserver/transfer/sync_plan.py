@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from fileserver.catalogue.files import PAGE
@@ -61,11 +62,11 @@ class SyncPlanner:
                 found[side] += count
                 if side == "source" and (unnamed := odd[side].unnamed()):
                     found[side] += len(unnamed)
-                    await self._store.write(lambda c, o=unnamed: sync_rows.enter(c, transfer, "unnamed", o))  # type: ignore[misc]
+                    await self._store.write(partial(sync_rows.enter, transfer=transfer, side="unnamed", listed=unnamed))
                 markers[side] += sum(1 for each in page if each.key.endswith("/"))
                 parts[side] += sum(1 for each in page if in_generation(each.key))
                 objects = [each for each in page if not (each.key.endswith("/") or in_generation(each.key))]
-                await self._store.write(lambda c, o=objects: sync_rows.enter(c, transfer, side, o))  # type: ignore[misc]
+                await self._store.write(partial(sync_rows.enter, transfer=transfer, side=side, listed=objects))
 
         both = [listed("source", sync.source), listed("target", sync.target)]
         if sync.names is not None:
@@ -113,9 +114,9 @@ class SyncPlanner:
     async def _spare(self, sync: Sync, transfer: str) -> int:
         """Take back deletions of what somebody needs; returns how many."""
         at, after, count = await self.shared(sync), 0, 0
-        while items := await self._store.read(lambda c, n=after: sync_rows.deletions(c, transfer, n)):  # type: ignore[misc]
-            needed = await self._store.read(lambda c, i=items: sync_guard.named(c, i, at))  # type: ignore[misc]
-            await self._store.write(lambda c, n=needed: sync_rows.drop(c, transfer, n))  # type: ignore[misc]
+        while items := await self._store.read(partial(sync_rows.deletions, transfer=transfer, after=after)):
+            needed = await self._store.read(partial(sync_guard.named, items=items, at=at))
+            await self._store.write(partial(sync_rows.drop, transfer=transfer, numbers=needed))
             after, count = items[-1].number, count + len(needed)
         return count
 
@@ -146,7 +147,7 @@ class SyncPlanner:
         listed = [Listed(name) for name in names if name]
         for at in range(0, len(listed), PAGE):
             page = listed[at : at + PAGE]
-            await self._store.write(lambda c, page=page: sync_rows.enter(c, transfer, "name", page))  # type: ignore[misc]
+            await self._store.write(partial(sync_rows.enter, transfer=transfer, side="name", listed=page))
             await asyncio.sleep(0)
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.together import to_its_end
-from fileserver.transfer import ledger, sync_rows
+from fileserver.transfer import ledger, manifest_rows, sync_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import StoredStep, plain
 from fileserver.transfer.sync_rows import Item
@@ -66,7 +66,7 @@ class Recorded(Generic[E]):
     async def stored(self, item: Item) -> list[StepReceipt]:
         """What is recorded as stored of an item's upload."""
         number = item.number
-        steps = await self._store.read(lambda c: ledger.steps(c, self._transfer, number, number))
+        steps = await self._store.read(lambda c: manifest_rows.steps(c, self._transfer, number, number))
         return [each.receipt for each in steps.get(number, ())]
 
     def keep(self, item: Item, receipt: StepReceipt) -> None:
@@ -91,11 +91,11 @@ class Recorded(Generic[E]):
                 return
             try:
                 await self._store.write(lambda c: self._enter(c, ended, steps))
-            except BaseException:
+            except BaseException:  # also when it is cancelled: what is not written is written with the next
                 self.ended[:0], self._steps[:0] = ended, steps
                 raise
 
     def _enter(self, c: sa.Connection, ended: list[E], steps: list[StoredStep]) -> None:
-        ledger.add_steps(c, self._transfer, steps)
+        manifest_rows.add_steps(c, self._transfer, steps)
         self._enter_ended(c, self._transfer, ended)
         ledger.update(c, self._transfer, now(), progress=plain(self.live.progress))

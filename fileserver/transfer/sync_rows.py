@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from fileserver.catalogue import tables as t
 from fileserver.catalogue import upsert
 from fileserver.catalogue.files import PAGE
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from fileserver.transfer.record import Segment
 from fileserver.transfer.routes import Taken, by_cost
 from planes.plane import GIB
@@ -319,7 +319,7 @@ def cut(c: sa.Connection, transfer: str, totals: Totals) -> None:
     rows = c.execute(query.order_by(i.number).execution_options(yield_per=PAGE))
     segments = batches(((row.number, row.size) for row in rows), totals)
     while some := list(islice(segments, PAGE)):
-        ledger.add_segments(c, transfer, some)
+        manifest_rows.add_segments(c, transfer, some)
 
 
 def segment_count(c: sa.Connection, transfer: str) -> int:

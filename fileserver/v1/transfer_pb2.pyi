@@ -547,10 +547,13 @@ class TransferSpec(_message.Message):
     INGEST_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     VERIFY_READ_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     overwrite: _builtins.bool
     """Replace what has the target's name; it stays readable until the new one is published."""
     verify_read: _builtins.bool
     """Read source and target again until the evidence is "compared"."""
+    priority: _builtins.int
+    """Which goes first where a plane takes only so many transfers at once: 1 (goes first) to 9; 0 is as usual, 5."""
     @_builtins.property
     def spray(self) -> Global___Spray:
         """One file or many into the parts of a logical file."""
@@ -586,10 +589,11 @@ class TransferSpec(_message.Message):
         ingest: Global___Ingest | None = ...,
         overwrite: _builtins.bool = ...,
         verify_read: _builtins.bool = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "overwrite", b"overwrite", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy", b"copy", "despray", b"despray", "ingest", b"ingest", "overwrite", b"overwrite", "priority", b"priority", "replicate", b"replicate", "spray", b"spray", "sync", b"sync", "verb", b"verb", "verify_read", b"verify_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["spray", "despray", "copy", "sync", "replicate", "ingest"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
@@ -1586,6 +1590,106 @@ class ListTransfersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTransfersResponse: _TypeAlias = ListTransfersResponse  # noqa: Y015
+
+@_typing.final
+class ListSegmentsRequest(_message.Message):
+    """Request of ListSegments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"transfers/{id}"."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentsRequest: _TypeAlias = ListSegmentsRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentsResponse(_message.Message):
+    """Response of ListSegments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentSpan]:
+        """Those that a file server has taken up, in order of their numbers."""
+
+    def __init__(
+        self,
+        *,
+        segments: _abc.Iterable[Global___SegmentSpan] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentsResponse: _TypeAlias = ListSegmentsResponse  # noqa: Y015
+
+@_typing.final
+class SegmentSpan(_message.Message):
+    """The last try at one segment: a run of small parts, or a run of steps of a large one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FIRST_PART_FIELD_NUMBER: _builtins.int
+    LAST_PART_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SERVER_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1 on."""
+    first_part: _builtins.int
+    """Its first part."""
+    last_part: _builtins.int
+    """Its last part."""
+    size: _builtins.int
+    """Bytes."""
+    server: _builtins.str
+    """The file server that took it up last."""
+    tries: _builtins.int
+    """How often one did."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was taken up last."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was done; unset while it is not."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        first_part: _builtins.int = ...,
+        last_part: _builtins.int = ...,
+        size: _builtins.int = ...,
+        server: _builtins.str = ...,
+        tries: _builtins.int = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "first_part", b"first_part", "last_part", b"last_part", "number", b"number", "server", b"server", "size", b"size", "tries", b"tries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentSpan: _TypeAlias = SegmentSpan  # noqa: Y015
 
 @_typing.final
 class WatchTransferRequest(_message.Message):

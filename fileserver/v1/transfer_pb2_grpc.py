@@ -60,6 +60,11 @@ class TransferServiceStub:
                 request_serializer=fileserver_dot_v1_dot_transfer__pb2.WatchTransferRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_transfer__pb2.WatchTransferResponse.FromString,
                 _registered_method=True)
+        self.ListSegments = channel.unary_unary(
+                '/fileserver.v1.TransferService/ListSegments',
+                request_serializer=fileserver_dot_v1_dot_transfer__pb2.ListSegmentsRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_transfer__pb2.ListSegmentsResponse.FromString,
+                _registered_method=True)
         self.CancelTransfer = channel.unary_unary(
                 '/fileserver.v1.TransferService/CancelTransfer',
                 request_serializer=fileserver_dot_v1_dot_transfer__pb2.CancelTransferRequest.SerializeToString,
@@ -116,6 +121,13 @@ class TransferServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSegments(self, request, context):
+        """Which segment of a transfer ran where, and when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelTransfer(self, request, context):
         """Asks a transfer to stop for good and to clean up.
         """
@@ -164,6 +176,11 @@ def add_TransferServiceServicer_to_server(servicer, server):
                     servicer.WatchTransfer,
                     request_deserializer=fileserver_dot_v1_dot_transfer__pb2.WatchTransferRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_transfer__pb2.WatchTransferResponse.SerializeToString,
+            ),
+            'ListSegments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegments,
+                    request_deserializer=fileserver_dot_v1_dot_transfer__pb2.ListSegmentsRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_transfer__pb2.ListSegmentsResponse.SerializeToString,
             ),
             'CancelTransfer': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTransfer,
@@ -317,6 +334,33 @@ class TransferService:
             '/fileserver.v1.TransferService/WatchTransfer',
             fileserver_dot_v1_dot_transfer__pb2.WatchTransferRequest.SerializeToString,
             fileserver_dot_v1_dot_transfer__pb2.WatchTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSegments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fileserver.v1.TransferService/ListSegments',
+            fileserver_dot_v1_dot_transfer__pb2.ListSegmentsRequest.SerializeToString,
+            fileserver_dot_v1_dot_transfer__pb2.ListSegmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

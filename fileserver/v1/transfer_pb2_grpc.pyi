@@ -43,6 +43,8 @@ class TransferServiceStub:
     """Transfers of the last 30 days, newest first."""
     WatchTransfer: _grpc.UnaryStreamMultiCallable[_transfer_pb2.WatchTransferRequest, _transfer_pb2.WatchTransferResponse]
     """Streams a transfer whenever it changes, until it ends; can be called again at any time."""
+    ListSegments: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.ListSegmentsRequest, _transfer_pb2.ListSegmentsResponse]
+    """Which segment of a transfer ran where, and when."""
     CancelTransfer: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.CancelTransferRequest, _transfer_pb2.CancelTransferResponse]
     """Asks a transfer to stop for good and to clean up."""
     PauseTransfer: _grpc.UnaryUnaryMultiCallable[_transfer_pb2.PauseTransferRequest, _transfer_pb2.PauseTransferResponse]
@@ -65,6 +67,8 @@ class TransferServiceAsyncStub(TransferServiceStub):
     """Transfers of the last 30 days, newest first."""
     WatchTransfer: _aio.UnaryStreamMultiCallable[_transfer_pb2.WatchTransferRequest, _transfer_pb2.WatchTransferResponse]  # type: ignore[assignment]
     """Streams a transfer whenever it changes, until it ends; can be called again at any time."""
+    ListSegments: _aio.UnaryUnaryMultiCallable[_transfer_pb2.ListSegmentsRequest, _transfer_pb2.ListSegmentsResponse]  # type: ignore[assignment]
+    """Which segment of a transfer ran where, and when."""
     CancelTransfer: _aio.UnaryUnaryMultiCallable[_transfer_pb2.CancelTransferRequest, _transfer_pb2.CancelTransferResponse]  # type: ignore[assignment]
     """Asks a transfer to stop for good and to clean up."""
     PauseTransfer: _aio.UnaryUnaryMultiCallable[_transfer_pb2.PauseTransferRequest, _transfer_pb2.PauseTransferResponse]  # type: ignore[assignment]
@@ -114,6 +118,14 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_transfer_pb2.WatchTransferResponse], _abc.AsyncIterator[_transfer_pb2.WatchTransferResponse]]:
         """Streams a transfer whenever it changes, until it ends; can be called again at any time."""
+
+    @_abc_1.abstractmethod
+    def ListSegments(
+        self,
+        request: _transfer_pb2.ListSegmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transfer_pb2.ListSegmentsResponse, _abc.Awaitable[_transfer_pb2.ListSegmentsResponse]]:
+        """Which segment of a transfer ran where, and when."""
 
     @_abc_1.abstractmethod
     def CancelTransfer(

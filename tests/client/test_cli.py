@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from client import app
 from client.api import Client
@@ -49,6 +50,7 @@ from fileserver.v1.transfer_pb2 import (
     Fixed,
     Format,
     GetTransferResponse,
+    ListSegmentsResponse,
     ListTransfersResponse,
     Location,
     Outcome,
@@ -58,6 +60,7 @@ from fileserver.v1.transfer_pb2 import (
     PlannedPart,
     Progress,
     ResumeTransferResponse,
+    SegmentSpan,
     Source,
     Spray,
     Transfer,
@@ -120,7 +123,7 @@ def test_a_spray_asks_for_what_was_typed_and_ends_with_its_last_line(run, server
     accepted(server, DONE)
     code, out, err = run(
         "spray", "x.csv", "y.csv", "a::b", "--plane", "cloud", "--part-size", "256MiB", "--separator", "|", "--split",
-        "exact", "--order", "natural", "--overwrite", "--verify", "read", "--no-split",
+        "exact", "--order", "natural", "--overwrite", "--verify", "read", "--no-split", "--priority", "1",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert out == ("8 parts, 31.0 MB in 0.4 s (77 MB/s); 8 parts copied by the kernel; evidence: compared\n")
@@ -137,6 +140,7 @@ def test_a_spray_asks_for_what_was_typed_and_ends_with_its_last_line(run, server
         ),
         overwrite=True,
         verify_read=True,
+        priority=1,
     )
     assert server.requests["ListPlanes"] == []  # no word could have been a plane
 
@@ -333,6 +337,35 @@ def test_a_dry_run_as_json(run, server):
         "split": "deduce",
         "warnings": ["a newline is added"],
     }
+
+
+def test_a_timeline_is_a_table_json_or_a_drawing(run, server, tmp_path):
+    span = SegmentSpan(
+        number=1, first_part=1, last_part=8, size=31, server="host-1", tries=1, begin_time=Timestamp(seconds=1)
+    )
+    server.on("ListSegments", ListSegmentsResponse(segments=[span]))
+    code, out, _ = run("transfers", "show", "1", "--timeline")
+    assert code == 0
+    assert out.splitlines()[-1].split() == ["1", "1", "8", "31", "bytes", "1", "0.00", "-", "host-1"]
+    code, out, _ = run("transfers", "show", "1", "--timeline", "--json")
+    assert [each["server"] for each in json.loads(out)["segments"]] == ["host-1"]
+    assert run("transfers", "show", "1", "--svg", "t.svg")[0] == 0
+    assert (tmp_path / "t.svg").read_text().startswith("<svg")
+    code, _, err = run("transfers", "show", "1", "--svg", "none/t.svg")
+    assert (code, "none/t.svg can't be written" in err) == (2, True)
+
+
+def test_each_verb_that_writes_to_a_plane_takes_a_priority(run, server):
+    accepted(server, DONE)
+    for words in (
+        ("copy", "a::b", "a::c"),
+        ("despray", "a::b", "/x"),
+        ("replicate", "a::b", "--plane", "p"),
+        ("sync", "/a", "/b"),
+    ):
+        assert run(*words, "--priority", "9")[::2] == (0, "")
+    assert [request.spec.priority for request in server.requests["CreateTransfer"]] == [9] * 4
+    assert run("copy", "a::b", "a::c", "--priority", "10")[0] == 2
 
 
 def test_copy_and_despray_ask_for_what_was_typed(run, server, tmp_path):

@@ -14,25 +14,6 @@ from tests.doubles import proxy
 _SLOW_DOWN = proxy.answer(503, "SlowDown")
 
 
-class Narrow:
-    """A store that takes so many requests at once, and asks the rest to slow down."""
-
-    def __init__(self, width: int) -> None:
-        self._places = threading.BoundedSemaphore(width)
-        self.refused = 0
-
-    def __call__(self, exchange: proxy.Exchange) -> None:
-        """Let it pass, or not."""
-        if self._places.acquire(blocking=False):
-            try:
-                exchange.send(exchange.forward())
-            finally:
-                self._places.release()
-        else:
-            self.refused += 1
-            _SLOW_DOWN(exchange)
-
-
 class Rate:
     """A store that takes so many requests a second, some of them at once, and asks the rest to slow down.
 

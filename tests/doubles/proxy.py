@@ -44,7 +44,6 @@ class Request:
     """Bytes that the client was sent."""
     status: int = 0
     """What the client was answered; 0 for nothing."""
-    forwarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,6 @@ class Exchange:
                 if name.lower() not in _PER_HOP:
                     connection.putheader(name, value)
             connection.endheaders(self._body or None)
-            self.request.forwarded = True
             response = connection.getresponse()
             body = response.read()
             length = response.getheader("content-length") if self.request.method == "HEAD" else None

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 
 from tests.doubles import envoy, postgres
+from tests.doubles.authority import Authority
 from tests.doubles.seaweedfs import free_ports
 from tests.e2e.conftest import Machine
 
@@ -46,13 +48,27 @@ class Cluster:
     def folder(self) -> Path:
         return self.machine.folder
 
-    def configure(self, rate: int = 0) -> None:
+    def secure(self) -> None:
+        """Have them show each other certificates, and the command line, too; they share no secret."""
+        authority = Authority(self.folder / "pki")
+        own = authority.issue("server", names=["replica"], addresses=["127.0.0.1"])
+        ops = authority.issue("ops")
+        config = self.folder / "config.yaml"
+        text = config.read_text().replace("secret: {env: SECRET}", "name: replica")
+        tls = f"{{certificate: {own.certificate}, key: {own.key}, clients: {own.ca}}}"
+        config.write_text(
+            f"{text}listen: {{internal: {{address: '127.0.0.1:0', allow: [replica, ops], tls: {tls}}}}}\n"
+        )
+        for name, path in (("CA", own.ca), ("CERT", ops.certificate), ("KEY", ops.key)):
+            self.machine.environment[f"CROPDUSTER_{name}"] = str(path)
+
+    def configure(self, rate: int = 0, transfers: int = 0) -> None:
         addresses = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         (self.folder / "data").mkdir(exist_ok=True)
         self.machine.environment |= {"DATABASE": self.url, "SECRET": SECRET}
         self.machine.configure(
             "planes:\n"
-            f"  data: {{type: posix, path: {self.folder}/data, shared: true,"
+            f"  data: {{type: posix, path: {self.folder}/data, shared: true, transfers: {transfers},"
             f" limits: {{bytes_per_second: {rate}}}}}\n"
             "database: {url: {env: DATABASE}}\n"
             f"replicas: {{address: 'ipv4:{addresses}', secret: {{env: SECRET}}}}\n"
@@ -152,7 +168,8 @@ def litter(cluster: Cluster) -> list[str]:
     return [p.name for p in (cluster.folder / "data").rglob(".cropduster-*")]
 
 
-def test_any_server_answers_and_all_of_them_work(cluster):
+def test_any_server_answers_and_all_of_them_work_by_certificates_alone(cluster):
+    cluster.secure()
     data = table(cluster.folder / "data/x", PARTS)
     for number in range(COUNT):
         cluster.start(number)
@@ -259,6 +276,20 @@ def test_a_wish_reaches_the_server_that_is_at_work(cluster):
     until(lambda: cluster(0, "transfers", "show", transfer)["state"] == "CANCELLED", "the end")
     assert litter(cluster) == []
     assert [p for p in (cluster.folder / "data").rglob("*") if p.is_file()] == [cluster.folder / "data/x"]
+
+
+def test_a_plane_takes_so_many_transfers_at_once_whoever_accepted_them(cluster):
+    table(cluster.folder / "data/x", PARTS)
+    cluster.configure(rate=200_000, transfers=1)
+    cluster.start(0)
+    cluster.start(1)
+    cluster.note_segments()
+    spray = ("--plane", "data", "--parts", f"{PARTS}", "--format", f"fixed:{RECORD}")
+    made = [cluster(n % 2, "spray", "data:x", f"a::{n}", *spray, "--no-wait")["id"] for n in range(3)]
+    assert [cluster(0, "transfers", "watch", each)["state"] for each in made] == ["SUCCEEDED"] * 3
+    spans = sorted(cluster._ask("SELECT min(begun), max(ended) FROM noted GROUP BY transfer"))
+    assert len(spans) == 3
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_a_database_that_was_not_set_up_is_told(machine, server):

@@ -11,13 +11,12 @@ import pytest
 from grpc import aio
 
 from fileserver import errors
-from fileserver.auth import METADATA_KEY
+from fileserver.auth import METADATA_KEY, Cookies
 from fileserver.catalogue.files import Catalogue
-from fileserver.configured import Configured
-from fileserver.server import Server, Service
+from fileserver.server import Listener, Server, Service
 from fileserver.services.part import PartServicer
 from fileserver.status import from_call
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
@@ -25,8 +24,9 @@ from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.v1 import part_pb2, part_pb2_grpc, transfer_pb2
 from planes.errors import Changed, Full, Refused, Unsupported
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.plane import Extent
+from tests.fileserver.given import Planes
 
 COOKIE = "ab" * 32
 ALLOWED = ((METADATA_KEY, COOKIE),)
@@ -34,14 +34,6 @@ DATA = os.urandom(1 << 20)
 PARTS = 12
 """Each too large for one put, so that it has an upload and a token."""
 TABLE = b"".join(b'%d,"a\nb",x\n' % number for number in range(3000))
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class Nobody:
@@ -68,7 +60,7 @@ class World:
         part = PartServicer(self.jobs)
         service = Service("PartService", lambda s: part_pb2_grpc.add_PartServiceServicer_to_server(part, s))
         path = tmp_path / "cookie"
-        self.server = Server([service], Nobody(), cookie=COOKIE, cookie_path=path, internal=["127.0.0.1:0"])
+        self.server = Server([service], Nobody(), [Listener(["127.0.0.1:0"], [Cookies(COOKIE, path).around])])
         self.live = Live(Progress())
 
     async def spray(self, state: str = "PAUSED") -> None:
@@ -94,7 +86,7 @@ class World:
         return found
 
     async def tokens(self) -> list[str]:
-        return [row.token for row in await self.store.read(lambda c: ledger.parts(c, "t1"))]
+        return [row.token for row in await self.store.read(lambda c: manifest_rows.parts(c, "t1"))]
 
     def move(self, verb: str, transfer: str = "transfers/t1", number: int = 1):
         segment = part_pb2.Segment(transfer=transfer, number=number)
@@ -210,7 +202,7 @@ async def test_a_call_that_broke_off_is_gone_on_with_under_the_same_tokens(world
     broken.cancel()
     while world.server.calls.active:
         await asyncio.sleep(0)
-    stored = await world.store.read(lambda c: ledger.steps(c, "t1", 1, PARTS))
+    stored = await world.store.read(lambda c: manifest_rows.steps(c, "t1", 1, PARTS))
     before = sum(map(len, stored.values()))
     assert before >= 1
     world.target.script.faults = []
@@ -218,7 +210,7 @@ async def test_a_call_that_broke_off_is_gone_on_with_under_the_same_tokens(world
     told = [message.progress async for message in world.move(verb)]
     assert told[-1].done
     assert 0 < told[-1].bytes_done < len(DATA)
-    steps = sum(map(len, (await world.store.read(lambda c: ledger.steps(c, "t1", 1, PARTS))).values()))
+    steps = sum(map(len, (await world.store.read(lambda c: manifest_rows.steps(c, "t1", 1, PARTS))).values()))
     assert world.target.script.calls["upload.put"] - sent == steps - before
     assert await world.tokens() == tokens
     assert await world.finish() == DATA

@@ -4,6 +4,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,10 +89,17 @@ def test_links_are_followed_so_that_one_directory_has_one_socket(tmp_path):
     assert state.socket_path(real, environ) == state.socket_path(link, environ)
 
 
-def test_the_fallback_runtime_directory_is_private(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    path = state.socket_path(tmp_path, {})
-    assert path.parent == tmp_path / f"cropduster-{os.getuid()}"
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a socket, however deep those of tests lie."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(os.path.realpath(made))
+
+
+def test_the_fallback_runtime_directory_is_private(short, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    path = state.socket_path(short, {})
+    assert path.parent == short / f"cropduster-{os.getuid()}"
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 

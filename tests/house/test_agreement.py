@@ -1,6 +1,8 @@
 """Client and server share no code, and must find the same server by the same rules."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -31,14 +33,21 @@ def test_the_digest_depends_on_what_it_should():
     assert embedded.digest(b"a: {env: X}", {"X": "1"}) != embedded.digest(b"a: {env: X}", {"X": "2"})
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a socket, however deep those of tests lie."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(os.path.realpath(made))
+
+
 @pytest.mark.parametrize("runtime", ["given", "fallback"])
-def test_socket_paths_agree(runtime, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / "run").mkdir(mode=0o700)
-    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run")} if runtime == "given" else {}
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path)
-    for directory in (tmp_path / "state", link / "state"):
+def test_socket_paths_agree(runtime, short, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    (short / "run").mkdir(mode=0o700)
+    environ = {"XDG_RUNTIME_DIR": str(short / "run")} if runtime == "given" else {}
+    link = short / "link"
+    link.symlink_to(short)
+    for directory in (short / "state", link / "state"):
         found = embedded.socket_path(directory, environ)
         assert found == state.socket_path(directory, environ)
         assert found.parent.is_dir()

@@ -244,7 +244,7 @@ async def test_the_bucket_stands_in_the_path_or_in_the_hosts_name(make, given, a
 
 
 @pytest.mark.parametrize(
-    ("given", "environment", "base"),
+    ("given", "environment", "address"),
     [
         ({"endpoint": "https://store.example:8333"}, {}, "https://store.example:8333/lake/"),
         ({"endpoint": "https://store.example/s3", "path_style": False}, {}, "https://lake.store.example/s3/"),
@@ -259,7 +259,7 @@ async def test_the_bucket_stands_in_the_path_or_in_the_hosts_name(make, given, a
         ),
     ],
 )
-async def test_small_requests_go_where_the_sdk_sends_all_others(make, given, environment, base, monkeypatch):
+async def test_small_requests_go_where_the_sdk_sends_all_others(make, given, environment, address, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     sent, stores = [], []
@@ -273,11 +273,11 @@ async def test_small_requests_go_where_the_sdk_sends_all_others(make, given, env
     connection = make(**{"endpoint": None} | given)._connection
     location = {"bucket": connection.bucket, "key": "x"}
     assert await Copier(connection).copy("to/x y", Ticket("s3", connection.scope, location, "e", 1)) is None
-    assert sent == [("PUT", f"{base}to/x%20y")]
+    assert sent == [("PUT", f"{address}to/x%20y")]
     connect(connection)
-    in_host = connection.bucket in base.split("/")[2].split(".")
+    in_host = connection.bucket in address.split("/")[2].split(".")
     assert stores[0]["virtual_hosted_style_request"] == in_host
-    assert stores[0]["endpoint"] == base.removesuffix("/" if in_host else f"/{connection.bucket}/")
+    assert stores[0]["endpoint"] == address.removesuffix("/" if in_host else f"/{connection.bucket}/")
 
 
 async def test_every_request_goes_to_the_host_that_is_named_after_the_bucket(make, between, monkeypatch):

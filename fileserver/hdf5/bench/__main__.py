@@ -111,7 +111,7 @@ async def _open(document: asked.Asked) -> Site:
     connection = _connection(settings)
     try:
         return await hsds.opened(connection, parse(document.where))
-    except BaseException:
+    except BaseException:  # also Ctrl-C: nobody else closes it
         await connection.aclose()
         raise
 

@@ -37,12 +37,12 @@ class Slab:
 
 
 def kind_of(object_id: str) -> Kind:
-    """What an id is of; raises KeyError for what is no id."""
+    """What an id is of, or the letter that it begins with; raises KeyError for what is neither."""
     return _OF_ID[object_id.partition("-")[0]]
 
 
 async def make_domain(
-    connection: Connection, path: str, root: str, *, owner: str = "", properties: Mapping[str, JSON] | None = None
+    connection: Connection, path: str, root: str, *, properties: Mapping[str, JSON] | None = None
 ) -> bool:
     """An empty domain with the root group that is asked for; one that is there with that root is fine.
 
@@ -52,7 +52,7 @@ async def make_domain(
         AlreadyExists: another domain or a folder is there.
         NotFound: the folder that it lies in is not.
     """
-    body: dict[str, JSON] = {"root_id": root, "owner": owner} if owner else {"root_id": root}
+    body: dict[str, JSON] = {"root_id": root}
     if properties:
         body["group"] = {"creationProperties": properties}
     try:

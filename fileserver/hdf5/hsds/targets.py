@@ -25,12 +25,10 @@ class Targets:
 
     Args:
         settings: by name, in order of the configuration.
-        patience: of their connections.
     """
 
-    def __init__(self, settings: Mapping[str, HsdsSettings], patience: Patience = _ASKED) -> None:
+    def __init__(self, settings: Mapping[str, HsdsSettings]) -> None:
         self._settings = settings
-        self._patience = patience
         self._open: dict[str, Connection] = {}
 
     @property
@@ -66,7 +64,7 @@ class Targets:
         """
         name = self.name(asked)
         if name not in self._open:
-            self._open[name] = connect(name, self._settings[name], self._patience)
+            self._open[name] = connect(name, self._settings[name], _ASKED)
         return self._open[name]
 
     async def aclose(self) -> None:

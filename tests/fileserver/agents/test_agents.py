@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from fileserver.errors import CallerDenied
-from fileserver.transfer import ledger
+from fileserver.transfer import manifest_rows
 from planes.errors import AlreadyExists, Changed, NotFound
 from planes.plane import MIB
 from tests.doubles.cable import cable
@@ -82,7 +82,7 @@ async def test_a_file_that_changes_on_the_way_is_noticed(world, large):
 
 
 async def stored(world, transfer):
-    have = await world.store.read(lambda c: ledger.steps(c, transfer, 1, 100))
+    have = await world.store.read(lambda c: manifest_rows.steps(c, transfer, 1, 100))
     return sum(len(steps) for steps in have.values())
 
 

@@ -14,7 +14,7 @@ from fileserver import codec
 from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.grants import LIFE, METADATA_KEY, Grant, Keys, fingerprint
 from fileserver.status import from_call
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.book import enter
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Done, Progress, Record, StoredStep
@@ -56,7 +56,7 @@ class Held:
         self.stub = data_pb2_grpc.DataServiceStub(channel)
 
     async def grant(self, part=1, direction="write", **changed):
-        (row,) = await self.world.store.read(lambda c: ledger.parts(c, "t1", part, part))
+        (row,) = await self.world.store.read(lambda c: manifest_rows.parts(c, "t1", part, part))
         size = row.part.size
         made = Grant(direction, "t1", part, fingerprint(row.token), 0, size, size, time.time() + LIFE)
         return self.world.keys.mint(replace(made, **changed))
@@ -158,7 +158,7 @@ async def test_a_grant_counts_until_the_part_is_committed_or_the_transfer_ends(h
     token, reads = await held.grant(), await held.grant(direction="read")
     assert await held.read(reads) == held.data[:10]
     ends = {
-        "committed": lambda c: ledger.parts_done(c, "t1", [Done(1, None, None, compared=False)]),
+        "committed": lambda c: manifest_rows.parts_done(c, "t1", [Done(1, None, None, compared=False)]),
         "cancelled": lambda c: ledger.update(c, "t1", 0.0, wish="cancel"),
         "failed": lambda c: ledger.update(c, "t1", 0.0, error={"reason": "BUG", "message": "", "facts": {}}),
         "ended": lambda c: ledger.end(c, "t1", 0.0, "FAILED", clean=False),
@@ -182,7 +182,7 @@ async def test_a_part_that_is_committed_while_its_step_travels_is_not_touched(he
 
     await writing.write(replace(message(0, 5), write_id="t1-1-1"))
     done = [Done(1, None, None, compared=False)]
-    await held.world.store.write(lambda c: ledger.parts_done(c, "t1", done))
+    await held.world.store.write(lambda c: manifest_rows.parts_done(c, "t1", done))
     await writing.write(message(5, len(data), finish=True))
 
     await denied(writing.read(), "over")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,19 @@ def test_a_database_is_set_up_by_command_only_and_once(server):
     engine.dispose()
     with pytest.raises(Refused, match="revision 0001"):
         Store(Path(), empty)
+
+
+def test_of_many_that_upgrade_a_database_one_does(server):
+    url = server.database()
+    engine = databases.postgres(url)
+    with engine.begin() as connection:  # the oldest, so that every migration runs here
+        databases.upgrade(connection, "0001")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(databases.migrate, [url] * 4))
+    assert sorted(found) == ["0001", *[databases.HEAD] * 3]
+    with engine.connect() as connection:
+        assert set(t.metadata.tables) <= set(sa.inspect(connection).get_table_names())
+    engine.dispose()
 
 
 async def test_names_sort_by_their_bytes(store):

@@ -6,22 +6,18 @@ import numpy as np
 import pytest
 
 from fileserver.hdf5 import compare, describe, load, stretches
+from fileserver.hdf5.alike import same
 from fileserver.hdf5.compare import Depth
-from fileserver.hdf5.differing import elements, same
+from fileserver.hdf5.differing import elements
 from fileserver.hdf5.hsds import domains
 from fileserver.hdf5.hsds.objects import Objects
 from fileserver.hdf5.source import opened
 from fileserver.hdf5.types import Number
-from planes.memory import MemoryPlane, MemorySettings
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.hdf5.buckets import plane
 from tests.fileserver.hdf5.test_load import hdf5
 
-
-@pytest.fixture
-async def plane():
-    made = MemoryPlane("data", MemorySettings())
-    yield made
-    await made.aclose()
+__all__ = ["plane"]  # a fixture
 
 
 @pytest.fixture
@@ -179,6 +175,9 @@ async def test_a_domain_that_others_made_with_their_own_ids(server, connection, 
 def test_values_are_equal_as_numbers_and_references_by_id():
     assert same([float("nan"), [0.0]], [float("nan"), [-0.0]])
     assert same("g-1-2", "groups/g-1-2")
+    assert not same("groups/g-1-2", "g-1-2")
+    assert not same("run1", "data/run1")
+    assert not same("g", "groups/g")
     assert not same("1", 1)
     assert not same([1], [1, 2])
 

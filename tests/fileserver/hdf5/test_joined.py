@@ -15,29 +15,10 @@ from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.joint import uses
 from planes.errors import Unavailable
 from planes.memory import MemoryPlane, MemorySettings
-from planes.plane import Extent
+from tests.fileserver.hdf5.buckets import Dying, content, plane
 
+__all__ = ["plane"]  # a fixture
 CREATED = 1.8e9
-
-
-class Dying(MemoryPlane):
-    """A bucket whose writer dies at the n-th object."""
-
-    left = 1 << 30
-
-    async def put(self, key, data, **options):
-        if not self.left:
-            msg = "the writer has died"
-            raise Unavailable(msg)
-        self.left -= 1
-        return await super().put(key, data, **options)
-
-
-@pytest.fixture
-async def plane():
-    made = MemoryPlane("data", MemorySettings())
-    yield made
-    await made.aclose()
 
 
 def month(number, rows=5, *, fill=None, shape=(8, 6), chunk=(2, 8, 6), **options):
@@ -77,15 +58,6 @@ async def join(plane, bucket, *contents):
         return made, await joined.fill(held, made, bucket, "a load", CREATED)
     finally:
         await held.aclose()
-
-
-async def content(bucket):
-    found = {}
-    async for info in bucket.list(""):
-        data = bytearray(info.size)
-        await bucket.read(Extent(info.key, info.version, 0, info.size), memoryview(data))
-        found[info.key] = bytes(data)
-    return found
 
 
 def stored(found, made, loaded, path, dtype):

@@ -13,33 +13,14 @@ from fileserver.hdf5.source import opened
 from planes.bulk import open_bulk
 from planes.errors import Unavailable
 from planes.memory import MemoryPlane, MemorySettings
-from planes.plane import Extent
 from planes.posix import PosixPlane, PosixSettings
 from tests.fileserver.hdf5 import samples, samples_storage
+from tests.fileserver.hdf5.buckets import Dying, content, plane
 from tests.fileserver.hdf5.sampling import SAMPLES, make_all
 
+__all__ = ["plane"]  # a fixture
 assert samples, samples_storage  # they fill the table
 CREATED = 1.8e9
-
-
-class Dying(MemoryPlane):
-    """A bucket whose writer dies at the n-th object."""
-
-    left = 1 << 30
-
-    async def put(self, key, data, **options):
-        if not self.left:
-            msg = "the writer has died"
-            raise Unavailable(msg)
-        self.left -= 1
-        return await super().put(key, data, **options)
-
-
-@pytest.fixture
-async def plane():
-    made = MemoryPlane("data", MemorySettings())
-    yield made
-    await made.aclose()
 
 
 def hdf5(fill):
@@ -60,15 +41,6 @@ def everything(file):
 async def run(plane, bucket, name="a load", key="x.h5"):
     async with opened(plane, key) as file:
         return await load.load(file, bucket, name, CREATED)
-
-
-async def content(bucket, prefix=""):
-    found = {}
-    async for info in bucket.list(prefix):
-        data = bytearray(info.size)
-        await bucket.read(Extent(info.key, info.version, 0, info.size), memoryview(data))
-        found[info.key] = bytes(data)
-    return found
 
 
 async def test_a_load_that_died_anywhere_goes_on_and_ends_the_same(plane):

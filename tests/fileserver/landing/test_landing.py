@@ -1,6 +1,7 @@
 """Landing zones at work: looks, leases, transfers and their results, whatever dies in between."""
 
 import asyncio
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,12 @@ from fileserver.catalogue import landing as tables
 from fileserver.errors import InvalidSpec, TargetBusy, WatchNotFound
 from fileserver.landing import arrivals, taking, watches
 from fileserver.landing.actions import Loading
-from fileserver.landing.watch import Arrival, Load, State
+from fileserver.landing.watch import Arrival, Life, Load, State
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_rows import Found
 from planes.errors import AlreadyExists, Unavailable
 from planes.faulty import Fault, Hold, Raise
+from planes.posix import PosixPlane, PosixSettings
 from tests.fileserver.landing.zone import ENTRY, NOW, Syncing
 
 NOT_HELD = {"reason": "NOT_SUPPORTED", "message": "/d stays behind", "facts": {}}
@@ -45,6 +47,24 @@ async def test_what_settles_is_loaded_once_and_a_new_version_replaces_it(zone):
     found = await zone.arrival("a.h5")
     assert (found.transfer, found.size, found.loaded) == (again, 6, found.version)
     assert found.first_seen < found.settled <= found.started <= found.ended
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_a_file_whose_name_is_no_text_is_told_and_holds_nothing_up(zone, tmp_path, once):
+    (tmp_path / "in").mkdir()
+    for name in (b"in/a.h5", b"in/b\xff.h5", b"in/c\xff.h5"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    zone.planes._open["lz"] = PosixPlane("lz", PosixSettings(path=tmp_path))
+    await zone.enter(once=once)
+    one = zone.process()
+    await zone.rounds(one, 2)
+    [transfer] = await zone.jobs.transfers()
+    await zone.jobs.end(transfer)
+    await zone.rounds(one)
+    assert await zone.states() == {"a.h5": "done"}
+    watch = await zone.store.read(lambda c: watches.get(c, "w"))
+    assert r"lz:in/b\xff.h5 and 1 more is not UTF-8" in watch.error["message"]
+    assert (watch.state is Life.ENDED) == once
 
 
 async def test_nothing_is_loaded_before_it_has_been_the_same_for_long_enough(zone):

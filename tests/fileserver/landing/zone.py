@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from fileserver.catalogue import tables
 from fileserver.catalogue.clock import moment
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.landing import arrivals, watches
 from fileserver.landing.landing import Landing
@@ -16,16 +15,11 @@ from fileserver.transfer import ledger
 from fileserver.transfer.record import Record
 from fileserver.transfer.spec import Location, Spec, Sync, spec_to_json
 from planes.faulty import FaultyPlane
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
+from tests.fileserver.given import Planes
 
 NOW = Options(include=("**",), settle=0.0, every=0.0)
 ENTRY = Watch("w", "lz", "in/", NOW, Load("hdf5://home/x"))
-
-
-class Planes(Configured):
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "")
-        self._open = planes
 
 
 class Jobs:

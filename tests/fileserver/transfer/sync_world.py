@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
@@ -12,18 +11,11 @@ from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Location, Spec, Sync, spec_to_json
 from fileserver.transfer.sync import SyncStages
 from planes.faulty import FaultyPlane
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.memory import Store as Place
+from tests.fileserver.given import Planes
 
 LARGE = b"large" * 40_000  # in steps
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from fileserver.catalogue import files, tables
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, folder, part_key
-from fileserver.configured import Configured
 from fileserver.errors import TargetChanged
 from fileserver.transfer import garbage, renamed, survey
 from fileserver.transfer.custody import Custody
@@ -17,18 +17,11 @@ from fileserver.transfer.spec import Csv, Fixed, Location, format_from_json, for
 from planes import checksum
 from planes.errors import Changed, NotFound, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.given import Planes
 
 BYTES = b"0123456789"
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "data")
-        self._open = planes
 
 
 @pytest.fixture
@@ -73,6 +66,13 @@ async def put_manifest(plane, manifest, name="a::x", generation="g1") -> None:
 
 async def rebuild(custody):
     return await custody.rebuild("data", validate_only=False)
+
+
+async def test_a_plane_with_names_that_are_no_text_is_rebuilt_from(store, tmp_path):
+    (tmp_path / os.fsdecode(b"x\xff")).touch()
+    data = PosixPlane("data", PosixSettings(path=tmp_path))
+    await write(data)
+    assert (await rebuild(Custody(store, Planes(data=data), retire_after=0.0))).restored == ["a::x"]
 
 
 async def test_a_lost_catalogue_is_rebuilt_and_twice_changes_nothing(custody, plane):

@@ -11,8 +11,7 @@ import pytest
 from fileserver.catalogue import files
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Source
@@ -23,20 +22,13 @@ from fileserver.transfer.stages import Stages
 from planes import checksum
 from planes.errors import NotFound, Unavailable
 from planes.faulty import Fault, FaultyPlane, LoseAnswer, Raise
-from planes.memory import LIMITS, MemoryPlane, MemorySettings
+from planes.memory import LIMITS, MemoryPlane
 from planes.plane import Extent
 from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.given import Planes
 
 SMALL, LARGE = os.urandom(1000), os.urandom(1 << 19)
 TARGET = "out/x.dat"
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:
@@ -72,12 +64,12 @@ class World:
 
     async def commit_without_record(self) -> None:
         """What a crash right after a commit leaves."""
-        (row,) = await self.store.read(lambda c: ledger.parts(c, "t1"))
+        (row,) = await self.store.read(lambda c: manifest_rows.parts(c, "t1"))
         if row.done:  # one request wrote it, and that was recorded
             work = "UPDATE parts SET done = 0, version = '', crc64nvme = NULL"
             await self.store.write(lambda c: c.exec_driver_sql(work).close())
             return
-        steps = (await self.store.read(lambda c: ledger.steps(c, "t1", 1, 1)))[1]
+        steps = (await self.store.read(lambda c: manifest_rows.steps(c, "t1", 1, 1)))[1]
         await self.target.resume(row.token).commit([s.receipt for s in steps], row.part.size, None)
 
     async def content(self) -> bytes | None:
@@ -168,7 +160,7 @@ async def enter(store, count: int, sources: int) -> LogicalFile:
 
     def work(c) -> None:
         files.enter_parts(c, "g1", parts)
-        ledger.save_sources(c, "g1", [Source("p", f"ü{n}", n, "v", {}) for n in range(sources)])
+        manifest_rows.save_sources(c, "g1", [Source("p", f"ü{n}", n, "v", {}) for n in range(sources)])
 
     await store.write(work)
     return file

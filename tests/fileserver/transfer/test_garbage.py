@@ -10,24 +10,20 @@ import sqlalchemy as sa
 from fileserver.catalogue import files, tables, waste
 from fileserver.catalogue.files import Catalogue, FilePart, LogicalFile
 from fileserver.catalogue.names import MANIFEST, part_key
-from fileserver.configured import Configured
-from fileserver.transfer import garbage, ledger
+from fileserver.transfer import garbage, ledger, manifest_rows
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.record import Record
 from planes.errors import Changed, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
+from tests.fileserver import given
 
 GRACE = 100.0
 DOWN = Fault("delete", 0, Raise(Unavailable("it is down")))
 
 
-class Planes(Configured):
-    """Planes handed in as they are; one that is an error cannot be opened."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "data")
-        self._open = planes
+class Planes(given.Planes):
+    """Of which one that is an error cannot be opened."""
 
     def plane(self, name):
         found = super().plane(name)
@@ -106,7 +102,7 @@ async def test_what_a_running_transfer_names_stays_until_it_ends(store):
     record = Record("t1", {}, "RUNNING", "", 1, 0.0, 0.0)
     source = Source("data", parts[1].key, 3, "", {})
     await store.write(lambda c: ledger.create(c, record, "r1", "object:data:out"))
-    await store.write(lambda c: ledger.save_sources(c, "t1", [source]))
+    await store.write(lambda c: manifest_rows.save_sources(c, "t1", [source]))
     await drop(store)
     await garbage.collect(store, Planes(data=plane), GRACE + 1)
     assert await keys(plane) == [parts[1].key]

@@ -9,7 +9,7 @@ from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_batch, ingest_rows, ledger
 from fileserver.transfer.ingest_target import Target
 from planes.posix import PosixPlane
-from tests.fileserver.transfer.test_ingest import Crash, server, world
+from tests.fileserver.transfer.ingest_world import Crash, server, world
 
 __all__ = ["server", "world"]  # fixtures
 

@@ -1,23 +1,16 @@
 """Files that become one domain along a dimension, against a real HSDS: contents, crashes, files that do not fit."""
 
 import h5py
-import h5pyd
 import numpy as np
 import pytest
 
-from fileserver.transfer import ingest_rows, ledger
+from fileserver.transfer import ingest_rows
 from fileserver.transfer.live import Live
-from fileserver.transfer.record import Progress, Record
-from fileserver.transfer.spec import Ingest, Location, Spec, spec_to_json
+from fileserver.transfer.record import Progress
 from planes.errors import Error
-from tests.doubles import hsds
-from tests.fileserver.transfer.test_ingest import Crash, World
+from tests.fileserver.transfer.ingest_world import Crash, World, living, server
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with hsds.running(tmp_path_factory.mktemp("hsds")) as started:
-        yield started
+__all__ = ["server"]  # a fixture
 
 
 class Months(World):
@@ -50,16 +43,13 @@ class Months(World):
 
     async def join(self, transfer, *sources, overwrite=False, **more):
         """Begin to join files."""
-        asked = {"domain": f"{self.folder}/x", "aggregate": "time", "verify": "full", "target": "main"} | more
-        spec = Spec(Ingest(tuple(Location("data", each) for each in sources or ("m*.h5",)), **asked), overwrite)
-        record = Record(transfer, spec_to_json(spec), "QUEUED", "", 1, 1.0, 1.0, None, None, Progress())
-        await self.store.write(lambda c: ledger.create(c, record, transfer, f"object:{transfer}"))
+        asked = {"aggregate": "time", "verify": "full", "target": "main"} | more
+        await self.begin(transfer, *(sources or ("m*.h5",)), overwrite=overwrite, **asked)
 
     def whole(self, *numbers):
         """What the domain holds against the files; the lengths of both along the dimension."""
-        options = {"endpoint": self.server.endpoint, "username": "admin", "password": self.server.password}
         files = [h5py.File(self.data / f"m{n}.h5", "r") for n in numbers]
-        with h5pyd.File(f"{self.folder}/x", "r", getobjs=False, **options) as domain:
+        with self.open() as domain:
             for name in {"time", "wind", "names", "side", "late"} & set(files[0]):
                 joined = np.concatenate([file[name][()] for file in files], axis=int(name == "side"))
                 assert np.array_equal(domain[name][()], joined), name
@@ -74,8 +64,7 @@ class Months(World):
 
     def extent(self):
         """Elements along the dimension that readers see."""
-        options = {"endpoint": self.server.endpoint, "username": "admin", "password": self.server.password}
-        with h5pyd.File(f"{self.folder}/x", "r", getobjs=False, **options) as domain:
+        with self.open() as domain:
             return domain["time"].shape[0]
 
     async def told(self, transfer, number):
@@ -85,13 +74,8 @@ class Months(World):
 
 @pytest.fixture
 async def world(tmp_path, server, monkeypatch):
-    made = Months(tmp_path, server, monkeypatch)
-    yield made
-    for process in made.processes:
-        for transfer in list(process._runs):
-            await process._let_go(transfer)
-    await made.planes.aclose()
-    made.store.close()
+    async with living(Months(tmp_path, server, monkeypatch)) as made:
+        yield made
 
 
 @pytest.mark.parametrize("target", ["main", "far"])

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.transfer import survey
 from fileserver.transfer.manifest import Literal
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.spec import Csv, Fixed, Location, Spec, Spray
-from planes.memory import LIMITS, MemoryPlane, MemorySettings
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "data")
-        self._open = planes
+from planes.errors import Refused
+from planes.memory import LIMITS, MemoryPlane
+from planes.posix import PosixPlane, PosixSettings
+from tests.fileserver.given import Planes
 
 
 @pytest.fixture
@@ -72,6 +68,18 @@ async def test_a_wildcard_that_finds_more_than_one_transfer_may_read_is_refused(
     monkeypatch.setattr(survey, "MOST", 5)
     with pytest.raises(InvalidSpec, match=r"data:in/\* matches more objects than the 5"):
         await planner.draw(spray(Fixed(1)), "t1")
+
+
+async def test_a_wildcard_comes_by_names_that_are_no_text_unless_it_means_them(tmp_path):
+    for name in (b"a.csv", b"b\xff.tmp", b"c\xff.csv"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    data = PosixPlane("data", PosixSettings(path=tmp_path))
+    assert [info.key async for info in survey.matching(data, "", "a*")] == ["a.csv"]
+    with pytest.raises(Refused, match=r"data:c\\xff.csv is not UTF-8.* matches \*\.csv: rename it"):
+        [info async for info in survey.matching(data, "", "*.csv")]
+    (tmp_path / os.fsdecode(b"c\xff.csv")).unlink()
+    assert [info.key async for info in survey.matching(data, "", "?.csv")] == ["a.csv"]
+    assert [info.key async for info in survey.matching(data, "", "*.csv")] == ["a.csv"]
 
 
 async def test_sources_come_in_the_order_asked_for_however_they_answer(planner, plane):

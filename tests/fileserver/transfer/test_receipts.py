@@ -11,37 +11,29 @@ import pytest
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import Catalogue
-from fileserver.configured import Configured
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
 from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes.faulty import Fault, FaultyPlane, Hold
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(3 << 20)  # three steps
 
 LOCKED = sa.exc.OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked"))
 
 
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
-
-
 class Locked:
-    """Stands in for `ledger.add_steps`: fails as a locked database does, so many times."""
+    """Stands in for `manifest_rows.add_steps`: fails as a locked database does, so many times."""
 
     def __init__(self, monkeypatch, times: int) -> None:
-        self.left, self.work = times, ledger.add_steps
+        self.left, self.work = times, manifest_rows.add_steps
         self.failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        monkeypatch.setattr("fileserver.transfer.execute.ledger.add_steps", self)
+        monkeypatch.setattr("fileserver.transfer.execute.manifest_rows.add_steps", self)
         monkeypatch.setattr("fileserver.transfer.execute._FLUSH", 0.0)
 
     def __call__(self, c, transfer, stored) -> None:
@@ -86,7 +78,7 @@ async def test_a_segment_whose_receipts_are_not_stored_is_not_done(begun, store,
     hold.gate.set()
     with pytest.raises(sa.exc.OperationalError):
         await stages.fill("t1", 1, live)
-    assert not (await store.read(lambda c: ledger.segment(c, "t1", 1)))[1]
+    assert not (await store.read(lambda c: manifest_rows.segment(c, "t1", 1)))[1]
 
 
 async def test_a_recorder_that_breaks_ends_its_segment(begun, monkeypatch):
@@ -96,6 +88,6 @@ async def test_a_recorder_that_breaks_ends_its_segment(begun, monkeypatch):
     def broken(*_) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("fileserver.transfer.execute.ledger.add_steps", broken)
+    monkeypatch.setattr("fileserver.transfer.execute.manifest_rows.add_steps", broken)
     with pytest.raises(ZeroDivisionError):  # although one step of it never ends
         await stages.fill("t1", 1, live)

@@ -7,25 +7,17 @@ import sqlalchemy as sa
 
 from fileserver.catalogue import files, waste
 from fileserver.catalogue.files import FilePart, LogicalFile
-from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
 from fileserver.transfer.custody import Custody
 from fileserver.transfer.spec import Location
 from planes.errors import NotFound
-from planes.memory import MemoryPlane, MemorySettings
-
-
-class Planes(Configured):
-    """Two planes handed in as they are."""
-
-    def __init__(self) -> None:
-        super().__init__({name: MemorySettings() for name in ("one", "two")}, "one")
-        self._open = {name: MemoryPlane(name) for name in ("one", "two")}
+from planes.memory import MemoryPlane
+from tests.fileserver.given import Planes
 
 
 @pytest.fixture
 async def custody(store):
-    planes = Planes()
+    planes = Planes(one=MemoryPlane("one"), two=MemoryPlane("two"))
     for name in ("one", "two"):
         for number in range(50):
             await planes.plane(name).put(f"in/{number:02}", b"x", upload_id="setup")

@@ -11,7 +11,6 @@ import pytest
 from fileserver.catalogue import files, tables
 from fileserver.catalogue.files import Catalogue, FilePart, now
 from fileserver.catalogue.names import MANIFEST
-from fileserver.configured import Configured
 from fileserver.services.reading import file_runs, slices
 from fileserver.transfer import garbage, ledger, renamed
 from fileserver.transfer.buffers import Buffers
@@ -24,19 +23,12 @@ from fileserver.transfer.stages import Stages
 from fileserver.transfer.verdict import whole
 from planes.errors import AlreadyExists, Changed, Corrupt, Full, Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise, Script
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from tests.doubles.silent import Silent
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(1 << 18)
 NAME = "a::x"
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "one")
-        self._open = planes
 
 
 class World:

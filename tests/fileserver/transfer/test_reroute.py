@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pkgutil
 import time
 from contextlib import suppress
 
 import pytest
 
 from fileserver.catalogue.files import Catalogue
-from fileserver.configured import Configured
 from fileserver.errors import Cancelled
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.live import Live, Paused
@@ -21,20 +21,13 @@ from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.transfer.stages import Stages
 from planes.errors import Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Hold, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.plane import Extent
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(1 << 20)
 PARTS = 4
 AWAY = Unavailable("away")
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:
@@ -109,10 +102,11 @@ async def test_a_pause_while_uploads_are_removed_for_another_route_can_be_resume
     assert record.plan.closing == {}
 
 
-@pytest.mark.parametrize("step", ["clear_segments", "add_segments", "update"])
+@pytest.mark.parametrize("step", ["manifest_rows.clear_segments", "manifest_rows.add_segments", "ledger.update"])
 async def test_a_pause_while_a_manifest_is_packed_anew_can_be_resumed(world, monkeypatch, step):
     closed = await world.refused()
-    work = getattr(ledger, step)
+    place = f"fileserver.transfer.stages.{step}"
+    work = pkgutil.resolve_name(place)
     loop = asyncio.get_running_loop()
 
     def pausing(*args, **kwargs):
@@ -121,22 +115,22 @@ async def test_a_pause_while_a_manifest_is_packed_anew_can_be_resumed(world, mon
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()  # the wish is there before this step ends
         return done
 
-    monkeypatch.setattr(f"fileserver.transfer.stages.ledger.{step}", pausing)
+    monkeypatch.setattr(place, pausing)
     with suppress(Paused):  # its last step may have been the last of all
         await world.live.until_stopped(world.stages.reroute("t1", world.live, closed))
     assert world.live.wish == "pause"
-    monkeypatch.setattr(f"fileserver.transfer.stages.ledger.{step}", work)
+    monkeypatch.setattr(place, work)
     await world.resume()
     assert await world.content() == DATA
 
 
 async def test_an_upload_that_could_not_be_removed_for_another_route_is_not_forgotten(world):
     closed = await world.refused()
-    tokens = {row.token for row in await world.store.read(lambda c: ledger.parts(c, "t1"))}
+    tokens = {row.token for row in await world.store.read(lambda c: manifest_rows.parts(c, "t1"))}
     world.target.script.faults = [Fault("upload.abort", 0, Raise(AWAY))]
     with pytest.raises(Unavailable, match="could not be removed"):
         await world.stages.reroute("t1", world.live, closed)
-    assert {row.token for row in await world.store.read(lambda c: ledger.parts(c, "t1"))} == tokens
+    assert {row.token for row in await world.store.read(lambda c: manifest_rows.parts(c, "t1"))} == tokens
     await world.stages.stop("t1", "fail", world.live)
     assert len(world.inner._store.drafts) == PARTS
     world.target.script.faults = []

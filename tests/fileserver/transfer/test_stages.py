@@ -11,7 +11,6 @@ import pytest
 
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
 from fileserver.errors import Cancelled, FormatMismatch
 from fileserver.transfer import ledger
 from fileserver.transfer.buffers import Buffers
@@ -22,19 +21,12 @@ from fileserver.transfer.spec import Csv, Fixed, Location, Spec, Spray, spec_to_
 from fileserver.transfer.stages import Stages
 from planes.errors import Changed, Corrupt, Error, Full, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Flip, LoseAnswer, Raise
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.plane import Extent
 from planes.retrying import Patience, RetryingPlane
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(1 << 20)
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:
@@ -399,6 +391,7 @@ async def test_a_cancel_beats_a_pause_whatever_comes_first(tmp_path):
 async def test_a_resume_while_it_is_still_pausing_begins_the_next_run(tmp_path):
     world = World(tmp_path)
     await world.begin()
+    assert await world.store.write(lambda c: ledger.take(c, "t1", 1, "me"))
     for wish in ("pause", ""):
         await world.store.write(lambda c, wish=wish: ledger.ask(c, "t1", wish, time.time()))
     await world.stages.stop("t1", "pause", world.live)

@@ -13,12 +13,12 @@ from dbos import DBOS
 from fileserver.catalogue import tables
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
-from fileserver.configured import Configured
 from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.runs import Superseded
 from fileserver.transfer.spec import Fixed, Location, Spec, Spray
-from planes.memory import MemoryPlane, MemorySettings
+from planes.memory import MemoryPlane
 from planes.plane import Extent
+from tests.fileserver.given import Planes
 
 DATA = os.urandom(1 << 19)
 ROUNDS = 10
@@ -26,14 +26,6 @@ CALLERS = 5
 CALLS = 12
 TURNS = (3, 50, 400)
 """Turns of the event loop that a caller waits at most between two calls."""
-
-
-class Planes(Configured):
-    """Planes handed in as they are."""
-
-    def __init__(self, **planes) -> None:
-        super().__init__({name: MemorySettings() for name in planes}, "target")
-        self._open = planes
 
 
 class World:

@@ -7,21 +7,15 @@ import time
 import pytest
 
 from fileserver.catalogue import tables
-from fileserver.configured import Configured
 from fileserver.transfer import ledger
 from fileserver.transfer.record import Plan, Record
 from fileserver.transfer.sweep import Sweep, drop_below, owner
 from planes.errors import Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise
-from planes.memory import LIMITS, MemoryPlane, MemorySettings
+from planes.memory import LIMITS, MemoryPlane
 from planes.plane import Unfinished
 from planes.posix import PosixPlane, PosixSettings
-
-
-class Planes(Configured):
-    def __init__(self, plane) -> None:
-        super().__init__({"data": MemorySettings()}, "data")
-        self._open = {"data": plane}
+from tests.fileserver.given import Planes
 
 
 async def nothing(_plane: str) -> None:
@@ -76,7 +70,7 @@ async def test_only_what_an_ended_transfer_left_in_its_folder_is_ended(plane, st
     mine = ("a/x/~done/x._1_of_1 done-1", "a/x/~bad/x._1_of_1 bad-1")
     others = ("a/x/~busy/x._1_of_1 busy-1", "a/x/~who/x._1_of_1 who-1", "a/theirs done-2", "a/x/~done/y w-5")
     await opened(plane, *mine, *others)
-    sweep = Sweep(store, Planes(plane), nothing)
+    sweep = Sweep(store, Planes(data=plane), nothing)
     would = await sweep.plane("data", validate_only=True)
     assert {one.transfer for one in would} == {"done", "bad"}
     assert len(await waiting(plane)) == 6, "a dry run ends nothing"
@@ -89,12 +83,12 @@ async def test_the_schedule_looks_behind_each_ended_transfer_once(plane, store):
     await transfer(store, "done", "SUCCEEDED")
     await transfer(store, "busy", "RUNNING")
     await opened(plane, "a/x/~done/x._1_of_1 done-1", "a/x/~busy/x._1_of_1 busy-1")
-    sweep = Sweep(store, Planes(plane), nothing)
+    sweep = Sweep(store, Planes(data=plane), nothing)
     assert await sweep.recent(time.time()) == 1
     assert await waiting(plane) == ["busy-1"]
     await opened(plane, "a/x/~done/x._1_of_1 done-1")
     assert await sweep.recent(time.time()) == 0
-    assert await Sweep(store, Planes(plane), nothing).recent(time.time()) == 1, "the next server looks again"
+    assert await Sweep(store, Planes(data=plane), nothing).recent(time.time()) == 1, "the next server looks again"
 
 
 async def test_a_forgotten_transfer_is_known_by_the_file_that_it_made(plane, store):
@@ -102,9 +96,9 @@ async def test_a_forgotten_transfer_is_known_by_the_file_that_it_made(plane, sto
     more = {"transfer": "old", "created": 0.0}
     await store.write(lambda c: c.execute(tables.files.insert().values(**row, **more)))
     await opened(plane, "a/x/~old/x._1_of_1 old-1")
-    assert [one.transfer for one in await Sweep(store, Planes(plane), nothing).plane("data", validate_only=False)] == [
-        "old"
-    ]
+    assert [
+        one.transfer for one in await Sweep(store, Planes(data=plane), nothing).plane("data", validate_only=False)
+    ] == ["old"]
 
 
 async def test_a_manifest_that_is_being_rewritten_is_left_alone(plane, store):
@@ -112,7 +106,7 @@ async def test_a_manifest_that_is_being_rewritten_is_left_alone(plane, store):
     row = {"generation": "done", "name": "a::y", "not_before": 0.0}
     await store.write(lambda c: c.execute(tables.stale_manifests.insert().values(**row)))
     await opened(plane, "a/x/~done/_manifest.json done-0", "a/x/~done/x._1_of_1 done-1")
-    await Sweep(store, Planes(plane), nothing).plane("data", validate_only=False)
+    await Sweep(store, Planes(data=plane), nothing).plane("data", validate_only=False)
     assert await waiting(plane) == ["done-0"]
 
 
@@ -120,9 +114,9 @@ async def test_what_cannot_be_ended_is_said(store):
     await transfer(store, "done", "SUCCEEDED")
     plane = FaultyPlane(MemoryPlane("data"), [Fault("drop", 0, Raise(Unavailable("reset")))])
     await opened(plane, "a/x/~done/x._1_of_1 done-1")
-    (one,) = await Sweep(store, Planes(plane), nothing).plane("data", validate_only=False)
+    (one,) = await Sweep(store, Planes(data=plane), nothing).plane("data", validate_only=False)
     assert one.left == "reset"
-    (error,) = await drop_below(Planes(plane), "data", "done", "a/x/~done")
+    (error,) = await drop_below(Planes(data=plane), "data", "done", "a/x/~done")
     assert error.message == "open uploads below data:a/x/~done could not be ended: reset"
 
 

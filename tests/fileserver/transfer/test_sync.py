@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fileserver.catalogue import files, tables
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.errors import InvalidSpec, TargetBusy
-from fileserver.transfer import ledger, sync_record, sync_rows
+from fileserver.transfer import ledger, manifest_rows, sync_record, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.planning import check_names
 from fileserver.transfer.record import Record
@@ -319,7 +319,7 @@ async def test_a_receipt_outlives_a_write_that_failed(world, monkeypatch, flush)
     monkeypatch.setattr(sync_rows, "enter_ended", enter)
     with pytest.raises(OSError, match="disk"):
         await world.fill()
-    assert not await world.store.read(lambda c: ledger.segment(c, "t1", 1)[1]), "the segment is not done"
+    assert not await world.store.read(lambda c: manifest_rows.segment(c, "t1", 1)[1]), "the segment is not done"
     await world.fill()
     assert shown(await world.end())["copied"] == 21
     assert not await world.store.read(lambda c: c.execute(sa.select(tables.sync_items)).all())

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from hypothesis import given
 
 from fileserver.catalogue.tables import metadata
-from fileserver.transfer import ledger, sync_rows
+from fileserver.transfer import manifest_rows, sync_rows
 from fileserver.transfer.sync_rows import Ended, Listed, Totals
 from planes.plane import GIB
 
@@ -102,7 +102,7 @@ def test_what_is_recorded_is_not_done_again(rows):
     totals = sync_rows.compare(rows, "t", named=False, checksum=False, delete=True)
     sync_rows.cut(rows, "t", totals)
     assert sync_rows.segment_count(rows, "t") == 1
-    segment, done = ledger.segment(rows, "t", 1)
+    segment, done = manifest_rows.segment(rows, "t", 1)
     assert ((segment.first_part, segment.last_part), done) == ((1, 5), False)
     sync_rows.set_token(rows, "t", 2, "token")
     sync_rows.set_token(rows, "t", 3, "another")

@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=512), nullable=False),
         sa.Column("generation", sa.String(length=64), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("format", sa.JSON(), nullable=True),
+        sa.Column("format", sa.JSON(), nullable=True, quote=True),
         sa.Column("evidence", sa.String(length=16), nullable=False),
         sa.Column("crc64nvme", sa.String(length=16), nullable=True),
         sa.Column("part_count", sa.Integer(), nullable=False),

@@ -1,0 +1,76 @@
+"""Who gets in: so many calls of a class at once, so many that wait their turn; the next is told to come again.
+
+Classes do not take each other's places: while every data stream is busy, a transfer can still be watched and
+cancelled, and a server that asks itself for a segment does not wait for its own callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fileserver.calls import HEALTH, Call
+from fileserver.errors import ServerBusy
+
+CONTROL: Final = (64, 256)
+"""Calls with one answer, at once and waiting: they ask the database and are soon over, all but a few."""
+WATCHING: Final = (1024, 0)
+"""Streams that tell how transfers and watches go on: they cost next to nothing, and stay."""
+RETRY_AFTER: Final = 0.5
+
+_OWN: Final = ("/fileserver.v1.PartService/", "/fileserver.v1.DataService/")
+"""Services that count what they do themselves: a segment, a stream of bytes."""
+
+
+class Slots:
+    """Places of one class of calls.
+
+    Args:
+        what: they are, for the message to who does not get in.
+        at_once: how many may be in.
+        waiting: how many may wait, who get in first come, first served; 0 sends everybody on to another server.
+        retry_after: seconds after which it makes sense to come again.
+    """
+
+    def __init__(self, what: str, at_once: int, waiting: int = 0, retry_after: float = RETRY_AFTER) -> None:
+        self._what = what
+        self._most = at_once
+        self._room = at_once + waiting
+        self._retry_after = retry_after
+        self._gate = asyncio.Semaphore(at_once)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Be in, as soon as there is a place.
+
+        Raises:
+            ServerBusy: too many wait already.
+        """
+        if not self._room:
+            msg = f"this file server has {self._most} {self._what} at work already: ask another, or again in a moment"
+            raise ServerBusy(msg, retry_after=self._retry_after)
+        self._room -= 1
+        try:
+            async with self._gate:
+                yield
+        finally:
+            self._room += 1
+
+
+class Admission:
+    """The classes of calls that their services do not count themselves."""
+
+    def __init__(self, control: tuple[int, int] = CONTROL, watching: tuple[int, int] = WATCHING) -> None:
+        self._control = Slots("calls", *control)
+        self._watching = Slots("watchers", *watching)
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Let a call in, or let it wait; raises ServerBusy."""
+        if call.method.startswith((HEALTH, *_OWN)):
+            yield
+            return
+        async with (self._watching if call.streams else self._control).one():
+            yield
