@@ -119,6 +119,8 @@ class Files:
 
     reads: Sequence[str] = ()
     writes: Sequence[str] = ()
+    rates: Sequence[tuple[int, int, int]] = ()
+    """From a minute of the day to another, and the bytes a second meanwhile."""
 
 
 class Agent:
@@ -142,6 +144,7 @@ class Agent:
     ) -> None:
         orders: dict[str, object] = {"server": server.address, "metadata": list(server.metadata), "key": key}
         orders |= {"reads": list(files.reads), "writes": list(files.writes), "token_file": server.token_file}
+        orders["rates"] = list(files.rates)
         if server.pem is not None:
             orders["pem"] = [each.decode() if each else None for each in server.pem]
         self._orders = json.dumps(orders).encode() + b"\n"

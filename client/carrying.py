@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from client.agent import Agent, Asked, Files, Memory, plane_of
@@ -33,7 +34,7 @@ def run(
     words = server.address.encode() + b"\0" + spec.SerializeToString(deterministic=True)
     with Memory(session.state, words) as memory:
         asked = memory.asked()
-        with Agent(server, asked.key, _beside(spec, asked.key), memory.log, session.show.note):
+        with Agent(server, asked.key, _beside(session, spec, asked.key), memory.log, session.show.note):
             transfer = _accepted(session, spec, asked, memory)
             try:
                 return follow(transfer, memory.forget)
@@ -48,7 +49,7 @@ def plan(session: Session, spec: TransferSpec) -> Plan:
     server = session.client.access()
     with Memory(session.state, b"plan\0" + spec.SerializeToString(deterministic=True)) as memory:
         asked = memory.asked()
-        with Agent(server, asked.key, _beside(spec, asked.key), memory.log, session.show.note):
+        with Agent(server, asked.key, _beside(session, spec, asked.key), memory.log, session.show.note):
             try:
                 return session.client.plan_transfer(spec, asked.key)
             finally:
@@ -75,7 +76,7 @@ def _accepted(session: Session, spec: TransferSpec, asked: Asked, memory: Memory
     return transfer
 
 
-def _beside(spec: TransferSpec, key: str) -> Files:
+def _beside(session: Session, spec: TransferSpec, key: str) -> Files:
     """Name this machine's files by the plane of the agent, in place; which files those are."""
     verb, plane = spec.WhichOneof("verb"), plane_of(key)
     reads: list[str] = []
@@ -94,7 +95,7 @@ def _beside(spec: TransferSpec, key: str) -> Files:
     if not reads and not writes:
         msg = "nothing in this command is a file of this machine: use it without --server, or name planes"
         raise invalid(msg)
-    return Files(reads, writes)
+    return Files(reads, writes, [astuple(each) for each in session.rates])
 
 
 def refuse_no_wait() -> ServerError:

@@ -26,6 +26,7 @@ from client.words import WordError, check_text
 
 if TYPE_CHECKING:
     from client.api import Client
+    from client.rates import Rate
     from client.show import Show
 
 _Server: TypeAlias = Annotated[
@@ -113,6 +114,8 @@ class Session:
         self.settings = settings
         self.carries = False
         """This command carries the files of this machine, even if the server could see them."""
+        self.rates: Sequence[Rate] = ()
+        """How fast it may do so."""
 
     @cached_property
     def show(self) -> Show:
@@ -174,7 +177,8 @@ def command(
 ) -> Callable[[Callable[..., Exit | None]], Callable[..., int]]:
     """Enter a function as a command, with the fields of `Settings` added to its options.
 
-    The function's first parameter is the session; with `like`, its words are those of another command. What it returns,
+    The function's first parameter is the session; with `like`, its words are those of another command, and more.
+    What it returns,
     or the error it raises, becomes the exit code.
     """
 
@@ -185,6 +189,10 @@ def command(
             return _run(session, lambda: function(session, **words))
 
         own = list(inspect.signature(like or function, eval_str=True).parameters.values())[1:]
+        if like is not None:
+            own += [
+                p for p in inspect.signature(function, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY
+            ]
         parameters = [*own, *_SHARED]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]  # PEP 362

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from client.commands.moving import despray, spray
 from client.errors import Exit
+from client.places import Problems
+from client.rates import parse_rates
 from client.session import Session, command
 
 _PUSH = """Examples:
@@ -22,19 +24,39 @@ it does not see the files of this machine.
 """
 
 
+_Rate: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE",
+        help="Carry so many bytes a second at most, like 20MiB; by the hour, like '8:00-18:00=5MiB,200MiB'.",
+    ),
+]
+
+
 def enter(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     command(app, "push", epilog=_PUSH, like=spray)(push)
     command(app, "fetch", like=despray)(fetch)
 
 
-def push(session: Session, **words: Any) -> Exit | None:
+def push(session: Session, *, rate: _Rate = None, **words: Any) -> Exit | None:
     """Spray files of this machine at a server that does not see them: this command carries them."""
-    session.carries = session.settings.server is not None
+    _carry(session, rate)
     return spray(session, **words)
 
 
-def fetch(session: Session, **words: Any) -> Exit | None:
+def fetch(session: Session, *, rate: _Rate = None, **words: Any) -> Exit | None:
     """Despray a logical file of a server to this machine, which the server does not see: this command carries it."""
-    session.carries = session.settings.server is not None
+    _carry(session, rate)
     return despray(session, **words)
+
+
+def _carry(session: Session, rate: str | None) -> None:
+    """Have this command carry files, no faster than it may."""
+    session.carries = session.settings.server is not None
+    problems = Problems()
+    if rate is not None:
+        session.rates = problems.parse("--rate", parse_rates, rate, ())
+        if not session.carries:
+            problems.say("--rate", "without --server nothing is carried: leave it out, or see 'planes limits'")
+    problems.check()

@@ -20,6 +20,7 @@ from grpc import aio
 from fileserver.agents.wire import error_message
 from fileserver.away.answering import Answering
 from fileserver.away.fence import FencedPlane
+from fileserver.away.pace import Rates, keep
 from fileserver.configured import agent_plane
 from fileserver.errors import CallerUnknown, Cancelled
 from fileserver.status import from_call
@@ -67,8 +68,8 @@ class Orders:
     """Of an encrypted connection: who signs the server's certificate, the private key and the certificate to show."""
     token_file: str = ""
     """Where the token that the calls carry is found anew when it was renewed."""
-    bytes_per_second: int = 0
-    """Of payload, at most; 0 is no limit."""
+    rates: Rates = ()
+    """Bytes a second that may be read and written here, by the hour; none is no limit."""
 
     @property
     def calls(self) -> tuple[tuple[str, str], ...]:
@@ -114,7 +115,8 @@ class Agent:
             Error: the file servers do not want it, and would not the next time either.
         """
         o, wait, strange = self._orders, _WAIT, 0
-        local = decorated(PosixPlane.local(), PlaneLimits(bytes_per_second=o.bytes_per_second))
+        local = decorated(PosixPlane.local(), PlaneLimits())
+        keeping = asyncio.create_task(keep(local, o.rates)) if o.rates else None
         files = FencedPlane(local, [r.lstrip("/") for r in o.reads], [w.lstrip("/") for w in o.writes])
         shown = o.credentials
         clear = grpc.insecure_channel(o.server, options=OPTIONS)
@@ -137,6 +139,8 @@ class Agent:
                             await asyncio.wait_for(self._ending.wait(), wait * random.uniform(0.5, 1))  # noqa: S311 - jitter
                         wait = min(2 * wait, _LONGEST)
             finally:
+                if keeping is not None:
+                    keeping.cancel()
                 answering.close()
                 await files.aclose()
         return True

@@ -247,12 +247,15 @@ _EXTERNAL: Final[Mapping[str, Mapping[str, Row]]] = {
     },
     # What an agent may do is said by the transfers of who started it, and by the grants that it gets for them.
     "AgentService": {"Work": _nothing},
-    "DataService": {"Read": _nothing, "Write": _nothing, "QueryWrite": _nothing},
 }
 
 
 def _segment(request: Any, _: str) -> Wants:
     return [Held(_WRITE, "transfer", request.segment.transfer.removeprefix("transfers/"))]
+
+
+def _read(request: Any, _: str) -> Wants:
+    return [_file(_READ, request.file) if request.file else _object(_READ, request.plane, request.key)]
 
 
 _INTERNAL: Final[Mapping[str, Mapping[str, Row]]] = {
@@ -261,6 +264,7 @@ _INTERNAL: Final[Mapping[str, Mapping[str, Row]]] = {
         "Pull": _segment,
         "Push": _segment,
     },
+    "DataService": {"Read": _read, "Write": _nothing, "QueryWrite": _nothing},
 }
 """Never for callers from outside, whatever the rules say; here for the names that they have in them."""
 

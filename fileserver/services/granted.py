@@ -32,7 +32,7 @@ from fileserver.transfer.record import PartRow, Plan
 from fileserver.transfer.survey import Planes
 from fileserver.v1 import data_pb2
 from planes import checksum
-from planes.errors import Corrupt, OutOfRange, Unavailable
+from planes.errors import Corrupt, OutOfRange, Unavailable, Unsupported
 from planes.plane import StepReceipt
 
 SILENT: Final = 60.0
@@ -173,8 +173,11 @@ class GrantedData:
                 return value if isinstance(value, str) else value.decode("ascii", "replace")
         if self._inside:
             return None
-        msg = "from outside, bytes are read and written with a grant alone, which comes with the work of an agent"
-        raise CallerDenied(msg, why="none")
+        msg = (
+            "bytes are read and written at the internal address alone, and from outside with a grant, which comes with"
+            " the work of an agent: `cropduster fetch` brings a file to your machine"
+        )
+        raise Unsupported(msg)
 
     async def _open(self, token: str, direction: Direction) -> _Open:
         """The part that a grant is for, if it is still in the making.

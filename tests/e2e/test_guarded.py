@@ -136,7 +136,7 @@ def test_a_caller_with_a_token_does_what_rules_allow_and_sees_no_more(site: Site
         ),
         ("bob", ["files", "show", "sales::rows"], "may not read sales::rows"),
         ("bob", ["planes", "limits", "lz", "--requests", "1"], "may: [admin]"),
-        ("alice", ["despray", "sales::rows", "./here.csv"], "cannot see files of this machine"),
+        ("alice", ["ingest", "./here.h5", "hdf5://home/x"], "cannot see files of this machine"),
     ],
 )
 def test_what_no_rule_allows_is_denied_with_the_rule_that_would(
@@ -192,6 +192,24 @@ def test_nothing_is_sent_in_the_clear_to_the_encrypted_address(site: Site) -> No
         "files", "list", "--server", site.external, "--ca", str(other.ca), *token, "--json", code=INVALID
     )
     assert "not believed to be who it says" in refused.error["message"]
+
+
+def test_files_of_a_callers_machine_are_carried_under_the_rules_about_the_caller(site: Site) -> None:
+    here = site.machine.folder / "mine.csv"
+    here.write_text(ROWS)
+    done = site.outside("alice", "push", str(here), "sales::mine", "--plane", "data", "--parts", "2")
+    assert "2 parts streamed" in done.out
+    back = site.machine.folder / "back.csv"
+    site.outside("alice", "despray", "sales::mine", str(back))  # the server says that it does not see that
+    assert back.read_text() == ROWS
+    refused = site.outside("alice", "push", str(here), "hr::mine", "--plane", "data", "--json", code=DENIED)
+    assert refused.error["reason"] == "CALLER_DENIED"
+    refused = site.outside("bob", "fetch", "sales::mine", str(site.machine.folder / "bobs"), "--json", code=DENIED)
+    assert refused.error["reason"] == "CALLER_DENIED"
+    assert not (site.machine.folder / "bobs").exists()
+    lines = (site.machine.folder / "audit.log").read_text()
+    assert "AgentService/Work" in lines
+    assert "cropduster-grant" not in lines + (site.machine.folder / "server.log").read_text()
 
 
 def test_internal_services_reflection_and_large_messages_are_not_for_outside(site: Site) -> None:

@@ -16,8 +16,8 @@ from tests.e2e.conftest import Machine
 
 RECORD = 64
 ROWS = 160_000
-RATE = 4 << 20
-"""Bytes a second that the server writes, where something is to happen meanwhile."""
+SLOW = ("--rate", "22:00-4:00=4MiB,4MiB")
+"""Where something is to happen meanwhile."""
 
 
 @dataclass
@@ -35,12 +35,12 @@ class Remote:
         return self.machine.files(self.machine.folder / "plane")
 
 
-def start(folder: Path, rate: int = 0) -> Iterator[Remote]:
+def start(folder: Path) -> Iterator[Remote]:
     (folder / "plane").mkdir(parents=True)
     inside, outside = free_ports(2)
     there = Machine(folder)
     there.configure(
-        f"planes: {{data: {{type: posix, path: {folder}/plane, limits: {{bytes_per_second: {rate}}}}}}}\n"
+        f"planes: {{data: {{type: posix, path: {folder}/plane}}}}\n"
         f"listen: {{internal: '127.0.0.1:{inside}', external: '127.0.0.1:{outside}'}}\n"
     )
     serving = there.start("serve")
@@ -54,11 +54,6 @@ def start(folder: Path, rate: int = 0) -> Iterator[Remote]:
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     yield from start(tmp_path_factory.mktemp("there"))
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    yield from start(tmp_path_factory.mktemp("slow"), RATE)
 
 
 def write(machine: Machine, name: str = "x.bin") -> bytes:
@@ -96,34 +91,34 @@ def wait_for_bytes(machine: Machine, remote: Remote, seconds: float = 30) -> str
     raise AssertionError(machine.log())
 
 
-def test_a_command_that_was_broken_off_goes_on_when_it_is_given_again(machine: Machine, slow: Remote) -> None:
+def test_a_command_that_was_broken_off_goes_on_when_it_is_given_again(machine: Machine, remote: Remote) -> None:
     data = write(machine)
-    words = ("push", "x.bin", "k::x", "--format", f"fixed:{RECORD}", "--parts", "8", "--server", slow.at)
+    words = ("push", "x.bin", "k::x", "--format", f"fixed:{RECORD}", "--parts", "8", "--server", remote.at)
     names = []
     for how in (signal.SIGINT, signal.SIGKILL):
-        command = machine.start(*words)
-        names.append(wait_for_bytes(machine, slow))
+        command = machine.start(*words, *SLOW)
+        names.append(wait_for_bytes(machine, remote))
         command.send_signal(how)
         out, err = command.communicate(timeout=60)
         if how is signal.SIGINT:
             assert command.returncode == 130, out + err
             assert "give the same command again" in err
-        waiting = machine("transfers", "show", names[0], "--server", slow.at, "--json").json
+        waiting = machine("transfers", "show", names[0], "--server", remote.at, "--json").json
         assert waiting["state"] == "RUNNING"
-    done = machine(*words)
+    done = machine(*words)  # however fast: it is the same
     assert f"going on with {names[0]}" in done.err
     assert names[0] == names[1]
-    parts = [(slow.machine.folder / "plane" / name).read_bytes() for name in slow.files() if "_of_8" in name]
+    parts = [(remote.machine.folder / "plane" / name).read_bytes() for name in remote.files() if "_of_8" in name]
     assert b"".join(parts) == data
 
 
-def test_what_was_broken_off_and_is_cancelled_leaves_nothing(machine: Machine, slow: Remote) -> None:
-    before = slow.files()
+def test_what_was_broken_off_and_is_cancelled_leaves_nothing(machine: Machine, remote: Remote) -> None:
+    before = remote.files()
     write(machine)
-    words = ("push", "x.bin", "c::x", "--format", f"fixed:{RECORD}", "--parts", "8", "--server", slow.at)
-    command = machine.start(*words)
-    transfer = wait_for_bytes(machine, slow)
+    words = ("push", "x.bin", "c::x", "--format", f"fixed:{RECORD}", "--parts", "8", "--server", remote.at)
+    command = machine.start(*words, *SLOW)
+    transfer = wait_for_bytes(machine, remote)
     command.send_signal(signal.SIGKILL)
     command.communicate(timeout=60)
-    machine("transfers", "cancel", transfer, "--server", slow.at)
-    assert slow.files() == before
+    machine("transfers", "cancel", transfer, "--server", remote.at)
+    assert remote.files() == before

@@ -15,6 +15,9 @@ from planes.plane import MIB
 from tests.doubles.cable import cable
 from tests.fileserver.agents.world import CSV, PLANE, noise, table
 
+SLOW = ((0, 24 * 60, 8 * MIB),)
+"""So that something can happen meanwhile."""
+
 
 async def test_a_file_goes_there_and_comes_back(world):
     data = world.write("x.csv", table(20_000))
@@ -72,7 +75,7 @@ async def test_errors_of_the_other_machine_are_the_transfers(world):
 
 async def test_a_file_that_changes_on_the_way_is_noticed(world, large):
     world.write("x", noise(large))
-    async with world.agent(bytes_per_second=8 * MIB):
+    async with world.agent(rates=SLOW):
         transfer = await world.spray("x", parts=1)
         await world.until(transfer, lambda record: record.plan is not None)
         world.write("x", noise(large))
@@ -94,7 +97,7 @@ async def some_stored(world, transfer):
 
 async def test_an_agent_that_is_killed_costs_what_was_in_flight(world, large):
     data = world.write("x", noise(large))
-    async with world.agent(bytes_per_second=8 * MIB) as agent:
+    async with world.agent(rates=SLOW) as agent:
         transfer = await world.spray("x", parts=1)
         await some_stored(world, transfer)
         agent.task.cancel()  # no goodbye
@@ -140,7 +143,7 @@ async def test_a_second_agent_takes_the_place_of_the_first_which_is_told(world):
 
 async def test_a_cancelled_transfer_leaves_nothing_at_either_end(world, large):
     world.write("x", noise(large))
-    async with world.agent(writes=["back"], bytes_per_second=8 * MIB):
+    async with world.agent(writes=["back"], rates=SLOW):
         transfer = await world.spray("x", parts=1)
         await some_stored(world, transfer)
         await world.jobs.cancel(transfer)
@@ -149,7 +152,7 @@ async def test_a_cancelled_transfer_leaves_nothing_at_either_end(world, large):
         assert not [p for p in (world.folder.parent / "plane").rglob("*") if p.is_file()]
     async with world.agent():
         await world.done(await world.spray("x"))
-    async with world.agent(writes=["back"], bytes_per_second=8 * MIB):
+    async with world.agent(writes=["back"], rates=SLOW):
         transfer = await world.despray("back")
         await some_stored(world, transfer)
         await world.jobs.cancel(transfer)
@@ -195,7 +198,7 @@ async def test_nothing_is_written_that_the_command_has_not_named(world):
 
 async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(world, large):
     data = world.write("x", noise(large))
-    async with world.agent(bytes_per_second=8 * MIB):
+    async with world.agent(rates=SLOW):
         transfer = await world.spray("x", parts=1)
         await some_stored(world, transfer)
     assert not await world.agents.assignments.present(PLANE)

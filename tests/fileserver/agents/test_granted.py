@@ -21,7 +21,7 @@ from fileserver.transfer.record import Done, Progress, Record, StoredStep
 from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
 from fileserver.v1 import data_pb2, data_pb2_grpc
 from planes import checksum
-from planes.errors import Corrupt, OutOfRange
+from planes.errors import Corrupt, OutOfRange, Unsupported
 from planes.memory import MemoryPlane
 from planes.plane import MIB, StepReceipt
 
@@ -149,8 +149,8 @@ async def test_a_grant_of_another_time_direction_or_signer_does_not_count(held):
 
 
 async def test_without_a_grant_nothing_is_answered_from_outside(held):
-    await denied(held.write(""), "none")
-    await denied(held.read(""), "none")
+    assert isinstance(await refused(held.write("")), Unsupported)
+    assert isinstance(await refused(held.read("")), Unsupported)
 
 
 @pytest.mark.parametrize("end", ["committed", "cancelled", "failed", "ended", "forgotten"])

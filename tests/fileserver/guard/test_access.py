@@ -16,6 +16,7 @@ from fileserver.guard.needs import EVERYWHERE, OUTSIDE, Held, Need, literal
 from fileserver.rules import Rules
 from fileserver.services.data import SERVICE as DATA
 from fileserver.v1 import (
+    agent_pb2,
     data_pb2,
     domain_pb2,
     exchange_pb2,
@@ -27,7 +28,18 @@ from fileserver.v1 import (
     transfer_pb2,
 )
 
-FILES = (data_pb2, domain_pb2, exchange_pb2, file_pb2, hdf5_pb2, landing_pb2, part_pb2, plane_pb2, transfer_pb2)
+FILES = (
+    agent_pb2,
+    data_pb2,
+    domain_pb2,
+    exchange_pb2,
+    file_pb2,
+    hdf5_pb2,
+    landing_pb2,
+    part_pb2,
+    plane_pb2,
+    transfer_pb2,
+)
 METHODS = {
     f"/{service.full_name}/{method.name}": method
     for module in FILES
@@ -47,6 +59,10 @@ def test_work_on_parts_and_raw_bytes_are_for_nobody_outside():
     inside = {method for method in METHODS if any(method.startswith(service) for service in NEVER)}
     assert set(OUTSIDE) == set(METHODS) - inside
     assert len(inside) == 6
+
+
+BY_GRANT = {method for method in METHODS if method.startswith(f"/{DATA}/")}
+"""Of which its service outside of the house asks for a grant (`tests/fileserver/agents/test_granted.py`)."""
 
 
 class Server:
@@ -201,6 +217,7 @@ NEEDS = {
     "LandingService/MirrorArrivals": [({"watch": "w", "domain": "hdf5://home/alice/t"}, [READS_IN, HOME])],
 }
 LISTS = {
+    "AgentService/Work",
     "TransferService/ListTransfers",
     "FileService/ListFiles",
     "PlaneService/ListPlanes",
@@ -251,7 +268,7 @@ async def test_a_transfer_is_its_callers_and_the_administrators(method):
         await asked(method, {"name": "gone"}, ALL)
 
 
-@pytest.mark.parametrize("method", sorted(set(EVERYWHERE) - set(OUTSIDE)))
+@pytest.mark.parametrize("method", sorted(set(EVERYWHERE) - set(OUTSIDE) - BY_GRANT))
 async def test_what_is_internal_is_refused_whatever_the_rules_say(method):
     with pytest.raises(CallerDenied, match="not for callers from outside"):
         await asked(method.removeprefix("/fileserver.v1."), {}, ALL, may("admin"))
