@@ -24,7 +24,7 @@ from fileserver import state
 from fileserver.callers import Audit, Rate, RuleSettings, Tokens, misplaced
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.settings import HsdsSettings
-from fileserver.sections import Duration, Listen, Place, Reference, Section, open_to_others, unguarded
+from fileserver.sections import KUBERNETES, Duration, Listen, Place, Reference, Section, open_to_others, unguarded
 from fileserver.sections import check_address as refuse_open
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
@@ -64,8 +64,9 @@ class ReplicaSettings(Section):
     """The file servers of one database, which take parts of each other's transfers."""
 
     address: str = Field(
-        pattern=r"^(dns|ipv4|ipv6|unix):.+",
-        description="As gRPC writes it: dns:///NAME:PORT of all of them, or ipv4:HOST:PORT,HOST:PORT.",
+        pattern=rf"^((dns|ipv4|ipv6|unix):.+|{KUBERNETES})$",
+        description="As gRPC writes it: dns:///NAME:PORT of all of them, or ipv4:HOST:PORT,HOST:PORT; or "
+        "kubernetes:///SERVICE:PORT, whose endpoints are watched.",
     )
     secret: Secret | None = Field(
         default=None, description="What they ask of each other; the same for all. With listen.internal.tls: not needed."
