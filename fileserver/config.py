@@ -54,15 +54,22 @@ def _duration(value: object) -> timedelta:
         raise ValueError(msg) from None
 
 
-def _loopback(value: object) -> object:
-    """An address that nobody outside of this machine can reach, or the absolute path of a unix socket."""
+def _reachable(value: object) -> object:
+    """HOST:PORT, or the absolute path of a unix socket."""
     if not isinstance(value, str) or value.startswith("/"):
         return value
-    host, separator, port = value.rpartition(":")
+    _, separator, port = value.rpartition(":")
     if not separator or not port.isdecimal() or int(port) > 65535:
         msg = f'{value} is no address: write HOST:PORT like "127.0.0.1:7300", or the absolute path of a unix socket'
         raise ValueError(msg)
-    bare = host.removeprefix("[").removesuffix("]")
+    return value
+
+
+def _loopback(value: object) -> object:
+    """An address that nobody outside of this machine can reach, or the absolute path of a unix socket."""
+    if not isinstance(_reachable(value), str) or str(value).startswith("/"):
+        return value
+    bare = str(value).rpartition(":")[0].removeprefix("[").removesuffix("]")
     try:
         reachable = bare != "localhost" and not ipaddress.ip_address(bare).is_loopback
     except ValueError:
@@ -93,6 +100,10 @@ class Listen(_Section):
 
     internal: Address | None = Field(default=None, description="HOST:PORT (loopback) or the path of a unix socket.")
     external: Address | None = Field(default=None, description="The same for callers from outside; closed if unset.")
+    health: Annotated[str, BeforeValidator(_reachable)] | None = Field(
+        default=None,
+        description="HOST:PORT where anybody may ask whether it serves, and nothing else; closed if unset.",
+    )
 
 
 class State(_Section):
@@ -125,7 +136,9 @@ class ReplicaSettings(_Section):
     secret: Secret = Field(description="What they ask of each other; the same for all.")
 
 
-class _Document(_Section):
+class Document(_Section):
+    """What may be in the file. Planes and HSDS servers are checked one by one, by the settings of their own kinds."""
+
     planes: object = None
     hsds: object = None
     default_plane: str | None = None
@@ -140,7 +153,7 @@ class _Document(_Section):
     )
 
 
-class Config(_Document):
+class Config(Document):
     """A checked configuration, with every default filled in."""
 
     planes: Mapping[str, PlaneSettings]
@@ -180,10 +193,10 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
     document = _parse(text, source)
     violations: dict[str, str] = {}
     try:
-        rest = _Document.model_validate(document)
+        rest = Document.model_validate(document)
     except ValidationError as error:
-        rest = _Document()
-        violations.update(_violations(error, _Document))
+        rest = Document()
+        violations.update(_violations(error, Document))
     directory = state.locate(state_flag, environ, rest.state.directory)
     offered = document.get("planes")
     builtin = offered is None
@@ -326,7 +339,7 @@ def _hsds(offered: object, planes: Mapping[str, PlaneSettings], violations: dict
     return servers
 
 
-def _alone(rest: _Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tuple[str, str]]:
+def _alone(rest: Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tuple[str, str]]:
     """What only a server that shares its database can have, and what it cannot."""
     if rest.database is None:
         if rest.replicas is not None:

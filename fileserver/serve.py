@@ -107,6 +107,7 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
             cookie_path=config.state_directory / "cookie",
             internal=_internal(config, embedded=embedded, listen=listen),
             external=[target(config.listen.external)] if config.listen.external and not embedded else [],
+            probes=[target(config.listen.health)] if config.listen.health and not embedded else [],
         )
         closing.push_async_callback(server.stop, GRACE)
         bound = await server.start()

@@ -25,7 +25,7 @@ from fileserver.auth import Cookies
 from fileserver.calls import LARGEST, Calls, Interceptor
 from fileserver.errors import InvalidSpec
 from fileserver.status import ErrorInterceptor
-from planes.plane import MIB
+from planes.plane import KIB, MIB
 
 OPTIONS: Final = (
     # Data travels in messages of 1 MiB, and most else is small. But a spray of many sources and a registered file name
@@ -38,6 +38,7 @@ OPTIONS: Final = (
 )
 SPREAD: Final = (("grpc.max_connection_age_ms", 300_000), ("grpc.max_connection_age_grace_ms", 3_600_000))
 """For one of many servers: connections end after a while, so that callers find those that were added since."""
+PROBES: Final = (("grpc.max_receive_message_length", 4 * KIB), ("grpc.so_reuseport", 0))
 GRACE: Final = 10.0
 """Seconds that transfers and calls have to stop in good order."""
 PACKAGE: Final = "fileserver.v1."
@@ -84,6 +85,7 @@ class Server:
         cookie_path: where they find it.
         internal: addresses for the server's own kind and user: `unix:/path` or `host:port`.
         external: addresses for everybody else.
+        probes: addresses where whoever comes may ask for health, and for nothing else.
         many: it is one of many, which share their cookie; none of them sees the files of its callers.
     """
 
@@ -96,6 +98,7 @@ class Server:
         cookie_path: Path,
         internal: Sequence[str],
         external: Sequence[str] = (),
+        probes: Sequence[str] = (),
         many: bool = False,
     ) -> None:
         self.calls = Calls()
@@ -105,6 +108,7 @@ class Server:
         self._cookies = Cookies(cookie, cookie_path, local=not many)
         self._health = health.aio.HealthServicer()
         self._addresses = {True: tuple(internal), False: tuple(external)}
+        self._probes = tuple(probes)
         self._listeners: list[aio.Server] = []
         self._sockets: list[Path] = []
         self._working = False
@@ -123,6 +127,9 @@ class Server:
                 listener = self._listener(offered, reflect=internal)
                 self._listeners.append(listener)
                 bound += [self._bind(listener, address) for address in addresses]
+        if self._probes:
+            self._listeners.append(self._probed())
+            bound += [self._bind(self._listeners[-1], address) for address in self._probes]
         self._working = True  # what fails on its way up is stopped, too
         await self._jobs.start()
         for listener in self._listeners:
@@ -141,6 +148,19 @@ class Server:
         if reflect:
             names = [PACKAGE + s.name for s in services] + [health.SERVICE_NAME, REFLECTION]
             listener.add_generic_rpc_handlers((_Reflection(names),))
+        return listener
+
+    def _probed(self) -> aio.Server:
+        """For a supervisor that knows neither TLS nor secrets. Nobody can hold a stream open there."""
+        listener = aio.server(options=PROBES)
+        check = grpc.unary_unary_rpc_method_handler(
+            self._health.Check,
+            request_deserializer=health_pb2.HealthCheckRequest.FromString,
+            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+        )
+        listener.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, {"Check": check}),)
+        )
         return listener
 
     def _bind(self, listener: aio.Server, address: str) -> str:
