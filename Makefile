@@ -33,6 +33,7 @@ demo-s3: $(READY) ## the same through an S3 store that is started and stopped he
 
 test: hsds ## every promise once, at the smallest size that can fail
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
+	$(BIN)/python -m tests.doubles.helm > /dev/null
 	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 4 --dist loadfile
 
 check: $(READY) ## lint, types, layers, wire, freshness of generated code
@@ -51,8 +52,9 @@ bench: hsds ## ratios against cp, split, dd, s5cmd, rclone and hsload
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m tests.bench
 
-stubs: $(READY) ## regenerate fileserver/v1 from proto/
+stubs: $(READY) ## regenerate fileserver/v1 from proto/, and the schema of the chart's values from the config
 	$(BIN)/python proto/generate.py
+	$(BIN)/python helm/generate.py
 
 format: $(READY) ## ruff's formatter and safe fixes
 	$(BIN)/ruff format .

@@ -1,0 +1,223 @@
+"""The chart, by helm 3 and helm 4: it renders what Kubernetes and the file server take, and refuses what can't work.
+
+`render/` has values that must render, `refuse/` values that must not; the first line of each of these says which words
+the refusal must have.
+"""
+
+import importlib.util
+import json
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from fileserver import config
+from tests.doubles import helm
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm"
+HERE = Path(__file__).parent
+RENDER = sorted(path.stem for path in (HERE / "render").iterdir())
+REFUSE = sorted(path.stem for path in (HERE / "refuse").iterdir())
+KUBERNETES = ("1.30", "1.37")  # the oldest that the chart asks for, and the newest whose schemas there are
+WRITTEN = {"listen", "state", "database", "replicas"}
+"""Sections of the config that the chart writes itself."""
+
+
+@cache
+def rendered(name, version="4"):
+    done = helm.run(version, "template", "lake", CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
+    assert done.returncode == 0, done.stderr
+    found = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout) if each}
+    assert len(found) == sum(line.startswith("kind: ") for line in done.stdout.splitlines()), "a name is used twice"
+    return found
+
+
+def values(name):
+    return yaml.safe_load((HERE / "render" / f"{name}.yaml").read_text()) or {}
+
+
+def pods(name):
+    """The templates of all pods, by kind and name of what makes them."""
+    return {key: each["spec"]["template"] for key, each in rendered(name).items() if key[0] in {"Deployment", "Job"}}
+
+
+def served(name):
+    """The template of the file servers' pods."""
+    return rendered(name)["Deployment", "lake-cropduster"]["spec"]["template"]
+
+
+def matches(selector, labels):
+    return selector.items() <= labels.items()
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("helm_generate", CHART / "generate.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its models look for their types there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_schema_of_the_values_is_that_of_the_models(generate):
+    assert json.loads((CHART / "values.schema.json").read_text()) == generate.schema()
+
+
+def test_the_defaults_that_the_models_tell_are_those_of_the_values(generate):
+    told = generate.Values().model_dump(by_alias=True, exclude={"global_"})
+    assert told == yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+@pytest.mark.parametrize("version", helm.WHEELS)
+@pytest.mark.parametrize("name", ["nothing", "cluster"])
+def test_helm_finds_nothing_to_complain_of(version, name):
+    done = helm.run(version, "lint", "--strict", CHART, "-f", HERE / "render" / f"{name}.yaml")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", helm.WHEELS)
+@pytest.mark.parametrize("name", REFUSE)
+def test_values_that_cannot_work_are_refused(name, version):
+    path = HERE / "refuse" / f"{name}.yaml"
+    done = helm.run(version, "template", "lake", CHART, "-f", path)
+    assert done.returncode != 0
+    assert path.read_text().partition("\n")[0].removeprefix("# ") in done.stderr
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_both_helms_render_the_same(name):
+    assert rendered(name, "3") == rendered(name, "4")
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_kubernetes_knows_every_field(name):
+    for each in rendered(name).values():
+        for version in KUBERNETES:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_without_values_there_is_all_that_one_server_needs():
+    assert Counter(kind for kind, _ in rendered("nothing")) == {
+        **dict.fromkeys(("ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim"), 1),
+        **dict.fromkeys(("PodDisruptionBudget", "ServiceAccount"), 1),
+        "Service": 3,
+    }
+    spec = rendered("nothing")["Deployment", "lake-cropduster"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated():
+    spec = rendered("cluster")["Deployment", "lake-cropduster"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["rollingUpdate"]["maxUnavailable"]) == (3, 0)
+    hooks = {
+        kind: int(each["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
+        for (kind, name), each in rendered("cluster").items()
+        if "helm.sh/hook" in each["metadata"].get("annotations", {})
+    }
+    assert hooks["ConfigMap"] < hooks["Job"]
+    job = rendered("cluster")["Job", "lake-cropduster-migration"]["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in job  # that one is made after it
+    assert job["containers"][0]["args"] == ["migrate"]
+    assert "replicas" not in rendered("scaled")["Deployment", "lake-cropduster"]["spec"]
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_selectors_find_the_pods_of_the_servers_and_no_others(name):
+    servers, others = served(name), [each for key, each in pods(name).items() if key[0] == "Job"]
+    ports = {port["name"] for port in servers["spec"]["containers"][0]["ports"]}
+    found = rendered(name)
+    selectors = [found["Deployment", "lake-cropduster"]["spec"]["selector"]["matchLabels"]]
+    for (kind, _), each in found.items():
+        if kind == "Service":
+            selectors.append(each["spec"]["selector"])
+            assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports
+        if kind == "PodDisruptionBudget":
+            selectors.append(each["spec"]["selector"]["matchLabels"])
+        if kind == "NetworkPolicy":
+            selectors.append(each["spec"]["podSelector"]["matchLabels"])
+            assert {p["port"] for rule in each["spec"]["ingress"] for p in rule["ports"]} <= ports
+        if kind == "HorizontalPodAutoscaler":
+            target = each["spec"]["scaleTargetRef"]
+            assert (target["kind"], target["name"]) in found
+    for selector in selectors:
+        assert matches(selector, servers["metadata"]["labels"])
+        assert not any(matches(selector, each["metadata"]["labels"]) for each in others)
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_what_a_pod_speaks_of_is_there(name):
+    found = rendered(name)
+    for key, template in pods(name).items():
+        spec = template["spec"]
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        assert len(volumes) == len(spec["volumes"])
+        (container,) = spec["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+        for volume in volumes.values():
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in found
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+            assert not claim.startswith("lake-") or ("PersistentVolumeClaim", claim) in found
+        account = spec.get("serviceAccountName", "default")
+        assert ("ServiceAccount", account) in found or account in {"lake-writer", "default"}
+        assert spec["automountServiceAccountToken"] is (key[0] == "Deployment" and ("Role", key[1]) in found)
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_every_pod_keeps_the_restricted_standard(name):
+    """By the published rules of the Pod Security Standards, level restricted; and the root file system is read-only."""
+    for template in pods(name).values():
+        spec = template["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & spec.keys()
+        kinds = {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
+        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True,
+            }
+            assert not any("hostPort" in port for port in container.get("ports", ()))
+            assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
+    maps = [each["data"]["config.yaml"] for (kind, _), each in rendered(name).items() if kind == "ConfigMap"]
+    assert len(set(maps)) == 1, "the migration reads another config than the servers"
+    path = tmp_path / "config.yaml"
+    path.write_text(maps[0])
+    loaded = config.load(path, {})
+    document = yaml.safe_load(maps[0])
+    assert {key: each for key, each in document.items() if key not in WRITTEN} == values(name).get("config", {})
+    container = served(name)["spec"]["containers"][0]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert (
+        str(loaded.state_directory.parent) in mounts
+    )  # a directory of its own below the mount, whose mode is not ours
+    port = int(loaded.listen.health.rpartition(":")[2])
+    assert {container[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {port}
+    assert (loaded.database is not None) == ("database" in values(name))
+    variables = {each["name"] for each in container["env"]}
+    if loaded.database:
+        assert loaded.database.url.env in variables
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_secrets_are_named_and_never_written(name):
+    assert not [key for key in rendered(name) if key[0] == "Secret"]
+    plain = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", *values(name).get("extraEnv", {})}
+    for template in pods(name).values():
+        variables = template["spec"]["containers"][0]["env"]
+        assert {each["name"] for each in variables if "value" in each} == plain
+        named = {each["name"] for each in variables if "secretKeyRef" in each.get("valueFrom", {})}
+        database = {"CROPDUSTER_DATABASE"} if "database" in values(name) else set()
+        assert named == set(values(name).get("env", {})) | database
