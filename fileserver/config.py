@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from fileserver import state
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.settings import HsdsSettings
+from fileserver.watched import MetricsSettings, Reachable, well_formed
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
 from planes.plane import MIB
@@ -54,20 +55,9 @@ def _duration(value: object) -> timedelta:
         raise ValueError(msg) from None
 
 
-def _reachable(value: object) -> object:
-    """HOST:PORT, or the absolute path of a unix socket."""
-    if not isinstance(value, str) or value.startswith("/"):
-        return value
-    _, separator, port = value.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
-        msg = f'{value} is no address: write HOST:PORT like "127.0.0.1:7300", or the absolute path of a unix socket'
-        raise ValueError(msg)
-    return value
-
-
 def _loopback(value: object) -> object:
     """An address that nobody outside of this machine can reach, or the absolute path of a unix socket."""
-    if not isinstance(_reachable(value), str) or str(value).startswith("/"):
+    if not isinstance(well_formed(value), str) or str(value).startswith("/"):
         return value
     bare = str(value).rpartition(":")[0].removeprefix("[").removesuffix("]")
     try:
@@ -100,7 +90,7 @@ class Listen(_Section):
 
     internal: Address | None = Field(default=None, description="HOST:PORT (loopback) or the path of a unix socket.")
     external: Address | None = Field(default=None, description="The same for callers from outside; closed if unset.")
-    health: Annotated[str, BeforeValidator(_reachable)] | None = Field(
+    health: Reachable | None = Field(
         default=None,
         description="HOST:PORT where anybody may ask whether it serves, and nothing else; closed if unset.",
     )
@@ -147,6 +137,7 @@ class Document(_Section):
     log: Log = Log()
     database: DatabaseSettings | None = None
     replicas: ReplicaSettings | None = None
+    metrics: MetricsSettings | None = None
     retire_after: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(hours=1)
     memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
         default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
@@ -224,6 +215,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         log=rest.log,
         database=rest.database,
         replicas=rest.replicas,
+        metrics=rest.metrics,
         retire_after=rest.retire_after,
         memory=rest.memory,
     )

@@ -98,7 +98,7 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as closing:
-        services, jobs = _rooms(config, closing)
+        services, jobs = await _rooms(config, closing, embedded=embedded)
         server = Server(
             services,
             jobs,
@@ -119,7 +119,7 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
         _log.info("draining", reason="asked to" if stopped.is_set() else "idle")
 
 
-def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs]:
+async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> tuple[list[Service], Jobs]:
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
     from fileserver.landing.landing import Landing  # noqa: PLC0415
@@ -140,6 +140,11 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Jobs
     closing.push_async_callback(planes.aclose)
     targets = Targets(config.hsds)
     closing.push_async_callback(targets.aclose)
+    if config.metrics is not None and not embedded:
+        from fileserver.metrics import Metrics, answering  # noqa: PLC0415 - only for those who ask for it
+
+        address = await closing.enter_async_context(answering(config.metrics.listen, Metrics(planes, store)))
+        _log.info("tells metrics", address=address)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
     others = Replicas(config.replicas.address, _shared_cookie(config)) if config.replicas else None
