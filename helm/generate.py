@@ -20,7 +20,7 @@ from fileserver.hdf5.hsds.settings import HsdsSettings
 from planes.opening import PROVIDERS, provider
 
 HERE: Final = Path(__file__).parent
-WRITTEN: Final = ("listen", "state", "database", "replicas")
+WRITTEN: Final = ("listen", "state", "database", "replicas", "metrics")
 """Sections of the config that the chart writes itself."""
 
 _NAME: Final = "^[a-z][a-z0-9_-]*$"
@@ -139,12 +139,47 @@ class Services(Section):
     headless: HeadlessService = HeadlessService()
 
 
+class ServiceMonitor(Section):
+    """For the Prometheus operator, which finds it by its labels."""
+
+    enabled: bool = False
+    interval: str = Field(default="30s", pattern="^([0-9]+(ms|s|m|h))+$")
+    labels: Words = {}
+
+
+class Rules(Section):
+    """Alerts for the Prometheus operator; need the ServiceMonitor."""
+
+    enabled: bool = False
+    labels: Words = {}
+    oldestTransferSeconds: int = Field(default=86400, ge=1, description="When a transfer is too old.")
+    garbageObjects: int = Field(default=100000, ge=1, description="When too many wait for their deletion.")
+    planeErrorsPerSecond: float = Field(default=1, ge=0, description="When a plane fails too often.")
+
+
+class Dashboard(Section):
+    """A ConfigMap with a dashboard, which Grafana's sidecar finds by its labels."""
+
+    enabled: bool = False
+    labels: Words = {"grafana_dashboard": "1"}
+
+
+class Metrics(Section):
+    """Numbers for a Prometheus, at a port of their own."""
+
+    enabled: bool = True
+    serviceMonitor: ServiceMonitor = ServiceMonitor()
+    rules: Rules = Rules()
+    dashboard: Dashboard = Dashboard()
+
+
 class NetworkPolicy(Section):
     """Who may reach the pods, and whom they may reach."""
 
     enabled: bool = True
     internalFrom: list[Raw] = Field(default=[], description="Peers beside the release's own pods.")
     externalFrom: list[Raw] = Field(default=[], description="Peers; none is everybody.")
+    metricsFrom: list[Raw] = Field(default=[], description="Peers; none is every pod of the cluster.")
     egress: list[Raw] = Field(default=[], description="Rules; none is everywhere.")
 
 
@@ -182,6 +217,7 @@ class Values(Section):
     database: DatabaseSecret = DatabaseSecret()
     migration: Migration = Migration()
     services: Services = Services()
+    metrics: Metrics = Metrics()
     networkPolicy: NetworkPolicy = NetworkPolicy()
     disruption: Disruption = Disruption()
     serviceAccount: ServiceAccount = ServiceAccount()

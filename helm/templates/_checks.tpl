@@ -3,6 +3,10 @@
 {{- define "cropduster.checks" -}}
 {{- include "cropduster.checks.replicas" . -}}
 {{- include "cropduster.checks.planes" . -}}
+{{- $m := .Values.metrics -}}
+{{- if and (not $m.enabled) (or $m.serviceMonitor.enabled $m.rules.enabled $m.dashboard.enabled) -}}
+{{- fail "metrics.enabled is false, so there is nothing to monitor: switch it on, or metrics.serviceMonitor, rules and dashboard off" -}}
+{{- end -}}
 {{- include "cropduster.checks.references" (list . "config" .Values.config) -}}
 {{- end }}
 

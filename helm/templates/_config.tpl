@@ -7,5 +7,8 @@
 {{- if .Values.database.secret -}}
 {{- $_ := set $own "database" (dict "url" (dict "env" "CROPDUSTER_DATABASE")) -}}
 {{- end -}}
+{{- if .Values.metrics.enabled -}}
+{{- $_ := set $own "metrics" (dict "listen" "0.0.0.0:7303") -}}
+{{- end -}}
 {{- toYaml (merge $own (deepCopy .Values.config)) -}}
 {{- end }}

@@ -6,17 +6,23 @@ the refusal must have.
 
 import importlib.util
 import json
+import re
 import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
+import promql_parser
 import pytest
 import yaml
 
-from fileserver import config
+from fileserver import config, metrics
+from fileserver.catalogue.counts import Counts
+from fileserver.configured import Configured
 from tests.doubles import helm
+from tests.helm import operators
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
@@ -24,7 +30,7 @@ HERE = Path(__file__).parent
 RENDER = sorted(path.stem for path in (HERE / "render").iterdir())
 REFUSE = sorted(path.stem for path in (HERE / "refuse").iterdir())
 KUBERNETES = ("1.30", "1.37")  # the oldest that the chart asks for, and the newest whose schemas there are
-WRITTEN = {"listen", "state", "database", "replicas"}
+WRITTEN = {"listen", "state", "database", "replicas", "metrics"}
 """Sections of the config that the chart writes itself."""
 
 
@@ -94,9 +100,12 @@ def test_both_helms_render_the_same(name):
 
 
 @pytest.mark.parametrize("name", RENDER)
-def test_kubernetes_knows_every_field(name):
+def test_kubernetes_and_its_operators_know_every_field(name):
     for each in rendered(name).values():
-        for version in KUBERNETES:
+        schema = operators.SCHEMAS.get((each["apiVersion"], each["kind"]))
+        if schema:
+            jsonschema.validate(each, schema)
+        for version in () if schema else KUBERNETES:
             kubernetes_validate.validate(each, version, strict=True)
 
 
@@ -191,7 +200,8 @@ def test_every_pod_keeps_the_restricted_standard(name):
 
 @pytest.mark.parametrize("name", RENDER)
 def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
-    maps = [each["data"]["config.yaml"] for (kind, _), each in rendered(name).items() if kind == "ConfigMap"]
+    maps = [each["data"] for (kind, _), each in rendered(name).items() if kind == "ConfigMap"]
+    maps = [data["config.yaml"] for data in maps if "config.yaml" in data]
     assert len(set(maps)) == 1, "the migration reads another config than the servers"
     path = tmp_path / "config.yaml"
     path.write_text(maps[0])
@@ -221,3 +231,32 @@ def test_secrets_are_named_and_never_written(name):
         named = {each["name"] for each in variables if "secretKeyRef" in each.get("valueFrom", {})}
         database = {"CROPDUSTER_DATABASE"} if "database" in values(name) else set()
         assert named == set(values(name).get("env", {})) | database
+
+
+def test_rules_and_dashboard_ask_for_what_is_told():
+    found = rendered("cluster")
+    (group,) = found["PrometheusRule", "lake-cropduster"]["spec"]["groups"]
+    asked = [rule["expr"] for rule in group["rules"]]
+    board = json.loads(found["ConfigMap", "lake-cropduster-dashboard"]["data"]["lake-cropduster.json"])
+    asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    told = {"cropduster_info", "cropduster_database_answers"}
+    for family in (*metrics._of_planes(Configured({}, "")), *metrics._of_database(Counts({}, 0.0, {}, 0, 0))):
+        told.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    for each in asked:
+        promql_parser.parse(each)
+        assert set(re.findall(r"\bcropduster_\w+", each)) <= told
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_each_pod_is_asked_for_its_numbers_once():
+    found = rendered("cluster")
+    monitor = found["ServiceMonitor", "lake-cropduster"]["spec"]
+    (endpoint,) = monitor["endpoints"]
+    ports = [
+        port["name"]
+        for (kind, _), each in found.items()
+        if kind == "Service" and matches(monitor["selector"]["matchLabels"], each["metadata"]["labels"])
+        for port in each["spec"]["ports"]
+    ]
+    assert ports.count(endpoint["port"]) == 1
