@@ -16,7 +16,7 @@ EXTRAS := server,s3,azure,hdf5,postgres
 ENGINE ?= podman
 IMAGE  ?= cropduster:latest
 
-.PHONY: help install hsds demo demo-s3 test check soak bench format stubs wheels lock image clean
+.PHONY: help install hsds demo demo-s3 test check soak bench format stubs wheels lock image play clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,9 @@ wheels: $(READY) ## fetch what the image is made of, and build our own wheel, in
 image: wheels ## build the image with podman (ENGINE=docker: with docker), without a network, and spray in it once
 	$(ENGINE) build --network=none --tag $(IMAGE) .
 	$(BIN)/python image/try.py $(ENGINE) $(IMAGE)
+
+play: $(READY) ## run the pod of the chart with that image under podman, and spray the first file as its notes say
+	$(BIN)/python -m image.play $(IMAGE)
 
 lock: $(READY) ## choose the newest of everything for the image, and pin it in image/requirements.txt
 	rm -rf wheels
