@@ -40,6 +40,8 @@ class Call:
     streams: bool
     """It answers with a stream."""
     context: Context
+    request: Any = None
+    """What was asked; None where it comes as a stream."""
 
 
 Around = Callable[[Call], AbstractAsyncContextManager[None]]
@@ -68,12 +70,18 @@ def wrap(handler: Handler, method: str, around: Around) -> Handler:
         b for b in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream) if b
     )
 
+    def told(request: Any) -> Any:
+        return None if handler.request_streaming else request
+
     async def answering(request: Any, context: Context) -> Any:
-        async with around(Call(method, streams, context)):
+        async with around(Call(method, streams, context, told(request))):
             return await behaviour(request, context)
 
     async def generating(request: Any, context: Context) -> None:
-        async with around(Call(method, streams, context)), aclosing(behaviour(request, context)) as responses:
+        async with (
+            around(Call(method, streams, context, told(request))),
+            aclosing(behaviour(request, context)) as responses,
+        ):
             async for response in responses:
                 await send(context, response)
 

@@ -7,7 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from fileserver import config
 from fileserver.auth import METADATA_KEY
 from fileserver.errors import InvalidSpec
-from fileserver.server import Server, Service
+from fileserver.server import Listener, Server, Service
 
 COOKIE = "ab" * 32
 
@@ -33,9 +33,7 @@ async def test_health_is_told_to_whoever_asks_and_nothing_else(tmp_path):
     server = Server(
         [Service("Everything", lambda listener: listener.add_generic_rpc_handlers((Everything(),)))],
         Jobs(),
-        cookie=COOKIE,
-        cookie_path=tmp_path / "cookie",
-        internal=[f"unix:{tmp_path}/s.sock"],
+        [Listener([f"unix:{tmp_path}/s.sock"], [])],
         probes=["127.0.0.1:0"],
     )
     bound = await server.start()

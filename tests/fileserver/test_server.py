@@ -19,10 +19,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
 from fileserver import state
-from fileserver.auth import METADATA_KEY
+from fileserver.auth import METADATA_KEY, Cookies
 from fileserver.calls import wrap
 from fileserver.errors import CallerUnknown, InvalidSpec, ServerUnavailable
-from fileserver.server import Server, Service, first
+from fileserver.server import Listener, Server, Service, first
 from fileserver.status import around, from_call
 from fileserver.v1 import file_pb2, plane_pb2, plane_pb2_grpc, transfer_pb2
 from planes.errors import Unavailable
@@ -115,14 +115,11 @@ class Running:
             Service("PlaneService", lambda server: plane_pb2_grpc.add_PlaneServiceServicer_to_server(Planes(), server)),
             Service("Slow", lambda server: server.add_generic_rpc_handlers((self.slow,)), external=False),
         ]
-        self.server = Server(
-            services,
-            self.jobs,
-            cookie=COOKIE,
-            cookie_path=tmp_path / "cookie",
-            internal=[f"unix:{self.socket}", "127.0.0.1:0"],
-            external=external,
-        )
+        cookies = Cookies(COOKIE, tmp_path / "cookie").around
+        listeners = [Listener([f"unix:{self.socket}", "127.0.0.1:0"], [cookies])]
+        if external:
+            listeners.append(Listener(external, [cookies], internal=False, reflect=False))
+        self.server = Server(services, self.jobs, listeners)
         self.channel = aio.insecure_channel(f"unix:{self.socket}")
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
@@ -348,7 +345,7 @@ async def test_an_address_in_use_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         own = tmp_path / "s.sock"
-        server = Server([], Jobs(), cookie=COOKIE, cookie_path=tmp_path, internal=[f"unix:{own}", address])
+        server = Server([], Jobs(), [Listener([f"unix:{own}", address], [])])
         with pytest.raises(InvalidSpec, match=f"can't listen on {address}"):
             await server.start()
         await server.stop(0)
@@ -358,7 +355,7 @@ async def test_an_address_in_use_is_told(tmp_path):
 async def test_the_socket_of_a_living_server_is_not_taken_over(running):
     await running.server.start()
     address = f"unix:{running.socket}"
-    second = Server([], Jobs(), cookie=COOKIE, cookie_path=Path("x"), internal=[address])
+    second = Server([], Jobs(), [Listener([address], [])])
     with pytest.raises(InvalidSpec, match="in use"):
         await second.start()
     await second.stop(0)
