@@ -109,6 +109,58 @@ class Migration(Section):
     activeDeadlineSeconds: int = Field(default=600, ge=1)
 
 
+class IssuerRef(Section):
+    """An issuer of cert-manager."""
+
+    name: str = ""
+    kind: str = Field(default="Issuer", min_length=1)
+    group: str = Field(default="cert-manager.io", min_length=1)
+
+
+class InternalTls(Section):
+    """The certificate of the file servers, by which they also call each other; `ca.crt` signs those of callers."""
+
+    secret: str = Field(default="", description="One that is there already.")
+    issuer: IssuerRef = IssuerRef()
+    dnsNames: list[str] = Field(default=[], description="More names in the certificate.")
+    allow: list[str] = Field(default=[], description="Names of callers beside the file servers.")
+
+
+class ExternalTls(Section):
+    """The certificate for everybody else; its callers show tokens."""
+
+    secret: str = Field(default="", description="One that is there already.")
+    issuer: IssuerRef = IssuerRef()
+    dnsNames: list[str] = Field(default=[], description="More names in the certificate.")
+    reflection: bool = Field(default=False, description="Whether callers may ask which services there are.")
+
+
+class Certificates(Section):
+    """What opens the addresses to other pods."""
+
+    internal: InternalTls = InternalTls()
+    external: ExternalTls = ExternalTls()
+    duration: str = Field(default="2160h", pattern="^[0-9]+h$")
+    renewBefore: str = Field(default="720h", pattern="^[0-9]+h$")
+
+
+class Ingress(Section):
+    """To the external address."""
+
+    enabled: bool = False
+    className: str = ""
+    host: str = ""
+    tlsSecret: str = ""
+    annotations: Words = {}
+
+
+class HelmTest(Section):
+    """The pod that `helm test` runs."""
+
+    enabled: bool = True
+    plane: str = Field(default="", description="The default one if empty.")
+
+
 class InternalService(Section):
     """For trusted components."""
 
@@ -216,6 +268,9 @@ class Values(Section):
     state: StateClaim = StateClaim()
     database: DatabaseSecret = DatabaseSecret()
     migration: Migration = Migration()
+    tls: Certificates = Certificates()
+    ingress: Ingress = Ingress()
+    test: HelmTest = HelmTest()
     services: Services = Services()
     metrics: Metrics = Metrics()
     networkPolicy: NetworkPolicy = NetworkPolicy()

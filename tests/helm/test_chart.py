@@ -49,7 +49,9 @@ def values(name):
 
 def pods(name):
     """The templates of all pods, by kind and name of what makes them."""
-    return {key: each["spec"]["template"] for key, each in rendered(name).items() if key[0] in {"Deployment", "Job"}}
+    found = rendered(name)
+    made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in {"Deployment", "Job"}}
+    return made | {key: each for key, each in found.items() if key[0] == "Pod"}
 
 
 def served(name):
@@ -124,8 +126,8 @@ def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated()
     assert (spec["replicas"], spec["strategy"]["rollingUpdate"]["maxUnavailable"]) == (3, 0)
     hooks = {
         kind: int(each["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
-        for (kind, name), each in rendered("cluster").items()
-        if "helm.sh/hook" in each["metadata"].get("annotations", {})
+        for (kind, _), each in rendered("cluster").items()
+        if "pre-install" in each["metadata"].get("annotations", {}).get("helm.sh/hook", "")
     }
     assert hooks["ConfigMap"] < hooks["Job"]
     job = rendered("cluster")["Job", "lake-cropduster-migration"]["spec"]["template"]["spec"]
@@ -136,7 +138,7 @@ def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated()
 
 @pytest.mark.parametrize("name", RENDER)
 def test_selectors_find_the_pods_of_the_servers_and_no_others(name):
-    servers, others = served(name), [each for key, each in pods(name).items() if key[0] == "Job"]
+    servers, others = served(name), [each for key, each in pods(name).items() if key[0] != "Deployment"]
     ports = {port["name"] for port in servers["spec"]["containers"][0]["ports"]}
     found = rendered(name)
     selectors = [found["Deployment", "lake-cropduster"]["spec"]["selector"]["matchLabels"]]
@@ -225,9 +227,13 @@ def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
 def test_secrets_are_named_and_never_written(name):
     assert not [key for key in rendered(name) if key[0] == "Secret"]
     plain = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", *values(name).get("extraEnv", {})}
-    for template in pods(name).values():
+    route = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
+    for (kind, _), template in pods(name).items():
         variables = template["spec"]["containers"][0]["env"]
-        assert {each["name"] for each in variables if "value" in each} == plain
+        plainly = {each["name"] for each in variables if "value" in each}
+        assert plainly - route == (plain if kind != "Pod" else {"HOME", "PLANE"})
+        if kind == "Pod":
+            continue
         named = {each["name"] for each in variables if "secretKeyRef" in each.get("valueFrom", {})}
         database = {"CROPDUSTER_DATABASE"} if "database" in values(name) else set()
         assert named == set(values(name).get("env", {})) | database
@@ -260,3 +266,42 @@ def test_each_pod_is_asked_for_its_numbers_once():
         for port in each["spec"]["ports"]
     ]
     assert ports.count(endpoint["port"]) == 1
+
+
+def test_file_servers_know_each_other_by_a_name_that_is_in_their_certificate(tmp_path):
+    found = rendered("scaled")
+    names = found["Certificate", "lake-cropduster-internal"]["spec"]["dnsNames"]
+    path = tmp_path / "config.yaml"
+    path.write_text(found["ConfigMap", "lake-cropduster"]["data"]["config.yaml"])
+    loaded = config.load(path, {})
+    host = loaded.replicas.address.removeprefix("dns:///").partition(":")[0]
+    assert host in names
+    assert loaded.listen.internal.allow == (host,)
+    (server,) = (
+        each["value"]
+        for each in found["Pod", "lake-cropduster-test"]["spec"]["containers"][0]["env"]
+        if each["name"] == "CROPDUSTER_SERVER"
+    )
+    assert server.partition(":")[0] in names
+    services = {f"{name}.lake.svc" for kind, name in found if kind == "Service"}
+    external = found["Certificate", "lake-cropduster-external"]["spec"]["dnsNames"]
+    assert external == ["lake-cropduster-external.lake.svc", "files.example.org"]
+    assert {*names, external[0]} <= services
+
+
+def test_certificates_are_mounted_where_the_config_looks_for_them(tmp_path):
+    for name, secrets in (
+        ("cluster", {"internal": "certificates-of-servers", "external": "certificate-for-all"}),
+        ("scaled", {"internal": "lake-cropduster-internal-tls", "external": "lake-cropduster-external-tls"}),
+    ):
+        path = tmp_path / "config.yaml"
+        path.write_text(rendered(name)["ConfigMap", "lake-cropduster"]["data"]["config.yaml"])
+        listen = config.load(path, {}).listen
+        spec = served(name)["spec"]
+        (container,) = spec["containers"]
+        at = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        of = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+        for side, tls in (("internal", listen.internal.tls), ("external", listen.external.tls)):
+            for file in (tls.certificate, tls.key, tls.clients or tls.key):
+                assert of[at[str(file.parent)]] == secrets[side]
+                assert file.name in {"tls.crt", "tls.key", "ca.crt"}
