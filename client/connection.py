@@ -21,7 +21,7 @@ import grpc
 
 from client.credentials import Credentials
 from client.embedded import EmbeddedServer
-from client.errors import as_call, invalid, unavailable
+from client.errors import ServerError, as_call, invalid, unavailable
 
 COOKIE_KEY: Final = "cropduster-cookie"
 TOKEN_KEY: Final = "authorization"  # noqa: S105 - the name of a header
@@ -104,19 +104,26 @@ class Running:
         """Wait at most `CONNECT_SECONDS` until somebody listens there and serves."""
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
-            if self._listens():
+            heard = self._listens()
+            if heard:
                 connection.open()
                 if connection.serving():
                     return
             if time.monotonic() > deadline:
-                way_out = (
-                    f"start one with 'cropduster serve --listen {self.target}', or leave out --server"
-                    if self.is_here
-                    else "check the address, and whether a firewall lets you through"
-                )
-                msg = f"no server answers at {self.target}: {way_out}"
-                raise unavailable(msg, server=self.target)
+                raise self._nobody(heard=heard)
             time.sleep(0.1)
+
+    def _nobody(self, *, heard: bool) -> ServerError:
+        """The error of a server that does not serve; `heard` says that something listens there."""
+        if not self.is_here:
+            way_out = "check the address, and whether a firewall lets you through"
+        elif heard and not self.is_encrypted:
+            way_out = (
+                "something listens there; if that is its encrypted address, say who signed its certificate with --ca"
+            )
+        else:
+            way_out = f"start one with 'cropduster serve --listen {self.target}', or leave out --server"
+        return unavailable(f"no server answers at {self.target}: {way_out}", server=self.target)
 
     def leave(self) -> None:
         """It is somebody else's server, and stays."""

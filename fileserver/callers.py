@@ -89,7 +89,7 @@ class Audit(Section):
 
 
 class RuleSettings(Section):
-    """What some callers may do. A name stands for itself and what is below it; `*` at its end for whatever follows."""
+    """What some callers may do. A name is itself and what is below it; `*` at its end is whatever follows."""
 
     who: tuple[str, ...] = Field(min_length=1, description='Names of callers, "group:NAME", or "*" for all of them.')
     may: tuple[Verb, ...] = Field(min_length=1)

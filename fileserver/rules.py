@@ -1,6 +1,7 @@
 """Rules: who may do what with which names. Pure; asks nobody.
 
-A name in a rule stands for itself and for everything below it, and with `*` at its end for everything that begins so.
+A name in a rule stands for itself and for everything below it; with `/` at its end only for what is below it, and with
+`*` for everything that begins so.
 Names are compared character by character: what only looks the same is another name.
 """
 
@@ -170,7 +171,7 @@ def domain_pattern(text: str) -> Pattern:
 def _pattern(kind: Kind, text: str) -> Pattern:
     if text.endswith("*"):
         return Pattern(kind, text[:-1], open=True)
-    return Pattern(kind, text.rstrip("/"), open=False)
+    return Pattern(kind, text, open=text.endswith("/"))
 
 
 def _checked(text: str) -> str:

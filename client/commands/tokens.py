@@ -20,12 +20,12 @@ def enter(app: typer.Typer) -> None:
 
 def make_key(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where the private key goes.", show_default=False)],
 ) -> None:
     """Make a key pair, FILE and FILE.pub, and print the lines that a server's configuration needs."""
     from client.tokens import make_key  # noqa: PLC0415  # not for help
 
-    made = make_key(file)
+    made = make_key(Path(file))
     if session.show.as_json:
         session.show.object({"id": made.id, "private": str(made.private), "public": str(made.public)})
         return
@@ -36,7 +36,7 @@ def make_key(
 
 def create(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The private key.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The private key.", show_default=False)],
     subject: Annotated[str, typer.Option(metavar="NAME", help="Whom the token names.", show_default=False)],
     group: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A group of which that is a member; may be repeated.")
@@ -54,7 +54,7 @@ def create(
     if not subject.isprintable() or not subject:
         problems.say("--subject", "name somebody, in plain text")
     problems.check()
-    token = make_token(file, subject, group or [], seconds, audience)
+    token = make_token(Path(file), subject, group or [], seconds, audience)
     if session.show.as_json:
         session.show.object({"token": token})
     else:

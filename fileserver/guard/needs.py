@@ -50,10 +50,13 @@ Row = Callable[[Any, str], Wants]
 """From a request and the name of the default plane to what it needs; raises InvalidSpec where names are none."""
 
 
-def literal(key: str, wildcards: str = "*?[") -> tuple[str, bool]:
-    """A key as far as it is plain text, and whether a wildcard follows."""
-    end = next((i for i, letter in enumerate(key) if letter in wildcards), None)
-    return (key, False) if end is None else (key[:end], True)
+def literal(key: str) -> tuple[str, bool]:
+    """A key as far as it is plain text, and whether a wildcard follows: in its last element, as sources have it."""
+    last = key.rpartition("/")[2]
+    if not set(last) & set("*?"):
+        return key, False
+    plain = min(last.find(each) for each in "*?[" if each in last)
+    return key[: len(key) - len(last) + plain], True
 
 
 def _object(verb: Verb, plane: str, key: str, *, below: bool = False) -> Need:

@@ -138,7 +138,7 @@ class FileServicer(FileServiceServicer):
         return pb.RebuildFilesResponse(restored=found.restored, present=found.present, skipped=found.skipped)
 
     def _uri(self, part: files.FilePart) -> str:
-        """Where a reader of its own finds a part; "" for planes that nobody else can read."""
+        """Where a reader of its own finds a part; "" for planes that nobody else, or not this caller, can read."""
         info = Info(part.key, part.size, part.version, _EPOCH)
         ticket = self._planes.plane(part.plane).copy_ticket(info)
         if ticket is None:
@@ -147,6 +147,6 @@ class FileServicer(FileServiceServicer):
             return f"s3://{ticket.location['bucket']}/{ticket.location['key']}"
         if ticket.kind == "azure":
             return f"az://{ticket.location['container']}/{ticket.location['blob']}"
-        if ticket.kind == "posix":
+        if ticket.kind == "posix" and caller().owner_of is None:
             return Path(ticket.location["root"], part.key).as_uri()
         return ""

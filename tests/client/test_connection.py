@@ -6,6 +6,7 @@ import pytest
 
 from client import connection
 from client.connection import Connection, Running
+from client.credentials import Credentials
 from client.errors import Exit, ServerError
 
 
@@ -20,8 +21,50 @@ def test_an_address_is_host_and_port(address):
 
 @pytest.mark.parametrize("address", ["10.0.0.1:7300", "example.org:7300", "0.0.0.0:7300", "[2001:db8::1]:7300"])
 def test_nothing_is_sent_in_the_clear_to_another_machine(address):
-    with pytest.raises(ServerError, match="another machine"):
-        Running(address)
+    for shown in (None, Credentials(token="t"), Credentials(token_file="/t")):
+        with pytest.raises(ServerError, match="another machine"):
+            Running(address, shown)
+    for encrypted in (Running(f"https://{address}"), Running(address, Credentials(ca="/ca.pem"))):
+        assert encrypted.target == address
+        assert encrypted.is_encrypted
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.1:7300", "https://x", "https://x:1/y", "https:///x:1", "unix:/x:1"])
+def test_other_addresses_are_none(address):
+    with pytest.raises(ServerError, match="HOST:PORT"):
+        Running(address, Credentials(ca="/ca.pem"))
+
+
+def test_a_token_is_read_anew_when_it_is_not_taken_any_more(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    made = Connection(Running("127.0.0.1:1", Credentials(token_file=str(path))))
+    made.open()
+    assert made.metadata == (("authorization", "Bearer first"),)
+    assert not made.learn("")
+    path.write_text("second\n")
+    assert made.learn("")
+    assert made.metadata == (("authorization", "Bearer second"),)
+    made.close()
+
+
+def test_no_cookie_of_this_machine_is_sent_to_another(tmp_path):
+    path = tmp_path / "cookie"
+    path.write_text("c0" * 32)
+    path.chmod(0o600)
+    assert Connection(Running("127.0.0.1:1")).learn(str(path))
+    assert not Connection(Running("https://10.0.0.1:1")).learn(str(path))
+
+
+def test_a_token_is_in_no_text_of_what_holds_it():
+    assert "hush" not in repr(Credentials(token="hush"))
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "\x00", "é", "x" * 8000])
+def test_what_no_header_can_hold_is_no_token(token):
+    with pytest.raises(ServerError, match="no token") as caught:
+        Credentials(token=token).bearer()
+    assert token not in caught.value.message
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.5.5.5:1", "localhost:1", "[::1]:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from jwt.algorithms import get_default_algorithms
+
+from tests.doubles.authority import Trust
 
 DISCOVERY = "/.well-known/openid-configuration"
 
@@ -66,8 +69,8 @@ class Issuer:
 
 
 @contextmanager
-def running() -> Iterator[Issuer]:
-    """One on loopback, until the block is left."""
+def running(trust: Trust | None = None) -> Iterator[Issuer]:
+    """One on loopback, until the block is left; https with a certificate."""
     issuer = Issuer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -89,6 +92,11 @@ def running() -> Iterator[Issuer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     issuer.url = f"http://127.0.0.1:{server.server_port}"
+    if trust is not None:
+        issuer.url = f"https://127.0.0.1:{server.server_port}"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(trust.certificate, trust.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

@@ -12,7 +12,7 @@ PLANES = [
     ("lz", ["lz:", "lz:x", "lz:a/../b"], ["lz2:x", "l:z", "other:lz:x"]),
     ("lz:", ["lz:x"], ["lz2:x"]),
     ("lz:*", ["lz:x"], ["lz2:x"]),
-    ("lz:in/", ["lz:in", "lz:in/x", "lz:in/a/b"], ["lz:inx", "lz:", "lz:i", "lz:IN/x", "lz2:in/x", "lz:/in/x"]),
+    ("lz:in/", ["lz:in/", "lz:in/x", "lz:in/a/b"], ["lz:in", "lz:inx", "lz:", "lz:i", "lz:IN/x", "lz2:in/x"]),
     ("lz:in", ["lz:in", "lz:in/x"], ["lz:inx", "lz:in2/x"]),
     ("lz:in/2024-*", ["lz:in/2024-1", "lz:in/2024-x/y"], ["lz:in/2023", "lz:in/", "lz:in/2024"]),
     ("*", ["lz:x", "any:"], []),
@@ -81,7 +81,7 @@ def test_nothing_is_covered_that_does_not_begin_with_the_folder(folder, key, bel
     except ValueError:
         return
     if pattern.covers(Thing("planes", f"lz:{key}", below)):
-        assert key.startswith(folder.removesuffix("*").rstrip("/"))
+        assert key.startswith(folder.removesuffix("*"))
         assert ".." not in key.split("/") or folder in {"", "*"}
 
 

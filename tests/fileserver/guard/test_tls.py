@@ -11,6 +11,7 @@ import pytest
 from grpc import StatusCode, aio
 from structlog.testing import capture_logs
 
+from client import connection
 from client.calls import Calls
 from client.connection import Connection, Running
 from client.credentials import Credentials
@@ -219,8 +220,8 @@ def planes(site, **given):
     """What the client is told, in a thread of its own."""
 
     def asked():
-        connection = Connection(Running(site.address, Credentials(**{k: str(v) for k, v in given.items()})))
-        with Calls(connection, patience=0) as calls:
+        route = Running(site.address, Credentials(**{k: str(v) for k, v in given.items()}))
+        with Calls(Connection(route), patience=0) as calls:
             stub = lambda channel: plane_pb2_grpc.PlaneServiceStub(channel).ListPlanes  # noqa: E731
             return calls.call(stub, plane_pb2.ListPlanesRequest()).default_plane
 
@@ -255,6 +256,12 @@ async def test_the_client_says_what_is_wrong_between_it_and_the_server(site, aut
     with pytest.raises(ServerError, match=said) as caught:
         await planes(site, **given)
     assert caught.value.exit is Exit.BAD_REQUEST
+
+
+async def test_an_encrypted_address_that_is_called_in_the_clear_is_told_to_be_one(site, monkeypatch):
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0)
+    with pytest.raises(ServerError, match="--ca"):
+        await planes(site)
 
 
 # --- configuration ----------------------------------------------------------------------------------------------

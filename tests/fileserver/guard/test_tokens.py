@@ -243,6 +243,14 @@ async def test_keys_stay_in_force_while_the_provider_is_away_but_not_for_ever(is
     assert await checking.key("first")
 
 
+async def test_keys_are_had_from_whom_the_configured_authority_vouches_for_alone(tmp_path):
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    with double.running(ours.issue("idp", addresses=["127.0.0.1"])) as issuer:
+        assert (await verifier(issuer, ca=ours.ca).identity(issuer.token())).name == "alice"
+        with pytest.raises(ServerUnavailable):
+            await verifier(issuer, ca=theirs.ca).identity(issuer.token())
+
+
 ODD = {
     "down": {double.DISCOVERY: 500},
     "another's discovery": {double.DISCOVERY: {"issuer": "https://evil.example", "jwks_uri": "https://evil.example/"}},
