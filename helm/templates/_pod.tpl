@@ -20,7 +20,6 @@ capabilities: {drop: [ALL]}
 - {name: CROPDUSTER_CONFIG, value: /etc/cropduster/config.yaml}
 - {name: HOME, value: /tmp}
 - {name: XDG_RUNTIME_DIR, value: /run/cropduster}
-{{- include "cropduster.caller" . }}
 {{- if .Values.database.secret }}
 - name: CROPDUSTER_DATABASE
   valueFrom:
@@ -41,7 +40,6 @@ capabilities: {drop: [ALL]}
 - {name: config, mountPath: /etc/cropduster, readOnly: true}
 - {name: scratch, mountPath: /tmp, subPath: tmp}
 - {name: scratch, mountPath: /run/cropduster, subPath: run}
-{{- include "cropduster.tls.mounts" (list . true) }}
 {{- range $name, $_ := .Values.files }}
 - {name: {{ printf "file-%s" $name }}, mountPath: {{ printf "/run/secrets/%s" $name }}, readOnly: true}
 {{- end }}
@@ -50,7 +48,6 @@ capabilities: {drop: [ALL]}
 {{- define "cropduster.volumes" -}}
 - name: scratch
   emptyDir: {}
-{{- include "cropduster.tls.volumes" (list . true) }}
 {{- range $name, $from := .Values.files }}
 - name: {{ printf "file-%s" $name }}
   secret: {secretName: {{ $from.secret | quote }}, defaultMode: 0440}

@@ -133,6 +133,8 @@ def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated()
     job = rendered("cluster")["Job", "lake-cropduster-migration"]["spec"]["template"]["spec"]
     assert "serviceAccountName" not in job  # that one is made after it
     assert job["containers"][0]["args"] == ["migrate"]
+    secrets = {volume["secret"]["secretName"] for volume in job["volumes"] if "secret" in volume}
+    assert secrets == {"public-keys", "company"}  # certificates are perhaps issued only after it
     assert "replicas" not in rendered("scaled")["Deployment", "lake-cropduster"]["spec"]
 
 
@@ -231,6 +233,7 @@ def test_secrets_are_named_and_never_written(name):
     for (kind, _), template in pods(name).items():
         variables = template["spec"]["containers"][0]["env"]
         plainly = {each["name"] for each in variables if "value" in each}
+        assert plainly & route == ({*()} if kind == "Job" else route if "tls" in values(name) else {"CROPDUSTER_SERVER"})
         assert plainly - route == (plain if kind != "Pod" else {"HOME", "PLANE"})
         if kind == "Pod":
             continue
