@@ -161,6 +161,34 @@ class HelmTest(Section):
     plane: str = Field(default="", description="The default one if empty.")
 
 
+class Watch(Section):
+    """One watch, as `cropduster inventory watch` takes it."""
+
+    source: str = Field(min_length=1, description="PLANE:PREFIX.")
+    target: str = Field(pattern="^hdf5://.+", description="The folder of the domains.")
+    options: list[Annotated[str, Field(pattern="^--")]] = Field(
+        default=[], description="As --OPTION or --OPTION=VALUE."
+    )
+
+
+class WriteTest(Section):
+    """A Job that measures an HSDS server, and checks what it kept."""
+
+    enabled: bool = False
+    domain: str = Field(
+        default="hdf5://home/admin/write-test", pattern="^hdf5://.+", description="And the revision of the release."
+    )
+    target: str = Field(default="", description="Of config.hsds; its first if empty.")
+    rows: int = Field(default=40000, ge=1)
+    columns: int = Field(default=30000, ge=1)
+    chunk: str = Field(default="500x1000", pattern="^[0-9]+x[0-9]+$")
+    tasks: Literal["block", "row", "column"] = "block"
+    pods: int = Field(default=2, ge=1)
+    writers: int = Field(default=2, ge=1, le=256, description="Processes in each pod.")
+    activeDeadlineSeconds: int = Field(default=3600, ge=1)
+    resources: Raw = {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+
+
 class InternalService(Section):
     """For trusted components."""
 
@@ -271,6 +299,8 @@ class Values(Section):
     tls: Certificates = Certificates()
     ingress: Ingress = Ingress()
     test: HelmTest = HelmTest()
+    watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}
+    writeTest: WriteTest = WriteTest()
     services: Services = Services()
     metrics: Metrics = Metrics()
     networkPolicy: NetworkPolicy = NetworkPolicy()

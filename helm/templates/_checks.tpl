@@ -4,6 +4,7 @@
 {{- include "cropduster.checks.replicas" . -}}
 {{- include "cropduster.checks.planes" . -}}
 {{- include "cropduster.checks.callers" . -}}
+{{- include "cropduster.checks.hsds" . -}}
 {{- $m := .Values.metrics -}}
 {{- if and (not $m.enabled) (or $m.serviceMonitor.enabled $m.rules.enabled $m.dashboard.enabled) -}}
 {{- fail "metrics.enabled is false, so there is nothing to monitor: switch it on, or metrics.serviceMonitor, rules and dashboard off" -}}
@@ -89,6 +90,26 @@
 {{- $several := or $v.autoscaling.enabled (gt (int $v.replicas) 1) -}}
 {{- if and $several (not (include "cropduster.tls.internal" .)) -}}
 {{- fail "several file servers take parts of each other's transfers, by certificates: give them one as tls.internal.secret or tls.internal.issuer" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "cropduster.checks.hsds" -}}
+{{- $v := .Values -}}
+{{- $servers := $v.config.hsds | default dict -}}
+{{- if and (or $v.watches $v.writeTest.enabled) (not $servers) -}}
+{{- fail (printf "%s is about HSDS, and config.hsds names no server" (ternary "watches" "writeTest" (not (empty $v.watches)))) -}}
+{{- end -}}
+{{- if and $v.writeTest.enabled $v.writeTest.target (not (hasKey $servers $v.writeTest.target)) -}}
+{{- fail (printf "writeTest.target is %s, but config.hsds has no server of that name" $v.writeTest.target) -}}
+{{- end -}}
+{{- if and $v.watches (not (include "cropduster.tls.internal" .)) -}}
+{{- fail "watches are set up through the Service NAME-internal, which is closed: give it a certificate as tls.internal.secret or tls.internal.issuer" -}}
+{{- end -}}
+{{- range $name, $watch := $v.watches -}}
+  {{- $plane := splitList ":" $watch.source | first -}}
+  {{- if not (hasKey ($v.config.planes | default dict) $plane) -}}
+  {{- fail (printf "watches.%s.source is %s, but config.planes has no plane %s" $name $watch.source $plane) -}}
+  {{- end -}}
 {{- end -}}
 {{- end }}
 

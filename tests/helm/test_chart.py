@@ -33,6 +33,11 @@ KUBERNETES = ("1.30", "1.37")  # the oldest that the chart asks for, and the new
 WRITTEN = {"listen", "state", "database", "replicas", "metrics"}
 """Sections of the config that the chart writes itself."""
 
+ROUTE = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
+BENCH = {"DOMAIN", "TARGET", "ROWS", "COLUMNS", "CHUNK", "TASKS", "WRITERS"}
+PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH
+"""Variables that hold no secret."""
+
 
 @cache
 def rendered(name, version="4"):
@@ -168,8 +173,8 @@ def test_what_a_pod_speaks_of_is_there(name):
         spec = template["spec"]
         volumes = {each["name"]: each for each in spec["volumes"]}
         assert len(volumes) == len(spec["volumes"])
-        (container,) = spec["containers"]
-        assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
         for volume in volumes.values():
             if "configMap" in volume:
                 assert ("ConfigMap", volume["configMap"]["name"]) in found
@@ -228,18 +233,28 @@ def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
 @pytest.mark.parametrize("name", RENDER)
 def test_secrets_are_named_and_never_written(name):
     assert not [key for key in rendered(name) if key[0] == "Secret"]
-    plain = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", *values(name).get("extraEnv", {})}
-    route = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
+    plain = PLAIN | set(values(name).get("extraEnv", {}))
+    secret = set(values(name).get("env", {})) | ({"CROPDUSTER_DATABASE"} if "database" in values(name) else set())
+    for template in pods(name).values():
+        for container in template["spec"]["containers"]:
+            written = {each["name"] for each in container["env"] if "value" in each}
+            named = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
+            assert len(written) + len(named) == len(container["env"])
+            assert written <= plain
+            assert named == (secret if "CROPDUSTER_CONFIG" in written else set())
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_commands_in_a_pod_find_the_file_servers(name):
     for (kind, _), template in pods(name).items():
-        variables = template["spec"]["containers"][0]["env"]
-        plainly = {each["name"] for each in variables if "value" in each}
-        assert plainly & route == ({*()} if kind == "Job" else route if "tls" in values(name) else {"CROPDUSTER_SERVER"})
-        assert plainly - route == (plain if kind != "Pod" else {"HOME", "PLANE"})
-        if kind == "Pod":
-            continue
-        named = {each["name"] for each in variables if "secretKeyRef" in each.get("valueFrom", {})}
-        database = {"CROPDUSTER_DATABASE"} if "database" in values(name) else set()
-        assert named == set(values(name).get("env", {})) | database
+        for container in template["spec"]["containers"]:
+            told = {each["name"]: each.get("value") for each in container["env"] if each["name"] in ROUTE}
+            certified = "tls" in values(name)
+            if kind == "Deployment" or "CROPDUSTER_CONFIG" not in {each["name"] for each in container["env"]}:
+                assert told.keys() == (ROUTE if certified else {"CROPDUSTER_SERVER"})
+                assert told["CROPDUSTER_SERVER"].startswith(
+                    "lake-cropduster-internal.lake.svc:" if certified else "127."
+                )
 
 
 def test_rules_and_dashboard_ask_for_what_is_told():
