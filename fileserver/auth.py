@@ -28,6 +28,16 @@ class Caller:
     """By its certificate or its token; "" is the server's own user, or nobody."""
     rights: Rights | None = None
     """What it may do; None is everything that is offered to it."""
+    outside: bool = False
+    """Known by a token; its name is one of those that tokens have, which others may have, too."""
+
+    until: float | None = None
+    """Seconds since 1970 until which it is known; None is for ever."""
+
+    @property
+    def owns_as(self) -> str:
+        """Under which name its transfers are kept: those of the server's own kind are nobody's in particular."""
+        return self.name if self.outside else ""
 
     @property
     def owner_of(self) -> str | None:
@@ -48,13 +58,18 @@ _caller: ContextVar[Caller] = ContextVar("caller", default=_STRANGER)
 
 
 def caller() -> Caller:
-    """Who makes the call in progress; a stranger outside of calls."""
+    """Who makes the call in progress, or for whom a transfer runs; a stranger otherwise."""
     return _caller.get()
 
 
 def set_caller(who: Caller) -> None:
-    """Make the call in progress, in the task that runs it, that of somebody."""
+    """Make what goes on in this task that of somebody."""
     _caller.set(who)
+
+
+def run_for(owner: str) -> None:
+    """Make what goes on in this task, for a transfer, that of whom it belongs to (`Caller.owns_as`)."""
+    set_caller(Caller(local=False, name=owner, outside=bool(owner)))
 
 
 def allow(plane: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -96,6 +96,40 @@ def wrap(handler: Handler, method: str, around: Around) -> Handler:
         handler.request_deserializer,
         handler.response_serializer,
     )
+
+
+Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
+
+
+class Gate(aio.ServerInterceptor):
+    """Asks who calls before anything of what is asked is taken in: strangers' requests take no memory.
+
+    Args:
+        checks: of a method and its metadata; each raises an Error of ours to refuse the call.
+    """
+
+    def __init__(self, *checks: Callable[[str, Metadata], Awaitable[None]]) -> None:
+        self._checks = checks
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method that was asked for, or one that answers with the refusal and reads nothing."""
+        try:
+            for check in self._checks:
+                await check(handler_call_details.method, handler_call_details.invocation_metadata or ())
+        except Exception as refused:  # noqa: BLE001 - told as errors of the call itself are, bugs too, not by gRPC
+            return _refusing(refused)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: Exception) -> Handler:
+    async def refuse(_requests: Any, _context: Context) -> None:
+        raise error
+
+    return grpc.stream_stream_rpc_method_handler(refuse)  # the kind whose requests are read by itself: that reads none
 
 
 class CallerGone(Exception):

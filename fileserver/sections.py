@@ -156,9 +156,8 @@ class Listen(Section):
     external: Annotated[External | None, BeforeValidator(_listener, json_schema_input_type=str | External | None)] = (
         Field(default=None, description="The same for callers from outside; closed if unset.")
     )
-    health: OpenAddress | None = Field(
-        default=None,
-        description="HOST:PORT where anybody may ask whether it serves, and nothing else; closed if unset.",
+    health: Annotated[str, AfterValidator(_address)] | None = Field(
+        default=None, description="For probes, in the clear: whether the server serves, and nothing else."
     )
 
 

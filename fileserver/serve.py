@@ -103,8 +103,7 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
     async with AsyncExitStack() as closing:
         services, rooms = await _rooms(config, closing, embedded=embedded)
         listeners = _listeners(config, rooms, embedded=embedded, listen=listen or "")
-        probes = [config.listen.health] if config.listen.health and not embedded else []
-        server = Server(services, rooms.landing, listeners, probes=probes, many=config.database is not None)
+        server = Server(services, rooms.landing, listeners, many=config.database is not None)
         closing.push_async_callback(server.stop, GRACE)
         bound = await server.start()
         _log.info("serving", addresses=bound, state=str(config.state_directory), pid=os.getpid())

@@ -21,10 +21,10 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from fileserver.calls import LARGEST, Around, Calls, Interceptor
+from fileserver.calls import LARGEST, Around, Calls, Gate, Interceptor
 from fileserver.errors import InvalidSpec
 from fileserver.status import ErrorInterceptor
-from planes.plane import KIB, MIB
+from planes.plane import MIB
 
 OPTIONS: Final = (
     # Data travels in messages of 1 MiB, and most else is small. But a spray of many sources and a registered file name
@@ -37,7 +37,6 @@ OPTIONS: Final = (
 )
 SPREAD: Final = (("grpc.max_connection_age_ms", 300_000), ("grpc.max_connection_age_grace_ms", 3_600_000))
 """For one of many servers: connections end after a while, so that callers find those that were added since."""
-PROBES: Final = (("grpc.max_receive_message_length", 4 * KIB), ("grpc.so_reuseport", 0))
 GRACE: Final = 10.0
 """Seconds that transfers and calls have to stop in good order."""
 PACKAGE: Final = "fileserver.v1."
@@ -80,12 +79,14 @@ class Listener:
 
     addresses: Sequence[str]
     """`unix:/path` or `host:port`."""
-    around: Sequence[Around]
+    around: Sequence[Around | Gate]
     """What finds out who calls, and whether that may be, the outermost first."""
     internal: bool = True
     """Every service answers, not only those for callers from outside."""
     reflect: bool = True
     """Callers may ask which services there are."""
+    only_health: bool = False
+    """No service answers but the one that tells whether the server serves."""
     credentials: grpc.ServerCredentials | None = None
     """Of TLS; None is in the clear."""
 
@@ -97,18 +98,11 @@ class Server:
         services: what it offers.
         jobs: what it works on.
         listeners: where it answers, and whom.
-        probes: addresses where whoever comes may ask for health, and for nothing else.
         many: it is one of many.
     """
 
     def __init__(
-        self,
-        services: Sequence[Service],
-        jobs: Jobs,
-        listeners: Sequence[Listener],
-        *,
-        probes: Sequence[str] = (),
-        many: bool = False,
+        self, services: Sequence[Service], jobs: Jobs, listeners: Sequence[Listener], *, many: bool = False
     ) -> None:
         self.calls = Calls()
         self._many = many
@@ -116,7 +110,6 @@ class Server:
         self._jobs = jobs
         self._health = health.aio.HealthServicer()
         self._wanted = listeners
-        self._probes = tuple(probes)
         self._listeners: list[aio.Server] = []
         self._sockets: list[Path] = []
         self._working = False
@@ -133,9 +126,6 @@ class Server:
             listener = self._listener(wanted)
             self._listeners.append(listener)
             bound += [self._bind(listener, address, wanted.credentials) for address in wanted.addresses]
-        if self._probes:
-            self._listeners.append(self._probed())
-            bound += [self._bind(self._listeners[-1], address, None) for address in self._probes]
         self._working = True  # what fails on its way up is stopped, too
         await self._jobs.start()
         for listener in self._listeners:
@@ -145,8 +135,9 @@ class Server:
         return bound
 
     def _listener(self, wanted: Listener) -> aio.Server:
-        services = [s for s in self._services if wanted.internal or s.external]
-        interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in (self.calls.around, *wanted.around))]
+        services = [s for s in self._services if not wanted.only_health and (wanted.internal or s.external)]
+        guards = (a if isinstance(a, Gate) else Interceptor(a) for a in (self.calls.around, *wanted.around))
+        interceptors = [ErrorInterceptor(), *guards]
         listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
         for service in services:
@@ -154,19 +145,6 @@ class Server:
         if wanted.reflect:
             names = [PACKAGE + s.name for s in services] + [health.SERVICE_NAME, REFLECTION]
             listener.add_generic_rpc_handlers((_Reflection(names),))
-        return listener
-
-    def _probed(self) -> aio.Server:
-        """For a supervisor that knows neither TLS nor secrets. Nobody can hold a stream open there."""
-        listener = aio.server(options=PROBES)
-        check = grpc.unary_unary_rpc_method_handler(
-            self._health.Check,
-            request_deserializer=health_pb2.HealthCheckRequest.FromString,
-            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-        )
-        listener.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, {"Check": check}),)
-        )
         return listener
 
     def _bind(self, listener: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from fileserver.auth import Caller, set_caller
-from fileserver.calls import HEALTH, Call
+from fileserver.auth import Caller, caller, set_caller
+from fileserver.calls import HEALTH, Call, Metadata
 from fileserver.errors import CallerUnknown
 from fileserver.guard.tokens import Verifier
 from fileserver.rules import Rules
@@ -31,24 +31,26 @@ class Bearers:
         self._rules = rules
         self._now = now
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        """Know the caller of this call; an answer that goes on and on ends with its token.
+    async def check(self, method: str, metadata: Metadata) -> None:
+        """Know the caller of a call, before anything else of it is taken in.
 
         Raises:
             CallerUnknown: no token, or one that does not count.
             ServerUnavailable: whether it counts cannot be found out now.
         """
-        if call.method.startswith(HEALTH):
+        if not method.startswith(HEALTH):
+            found = await self._verifier.identity(_token(metadata))
+            rights = self._rules.of(found.name, found.groups) if self._rules else None
+            set_caller(Caller(local=False, name=found.name, rights=rights, outside=True, until=found.ends))
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """End an answer that goes on and on with its token; raises CallerUnknown."""
+        ends = caller().until
+        if not call.streams or ends is None:
             yield
             return
-        found = await self._verifier.identity(_token(call))
-        rights = self._rules.of(found.name, found.groups) if self._rules else None
-        set_caller(Caller(local=False, name=found.name, rights=rights))
-        if not call.streams:
-            yield
-            return
-        limit = asyncio.timeout(max(0.0, found.ends - self._now()))
+        limit = asyncio.timeout(max(0.0, ends - self._now()))
         try:
             async with limit:
                 yield
@@ -59,9 +61,9 @@ class Bearers:
             raise CallerUnknown(msg) from None
 
 
-def _token(call: Call) -> str:
+def _token(metadata: Metadata) -> str:
     """What stands behind `Bearer`, if that is there once; raises CallerUnknown."""
-    shown = [value for key, value in call.context.invocation_metadata() or () if key == METADATA_KEY]
+    shown = [value for key, value in metadata if key == METADATA_KEY]
     scheme, _, token = shown[0].partition(" ") if len(shown) == 1 and isinstance(shown[0], str) else ("", "", "")
     if scheme.lower() != "bearer" or not token:
         msg = "this file server asks for a token: give one with --token-file, or in CROPDUSTER_TOKEN"

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from fileserver.calls import Around
+from fileserver.calls import Around, Gate
 from fileserver.config import Config
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
@@ -76,6 +76,8 @@ def listeners(config: Config, rooms: Rooms, socket: str, own: Around, strange: A
         made = [Listener([socket, address], [*inside, own])]
     if config.listen.external is not None:
         made.append(_external(config.listen.external, config, Access(rooms), strange, outside))
+    if config.listen.health is not None:
+        made.append(Listener([_target(config.listen.health)], [], internal=False, reflect=False, only_health=True))
     return made
 
 
@@ -107,7 +109,7 @@ def _certified(settings: Internal, tls: Tls, address: str, audits: list[Around])
 def _external(settings: External, config: Config, access: Access, strange: Around, audits: list[Around]) -> Listener:
     """The external address, with tokens if they are configured."""
     files = Files(settings.tls.certificate, settings.tls.key) if settings.tls else None
-    guards = [strange]
+    guards: list[Around | Gate] = [strange]
     if config.tokens is not None:
         # PyJWT is loaded, and need be installed, for who takes tokens.
         from fileserver.guard.bearer import Bearers  # noqa: PLC0415
@@ -117,7 +119,8 @@ def _external(settings: External, config: Config, access: Access, strange: Aroun
         if rules is None:
             _log.warning("no rules are configured: whoever has a token may do everything that is offered outside")
         rates = Rates(config.rate.per_second, config.rate.burst)
-        guards = [Bearers(Verifier(config.tokens), rules).around, rates.around]
+        bearers = Bearers(Verifier(config.tokens), rules)
+        guards = [Gate(bearers.check, rates.check), bearers.around]
     return Listener(
         [_target(settings.address)],
         [*audits, *guards, access.around],

@@ -139,7 +139,11 @@ def _watch(*verbs: Verb) -> Row:
 def _new_watch(request: Any, _: str) -> Wants:
     watch = request.watch
     source = Location(watch.source.plane, watch.source.key)
-    return [_folder(_READ, source), _domain(_WRITE, watch.load.folder, below=True)]
+    return [
+        _folder(_READ, source),
+        _domain(_WRITE, watch.load.folder, below=True),
+        Server("begin a watch, whose transfers are the server's own,"),
+    ]
 
 
 def _server(what: str) -> Row:

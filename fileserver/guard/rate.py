@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
 from fileserver.auth import caller
-from fileserver.calls import HEALTH, Call
+from fileserver.calls import HEALTH, Metadata
 from fileserver.errors import ServerBusy
 
 MOST: Final = 10_000
@@ -31,16 +30,14 @@ class Rates:
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    @asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        """Let the call through, if its caller has not called too often; health checks don't count.
+    async def check(self, method: str, _metadata: Metadata) -> None:
+        """Let a call through, if its caller has not called too often; health checks don't count.
 
         Raises:
             ServerBusy: it has; when the next call may come.
         """
-        if not call.method.startswith(HEALTH):
+        if not method.startswith(HEALTH):
             self.take(caller().name)
-        yield
 
     def take(self, name: str) -> None:
         """Count one call; raises ServerBusy."""

@@ -47,7 +47,7 @@ class TransferServicer(TransferServiceServicer):
             drawing = await self._jobs.draw(spec)
             plan = await asyncio.to_thread(plan_message, drawing)
             return fitting(pb.CreateTransferResponse(plan=plan), "the plan", "a transfer without --dry-run")
-        record = await self._jobs.create(spec, request.request_id, caller().name)
+        record = await self._jobs.create(spec, request.request_id, caller().owns_as)
         return pb.CreateTransferResponse(transfer=transfer_message(record))
 
     async def PlanSync(self, request: pb.PlanSyncRequest, context: Any) -> AsyncIterator[pb.PlanSyncResponse]:

@@ -341,6 +341,21 @@ async def test_health_checks_keep_nobody_awake(running):
     assert running.server.calls.idle > before
 
 
+async def test_probes_are_told_of_health_and_of_nothing_else(tmp_path):
+    made = Running(tmp_path)
+    made.server._wanted.append(Listener(["127.0.0.1:0"], [], internal=False, reflect=False, only_health=True))
+    *_, address = await made.server.start()
+    async with aio.insecure_channel(address) as channel:
+        serving = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert serving.status == health_pb2.HealthCheckResponse.SERVING
+        for method in ("/fileserver.v1.PlaneService/ListPlanes", "/t.T/one"):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await channel.unary_unary(method)(b"", metadata=ALLOWED)
+            assert caught.value.code() is StatusCode.UNIMPLEMENTED
+    await made.channel.close()
+    await made.server.stop(0)
+
+
 async def test_an_address_in_use_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -554,6 +569,30 @@ def test_what_cannot_be_served_is_told_in_a_sentence(process, arguments, code, s
     server = process.start(*arguments)
     _, log = server.communicate()
     assert server.returncode == code
+    assert said in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            "listen: {internal: {address: '127.0.0.1:0', allow: [x], tls: {certificate: /c, key: /k, clients: /ca}}}",
+            "listen.internal.tls: /c cannot be read",
+        ),
+        (
+            "listen: {external: '127.0.0.1:0'}\ntokens: {keys: {k: /etc/passwd}}",
+            "tokens.keys.k: /etc/passwd holds no public key",
+        ),
+        ("audit: {file: /nowhere/audit.log}", "audit.file: /nowhere/audit.log cannot be written"),
+    ],
+)
+def test_what_guards_cannot_use_is_told_in_a_sentence(process, tmp_path, section, said):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"planes: {{data: {{type: memory}}}}\n{section}\n")
+    server = process.start("--listen", "127.0.0.1:0", "--config", str(path))
+    _, log = server.communicate()
+    assert server.returncode == 2
     assert said in log
     assert "Traceback" not in log
 

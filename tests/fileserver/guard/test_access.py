@@ -70,7 +70,7 @@ def request_of(method, fields):
 async def asked(method, fields, *rules, name="alice", groups=()):
     """Whether alice's request gets through; raises what it is answered."""
     made = Rules([RuleSettings.model_validate(each).rule() for each in rules])
-    auth.set_caller(Caller(local=False, name=name, rights=made.of(name, groups)))
+    auth.set_caller(Caller(local=False, name=name, rights=made.of(name, groups), outside=True))
     call = Call(f"/fileserver.v1.{method}", False, None, request_of(method, fields))
     try:
         async with Access(Server()).around(call):
@@ -188,7 +188,9 @@ NEEDS = {
         )
     ],
     "ExchangeService/RelinkDomain": [({"domain": "hdf5://home/alice/x"}, [HOME, may("admin")])],
-    "LandingService/CreateWatch": [({"watch": WATCH}, [READS_IN, may("write", domains="hdf5://home/alice/in/")])],
+    "LandingService/CreateWatch": [
+        ({"watch": WATCH}, [READS_IN, may("write", domains="hdf5://home/alice/in/"), may("admin")])
+    ],
     "LandingService/GetWatch": [({"name": "watches/w"}, [READS_IN])],
     "LandingService/StopWatch": [({"name": "w"}, [READS_IN, HOME])],
     "LandingService/DeleteWatch": [({"name": "w"}, [READS_IN, HOME])],

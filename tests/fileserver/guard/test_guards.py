@@ -5,6 +5,7 @@ import json
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
+import grpc
 import pytest
 from grpc import StatusCode, aio
 from structlog.testing import capture_logs
@@ -13,7 +14,7 @@ from client.tokens import make_key, make_token
 from fileserver import auth, log
 from fileserver.auth import Caller, caller
 from fileserver.callers import RuleSettings, Tokens
-from fileserver.calls import Call, Interceptor
+from fileserver.calls import Call, Gate, Interceptor
 from fileserver.errors import CallerUnknown, FileNotFound, InvalidSpec, ServerBusy
 from fileserver.guard import audit, rate
 from fileserver.guard.audit import Audits, named, plain
@@ -42,12 +43,32 @@ class Transfers(transfer_pb2_grpc.TransferServiceServicer):
         await asyncio.Event().wait()
 
 
+class Counted(grpc.GenericRpcHandler):
+    """`/t.T/x` counts the bytes of what it is asked, wherever it is read."""
+
+    taken = 0
+
+    def service(self, handler_call_details):
+        def read(data):
+            Counted.taken += len(data)
+            return data
+
+        async def answer(request, context):
+            return b""
+
+        if handler_call_details.method == "/t.T/x":
+            return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=read)
+        return None
+
+
 @pytest.fixture
 async def channel(key):
     verifier = Verifier(Tokens(keys={key.id: key.public}, leeway="0s"))
     rules = Rules([RuleSettings(who=("*",), may=("read",), planes=("lz",)).rule()])
-    around = (Audits("external", lambda: "data").around, Bearers(verifier, rules).around)
-    server = aio.server(interceptors=[ErrorInterceptor(), *map(Interceptor, around)])
+    audits, bearers = Audits("external", lambda: "data"), Bearers(verifier, rules)
+    guards = [Interceptor(audits.around), Gate(bearers.check), Interceptor(bearers.around)]
+    server = aio.server(interceptors=[ErrorInterceptor(), *guards])
+    server.add_generic_rpc_handlers((Counted(),))
     plane_pb2_grpc.add_PlaneServiceServicer_to_server(Planes(), server)
     transfer_pb2_grpc.add_TransferServiceServicer_to_server(Transfers(), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -78,6 +99,29 @@ async def test_without_one_token_nobody_gets_in(channel, key, shown):
     assert type(error) is CallerUnknown
     assert "--token-file" in error.message
     assert error.facts == {}  # no path of a cookie
+
+
+async def test_nothing_of_what_a_stranger_asks_is_read(channel, key, monkeypatch):
+    monkeypatch.setattr(Counted, "taken", 0)
+    ask = channel.unary_unary("/t.T/x")
+    with pytest.raises(aio.AioRpcError) as caught, capture_logs() as lines:
+        await ask(bytes(2 << 20), metadata=[(METADATA_KEY, "Bearer x.y.z")])
+    assert type(from_call(caught.value)) is CallerUnknown
+    assert Counted.taken == 0
+    assert [(line["who"], line["result"]) for line in lines] == [("", "CALLER_UNKNOWN")]
+    await ask(bytes(2 << 20), metadata=[(METADATA_KEY, f"Bearer {make_token(key.private, 'alice', [], 60)}")])
+    assert Counted.taken == 2 << 20
+
+
+async def test_a_bug_in_a_check_tells_strangers_nothing(channel, monkeypatch):
+    async def fails(_self, _token):
+        return {}["a secret"]
+
+    monkeypatch.setattr(Verifier, "identity", fails)
+    with capture_logs(), pytest.raises(aio.AioRpcError) as caught:
+        await listing(channel, "Bearer x")
+    assert caught.value.code() is StatusCode.INTERNAL
+    assert "secret" not in str(caught.value)
 
 
 async def test_a_stolen_token_counts_no_longer_than_it_says_and_neither_does_an_answer_that_goes_on(channel, key):
