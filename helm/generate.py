@@ -144,6 +144,15 @@ class Certificates(Section):
     renewBefore: str = Field(default="720h", pattern="^[0-9]+h$")
 
 
+class Envoy(Section):
+    """A proxy before the external address, which deals calls to the replicas."""
+
+    enabled: bool = False
+    image: str = Field(default="envoyproxy/envoy:distroless-v1.40.0", min_length=1)
+    replicas: int = Field(default=2, ge=1)
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+
+
 class Ingress(Section):
     """To the external address."""
 
@@ -297,6 +306,7 @@ class Values(Section):
     database: DatabaseSecret = DatabaseSecret()
     migration: Migration = Migration()
     tls: Certificates = Certificates()
+    envoy: Envoy = Envoy()
     ingress: Ingress = Ingress()
     test: HelmTest = HelmTest()
     watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}

@@ -81,6 +81,9 @@
 {{- if and $v.config.tokens (not $external) -}}
 {{- fail "config.tokens is about callers of the external address, which is closed: give it a certificate as tls.external.secret or tls.external.issuer" -}}
 {{- end -}}
+{{- if and $v.envoy.enabled (not $external) -}}
+{{- fail "envoy stands before the external address, which is closed: give it a certificate as tls.external.secret or tls.external.issuer" -}}
+{{- end -}}
 {{- if and $v.ingress.enabled (not $external) -}}
 {{- fail "ingress leads to the external address, which is closed: give it a certificate as tls.external.secret or tls.external.issuer" -}}
 {{- end -}}

@@ -11,6 +11,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: server
 {{- end }}
 
+{{- define "cropduster.selector.envoy" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: envoy
+{{- end }}
+
 {{/* Labels of everything; argument: a list of the root and the component. */}}
 {{- define "cropduster.labels" -}}
 {{- $root := index . 0 -}}

@@ -143,27 +143,36 @@ def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated()
     assert "replicas" not in rendered("scaled")["Deployment", "lake-cropduster"]["spec"]
 
 
+def selected(name, selector):
+    """The names of the ports of the one Deployment whose pods have these labels; of no other pod."""
+    (key,) = (key for key, each in pods(name).items() if matches(selector, each["metadata"]["labels"]))
+    assert key[0] == "Deployment"
+    return {port["name"] for port in pods(name)[key]["spec"]["containers"][0]["ports"]}
+
+
 @pytest.mark.parametrize("name", RENDER)
-def test_selectors_find_the_pods_of_the_servers_and_no_others(name):
-    servers, others = served(name), [each for key, each in pods(name).items() if key[0] != "Deployment"]
-    ports = {port["name"] for port in servers["spec"]["containers"][0]["ports"]}
-    found = rendered(name)
-    selectors = [found["Deployment", "lake-cropduster"]["spec"]["selector"]["matchLabels"]]
-    for (kind, _), each in found.items():
+def test_selectors_find_the_pods_that_are_meant_and_no_others(name):
+    for (kind, _), each in rendered(name).items():
+        spec = each.get("spec", {})
         if kind == "Service":
-            selectors.append(each["spec"]["selector"])
-            assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports
-        if kind == "PodDisruptionBudget":
-            selectors.append(each["spec"]["selector"]["matchLabels"])
+            assert {port["targetPort"] for port in spec["ports"]} <= selected(name, spec["selector"])
+        if kind in {"Deployment", "PodDisruptionBudget"}:
+            assert selected(name, spec["selector"]["matchLabels"])
         if kind == "NetworkPolicy":
-            selectors.append(each["spec"]["podSelector"]["matchLabels"])
-            assert {p["port"] for rule in each["spec"]["ingress"] for p in rule["ports"]} <= ports
+            ports = selected(name, spec["podSelector"]["matchLabels"])
+            assert {port["port"] for rule in spec["ingress"] for port in rule["ports"]} <= ports
         if kind == "HorizontalPodAutoscaler":
-            target = each["spec"]["scaleTargetRef"]
-            assert (target["kind"], target["name"]) in found
-    for selector in selectors:
-        assert matches(selector, servers["metadata"]["labels"])
-        assert not any(matches(selector, each["metadata"]["labels"]) for each in others)
+            assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) in rendered(name)
+
+
+def test_only_envoy_reaches_the_external_port_behind_it():
+    found = rendered("scaled")
+    (rule,) = found["NetworkPolicy", "lake-cropduster-envoy"]["spec"]["ingress"]
+    assert rule["from"] == values("scaled")["networkPolicy"]["externalFrom"]
+    rules = found["NetworkPolicy", "lake-cropduster"]["spec"]["ingress"]
+    (peer,) = (peer for rule in rules if rule["ports"] == [{"port": "external"}] for peer in rule["from"])
+    assert selected("scaled", peer["podSelector"]["matchLabels"]) == {"external"}
+    assert selected("scaled", found["Service", "lake-cropduster-external"]["spec"]["selector"]) == {"external"}
 
 
 @pytest.mark.parametrize("name", RENDER)
@@ -250,6 +259,8 @@ def test_commands_in_a_pod_find_the_file_servers(name):
         for container in template["spec"]["containers"]:
             told = {each["name"]: each.get("value") for each in container["env"] if each["name"] in ROUTE}
             certified = "tls" in values(name)
+            if container["name"] == "envoy":
+                continue
             if kind == "Deployment" or "CROPDUSTER_CONFIG" not in {each["name"] for each in container["env"]}:
                 assert told.keys() == (ROUTE if certified else {"CROPDUSTER_SERVER"})
                 assert told["CROPDUSTER_SERVER"].startswith(
