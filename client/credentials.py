@@ -15,6 +15,8 @@ from client.errors import ServerError, invalid, unavailable
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,7000}")
 _ANSWER_SECONDS: Final = 2.0
+_HELLO: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of HTTP/2 begins (RFC 9113 section 3.4), with no settings of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +57,12 @@ class Credentials:
             OSError: nobody listens there, or it is no TLS; worth another try.
         """
         context = self._context()
-        with (
-            socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as plain,
-            _trusted(context, plain, host, server) as secure,
-        ):
-            try:
-                answered = secure.recv(1)  # a server that is not content with our certificate hangs up here
-            except TimeoutError:
-                return
-            except ssl.SSLError:
-                answered = b""
-            if not answered:
-                what = "does not accept the certificate of --cert" if self.cert else "asks for a certificate of yours"
-                way_out = (
-                    "give one that it knows" if self.cert else "give --cert and --key, or call its external address"
-                )
-                msg = f"{server} {what}: {way_out}"
-                raise invalid(msg, server=server)
+        # Whoever hangs up once may just be ending; twice, it is because of what was shown.
+        if not (_answers(context, host, port, server) or _answers(context, host, port, server)):
+            what = "does not accept the certificate of --cert" if self.cert else "asks for a certificate of yours"
+            way_out = "give one that it knows" if self.cert else "give --cert and --key, or call its external address"
+            msg = f"{server} {what}: {way_out}"
+            raise invalid(msg, server=server)
 
     def _context(self) -> ssl.SSLContext:
         try:
@@ -87,6 +78,21 @@ class Credentials:
                 raise invalid(msg, path=self.cert) from None
         context.set_alpn_protocols(["h2"])
         return context
+
+
+def _answers(context: ssl.SSLContext, host: str, port: int, server: str) -> bool:
+    """Whether a server that is believed goes on talking: one that is not content with our certificate hangs up."""
+    with (
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as plain,
+        _trusted(context, plain, host, server) as secure,
+    ):
+        try:
+            secure.sendall(_HELLO)  # some speak only when they are spoken to
+            return bool(secure.recv(1))
+        except TimeoutError:
+            return True
+        except (ssl.SSLError, ConnectionError):
+            return False
 
 
 def _trusted(context: ssl.SSLContext, plain: socket.socket, host: str, server: str) -> ssl.SSLSocket:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 
 import pytest
 
@@ -8,6 +10,7 @@ from client import connection
 from client.connection import Connection, Running
 from client.credentials import Credentials
 from client.errors import Exit, ServerError
+from tests.doubles import authority
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,24 @@ def test_a_token_is_read_anew_when_it_is_not_taken_any_more(tmp_path):
     assert made.learn("")
     assert made.metadata == (("authorization", "Bearer second"),)
     made.close()
+
+
+def test_a_server_that_speaks_only_when_it_is_spoken_to_is_spoken_to(tmp_path):
+    trust, heard = authority.make(tmp_path), []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(trust.certificate, trust.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with context.wrap_socket(listener.accept()[0], server_side=True) as opened:
+                heard.append(opened.recv(24))
+                opened.sendall(bytes(9))
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        Credentials(ca=str(trust.ca)).shake_hands("127.0.0.1", listener.getsockname()[1], "x")
+        serving.join()
+    assert heard == [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
 
 
 def test_no_cookie_of_this_machine_is_sent_to_another(tmp_path):

@@ -32,7 +32,7 @@ class Issuer:
         """Instead of what it would say, by path; an int is the status of a failure."""
         self.rotate("first")
 
-    def rotate(self, kid: str, algorithm: str = "RS256") -> None:
+    def rotate(self, kid: str, algorithm: str = "ES256") -> None:
         """Sign with a fresh key from now on, and publish that alone."""
         made: PrivateKeyTypes
         if algorithm[:2] in {"RS", "PS"}:

@@ -212,9 +212,10 @@ def test_internal_services_reflection_and_large_messages_are_not_for_outside(sit
                 call()
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         large = plane_pb2.ListObjectsRequest(plane="lz", prefix="x" * (17 << 20))
-        with pytest.raises(grpc.RpcError) as caught:
-            plane_pb2_grpc.PlaneServiceStub(channel).ListObjects(large, metadata=shown)
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for packed in (None, grpc.Compression.Gzip):
+            with pytest.raises(grpc.RpcError) as caught:
+                plane_pb2_grpc.PlaneServiceStub(channel).ListObjects(large, metadata=shown, compression=packed)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_who_calls_too_often_is_told_to_wait_and_nobody_else_is(site: Site) -> None:

@@ -25,8 +25,11 @@ from fileserver.sections import Internal, Tls
 from fileserver.server import Server, Service
 from fileserver.status import from_call
 from fileserver.tls import Files, Watched
+from fileserver.transfer import dispatch
 from fileserver.transfer.dispatch import Dispatch, Replicas
-from fileserver.v1 import plane_pb2, plane_pb2_grpc
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Progress
+from fileserver.v1 import part_pb2_grpc, plane_pb2, plane_pb2_grpc
 from tests.doubles.authority import Authority
 
 
@@ -42,7 +45,12 @@ class Planes(plane_pb2_grpc.PlaneServiceServicer):
         return plane_pb2.ListPlanesResponse(default_plane=f"{caller().name} {caller().local}")
 
 
-SERVICE = Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, Planes()))
+SERVICES = [
+    Service("PlaneService", partial(plane_pb2_grpc.add_PlaneServiceServicer_to_server, Planes())),
+    Service(
+        "PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part_pb2_grpc.PartServiceServicer())
+    ),
+]
 
 
 @pytest.fixture
@@ -63,7 +71,7 @@ class Site:
 
     async def __aenter__(self):
         listener = listeners._certified(self.settings, self.settings.tls, "127.0.0.1:0", [])
-        self.server = Server([SERVICE], Jobs(), [listener])
+        self.server = Server(SERVICES, Jobs(), [listener])
         (self.address,) = await self.server.start()
         return self
 
@@ -195,22 +203,39 @@ def test_what_cannot_be_used_is_refused_with_the_file(authority, fault):
 async def test_file_servers_call_each_other_with_their_certificates_and_change_them_without_a_restart(authority):
     async with Site(authority, allow=["localhost"]) as site:
         shown = Watched(Files(site.own.certificate, site.own.key, authority.ca), "x")
-        dispatch = Dispatch(Replicas(f"ipv4:{site.address}", "", shown, "localhost"), None, None)
+        made = Dispatch(Replicas(f"ipv4:{site.address}", "", shown, "localhost"), None, None)
 
         async def ask():
-            dispatch.connect()
-            stub = plane_pb2_grpc.PlaneServiceStub(dispatch._channel)
+            made.connect()
+            stub = plane_pb2_grpc.PlaneServiceStub(made._channel)
             return (await stub.ListPlanes(plane_pb2.ListPlanesRequest(), timeout=9)).default_plane
 
         assert await ask() == "localhost False"
-        first = dispatch._channel
+        first = made._channel
         assert await ask() == "localhost False"
-        assert dispatch._channel is first
+        assert made._channel is first
         later = Authority(authority.ca.parent)
         later.issue("server", names=["localhost"], addresses=["127.0.0.1"])
         assert await ask() == "localhost False"
-        assert dispatch._channel is not first
-        await dispatch.aclose()
+        assert made._channel is not first
+        await made.aclose()
+
+
+async def test_a_file_server_that_others_refuse_does_the_work_itself(authority, monkeypatch):
+    monkeypatch.setattr(dispatch, "_WAIT", 0)
+    done = []
+
+    async def here(transfer, number, _live):
+        done.append((transfer, number))
+
+    async with Site(authority, allow=["another"]) as site:
+        shown = Watched(Files(site.own.certificate, site.own.key, authority.ca), "x")
+        with capture_logs() as lines:
+            made = Dispatch(Replicas(f"ipv4:{site.address}", "", shown, "localhost"), here, None)
+            await made.fill("t", 3, Live(Progress()))
+            await made.aclose()
+    assert done == [("t", 3)]
+    assert "listen.internal.allow" in lines[0]["why"]
 
 
 # --- the command line's side ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import re
+import sys
 import time
 from datetime import timedelta
 
@@ -101,6 +102,15 @@ def test_a_key_file_is_its_owners_alone_and_never_replaced(tmp_path):
     assert not (tmp_path / "half").exists()
 
 
+@pytest.mark.parametrize("missing", ["jwt", "cryptography"])
+def test_who_has_the_client_alone_is_told_what_tokens_need(tmp_path, own, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    for ask in (lambda: make_key(tmp_path / "key"), lambda: make_token(own.private, "alice", [], 60)):
+        with pytest.raises(ServerError, match=f"{missing}: pip install") as caught:
+            ask()
+        assert caught.value.exit is Exit.REFUSED
+
+
 @pytest.mark.parametrize("fault", ["missing", "private", "of another kind", "nothing"])
 def test_a_key_that_cannot_be_used_is_refused_with_its_file(tmp_path, own, fault):
     path = tmp_path / "k.pub"
@@ -165,7 +175,9 @@ def assembled(head, claims, sign):
     return f"{text}.{encoded(sign(text.encode()))}"
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "HS512", "ES256", "EdDSA", "", None, 7, ["RS256"]])
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "HS256", "HS512", "RS256", "ES256", "EdDSA", "", None, 7, ["ES256"]]
+)
 async def test_the_token_does_not_choose_how_it_is_checked(issuer, algorithm):
     """RFC 8725 section 2.1: `none`, and a public key that is taken for a shared secret."""
     claims = jwt.decode(issuer.token(), options={"verify_signature": False})
@@ -186,14 +198,14 @@ async def test_a_secret_among_the_published_keys_is_none_of_them(issuer):
     issuer.answers["/keys"] = {"keys": [secret, *issuer.published(), {"kty": "RSA"}, "odd", {**secret, "kid": 7}]}
     claims = jwt.decode(issuer.token(), options={"verify_signature": False})
     checking = verifier(issuer)
-    for algorithm in ("HS256", "RS256", "EdDSA"):
+    for algorithm in ("HS256", "ES256", "EdDSA"):
         forged = assembled({"alg": algorithm, "kid": "shared"}, claims, lambda t: hmac.digest(b"s" * 32, t, "sha256"))
         await refused(checking, forged)
     assert (await checking.identity(issuer.token())).name == "alice"
 
 
 async def test_an_algorithm_that_is_not_allowed_does_not_count_although_the_key_is_right(issuer):
-    assert "alg" in await refused(verifier(issuer, algorithms=["ES256"]), issuer.token())
+    assert "alg" in await refused(verifier(issuer, algorithms=["RS256"]), issuer.token())
 
 
 async def test_a_key_in_the_head_of_a_token_is_not_looked_at(issuer):
