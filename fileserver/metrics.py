@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,6 +30,8 @@ from planes.wrapped import find
 
 PATIENCE: Final = 5.0
 """Seconds that a question waits for the database; then it is answered without."""
+_FRESH: Final = 5.0
+"""Seconds for which one look at the database answers all questions: whoever asks often costs nobody anything."""
 
 
 class Metrics:
@@ -37,12 +40,16 @@ class Metrics:
     Args:
         planes: whose counters are told.
         store: the database; asked on the event loop that runs when this is made.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, planes: Configured, store: Store) -> None:
+    def __init__(self, planes: Configured, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._planes = planes
         self._store = store
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._one = threading.Lock()
+        self._seen: tuple[float, Counts | None] | None = None
 
     def collect(self) -> Iterator[Metric]:
         """All that there is to tell; called in threads of the HTTP server."""
@@ -55,6 +62,13 @@ class Metrics:
             yield from _of_database(counts)
 
     def _counts(self) -> Counts | None:
+        with self._one:
+            if self._seen is None or self._clock() - self._seen[0] >= _FRESH:
+                found = self._look()
+                self._seen = self._clock(), found
+            return self._seen[1]
+
+    def _look(self) -> Counts | None:
         asked = asyncio.run_coroutine_threadsafe(self._store.read(count), self._loop)
         try:
             return asked.result(PATIENCE)

@@ -104,6 +104,21 @@ async def test_planes_are_told_when_the_database_is_away(trouble, planes, monkey
     assert not [key for key in found if key[0] == "cropduster_transfers"]
 
 
+async def test_whoever_asks_often_does_not_ask_the_database_as_often(planes, store):
+    time, looks = [100.0], []
+
+    class Watched:
+        async def read(self, work):
+            looks.append(time[0])
+            return await store.read(work)
+
+    told = metrics.Metrics(planes, Watched(), clock=lambda: time[0])
+    for moment in (100.0, 100.1, 104.9, 105.0, 105.1):
+        time[0] = moment
+        await asyncio.to_thread(lambda: list(told.collect()))
+    assert looks == [100.0, 105.0]
+
+
 async def test_an_address_that_is_taken_is_told(planes, store):
     async with metrics.answering("127.0.0.1:0", metrics.Metrics(planes, store)) as address:
         with pytest.raises(InvalidSpec, match=r"metrics\.listen"):
