@@ -39,6 +39,9 @@
 {{- range $name, $plane := $planes -}}
   {{- if eq $plane.type "posix" -}}
     {{- $volume := regexFind "^/planes/[^/]+" (printf "%v" $plane.path) | trimPrefix "/planes/" -}}
+    {{- if has ".." (splitList "/" (printf "%v" $plane.path)) -}}
+    {{- fail (printf "config.planes.%s.path is %v: write it without .., as /planes/%s and what is below" $name $plane.path $name) -}}
+    {{- end -}}
     {{- if not (hasKey $v.volumes $volume) -}}
     {{- fail (printf "config.planes.%s.path is %v, where no volume is mounted, and the rest of the file system is read-only: name a claim as volumes.%s, and set the path to /planes/%s" $name $plane.path $name $name) -}}
     {{- end -}}
