@@ -1,7 +1,7 @@
 """Run what the chart makes of two replicas under podman: `python -m image.cluster cropduster:latest`.
 
 Containers stand for the pods, with users, rights, environment and arguments as they are rendered; a podman network with
-its names for the headless Service, an authority of ours for cert-manager, a PostgreSQL of this machine for the database.
+its names for the headless Service, an authority of ours for cert-manager, a PostgreSQL of this machine for the other.
 The migration runs, then both servers, then what `helm test` runs; a spray is dealt to both, and a copy outlives one.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from tests.doubles.seaweedfs import free_ports, program, stop
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
-PROBED = {"0.0.0.0:7302": "127.0.0.1:0", "0.0.0.0:7303": "127.0.0.1:0"}
+
+
+def watched(port: int) -> dict[str, str]:
+    """Where probes ask, and a Prometheus."""
+    return {"0.0.0.0:7302": "127.0.0.1:0", "0.0.0.0:7303": f"127.0.0.1:{port}"}
 
 
 def render(*words: str | Path) -> dict[tuple[str, str], Any]:
@@ -38,7 +43,7 @@ def move(text: str, places: Mapping[str, object]) -> str:
 
 def test_the_test_of_the_chart_sprays_and_leaves_nothing_behind(machine, tmp_path):
     found = render("--set", "tls.internal.secret=certificates")
-    (port,) = free_ports(1)
+    port, numbers = free_ports(2)
     issued = Authority(tmp_path / "issued").issue(
         "tls", names=["lake-cropduster-headless.lake.svc"], addresses=["127.0.0.1"]
     )
@@ -47,7 +52,7 @@ def test_the_test_of_the_chart_sprays_and_leaves_nothing_behind(machine, tmp_pat
         "/run/tls/internal/tls.key": issued.key,
         "/run/tls/internal/ca.crt": issued.ca,
     }
-    here = {"/var/lib/cropduster/state": machine.state, "0.0.0.0:7300": f"127.0.0.1:{port}"} | PROBED
+    here = {"/var/lib/cropduster/state": machine.state, "0.0.0.0:7300": f"127.0.0.1:{port}"} | watched(numbers)
     machine.configure(move(found["ConfigMap", "lake-cropduster"]["data"]["config.yaml"], files | here))
     (container,) = found["Pod", "lake-cropduster-test"]["spec"]["containers"]
     told = "\n".join(f"{each['name']}={each['value']}" for each in container["env"])
@@ -70,6 +75,9 @@ def test_the_test_of_the_chart_sprays_and_leaves_nothing_behind(machine, tmp_pat
     assert "the same bytes came back" in done.stdout
     assert "4 parts" in done.stdout
     assert [name for name in machine.files() if name.endswith("csv")] == []
+    with urllib.request.urlopen(f"http://127.0.0.1:{numbers}/metrics", timeout=60) as told:
+        lines = told.read().decode().splitlines()
+    assert 'cropduster_transfers{state="succeeded",verb="spray"} 1.0' in lines
     server.terminate()
     server.communicate(timeout=60)
 
@@ -98,7 +106,7 @@ def test_a_caller_with_a_token_gets_through_the_envoy_of_the_chart(machine, tmp_
         "/run/tls/external": tls,
         "k: /run/secrets/tokens/k": f"{key['id']}: {key['public']}",
     }
-    machine.configure(move(found["ConfigMap", "lake-cropduster"]["data"]["config.yaml"], here | PROBED))
+    machine.configure(move(found["ConfigMap", "lake-cropduster"]["data"]["config.yaml"], here | watched(0)))
     server = machine.start("serve")
     assert "listening" in server.stdout.readline(), server.communicate()
     maps = found["ConfigMap", "lake-cropduster-envoy"]["data"]
