@@ -2,7 +2,7 @@
 
 {{- define "cropduster.name" -}}
 {{- $whole := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
-{{- $whole | trunc 50 | trimSuffix "-" -}}
+{{- $whole | trunc 43 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "cropduster.selector" -}}

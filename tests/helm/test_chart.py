@@ -40,8 +40,8 @@ PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENC
 
 
 @cache
-def rendered(name, version="4"):
-    done = helm.run(version, "template", "lake", CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
+def rendered(name, version="4", release="lake"):
+    done = helm.run(version, "template", release, CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
     assert done.returncode == 0, done.stderr
     found = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout) if each}
     assert len(found) == sum(line.startswith("kind: ") for line in done.stdout.splitlines()), "a name is used twice"
@@ -114,6 +114,12 @@ def test_kubernetes_and_its_operators_know_every_field(name):
             jsonschema.validate(each, schema)
         for version in () if schema else KUBERNETES:
             kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_longest_name_of_a_release_leaves_room_for_our_endings():
+    for (kind, name), each in rendered("single", release="r" * 53).items():
+        assert len(name) <= (253 if kind == "PersistentVolumeClaim" else 63 - len("-abcde"))  # of a Job's pods, say
+        assert all(len(value) <= 63 for value in each["metadata"]["labels"].values())
 
 
 def test_without_values_there_is_all_that_one_server_needs():
