@@ -1,7 +1,7 @@
 # Built offline: `make wheels` fetches all that is needed, as image/requirements.txt pins it, and `make image` builds.
-ARG BASE=python:3.11.14-slim-bookworm
+ARG PYTHON=python:3.11.14-slim-bookworm
 
-FROM ${BASE} AS build
+FROM ${PYTHON} AS build
 COPY image/requirements.txt /requirements.txt
 COPY wheels /wheels
 # Compiled here, because nothing can be written where it runs. What installs has no business there.
@@ -10,7 +10,7 @@ RUN python -m venv /opt/cropduster \
     && /opt/cropduster/bin/pip install --no-cache-dir --no-index --no-deps /wheels/cropduster-*.whl \
     && /opt/cropduster/bin/pip uninstall --yes setuptools pip
 
-FROM ${BASE}
+FROM ${PYTHON}
 LABEL org.opencontainers.image.title="cropduster" \
       org.opencontainers.image.description="Sprays, desprays and copies huge files between storage planes" \
       org.opencontainers.image.licenses="Apache-2.0"

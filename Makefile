@@ -73,8 +73,9 @@ image: wheels ## build the image with podman (ENGINE=docker: with docker), witho
 	$(ENGINE) build --network=none --tag $(IMAGE) .
 	$(BIN)/python image/try.py $(ENGINE) $(IMAGE)
 
-play: $(READY) ## run the pod of the chart with that image under podman, and spray the first file as its notes say
+play: $(READY) ## run the chart's pods with that image under podman: one as its notes say, then two with certificates
 	$(BIN)/python -m image.play $(IMAGE)
+	$(BIN)/python -m image.cluster $(IMAGE)
 
 lock: $(READY) ## choose the newest of everything for the image, and pin it in image/requirements.txt
 	rm -rf wheels

@@ -3,7 +3,7 @@
 Busy is not broken: a server that says when to come back, and a connection that breaks, are waited out for up to a
 minute; an embedded server that has gone is started again. All failures are `client.errors.ServerError`.
 
-    connection = Connection(Loopback("127.0.0.1:7300"))
+    connection = Connection(Running("127.0.0.1:7300"))
     with Client(connection) as client:
         for file in client.list_files("sales::*"):
             print(file.name, file.size)

@@ -27,6 +27,7 @@ from client.commands import (
     reading,
     running,
     syncing,
+    tokens,
     transfers,
     watching,
 )
@@ -80,6 +81,7 @@ def make_app() -> typer.Typer:
         ("transfers", (transfers,), "Watch and steer transfers."),
         ("planes", (planes,), "Look at the storage behind the server."),
         ("hdf5", (domains, inspecting, exchanging), "Domains and folders of HSDS, and HDF5 files."),
+        ("token", (tokens,), "Make keys and tokens for servers that take them."),
         ("inventory", (watching, arriving), "Watch places where files arrive, and load them into HSDS."),
     )
     for name, modules, help_text in nouns:

@@ -121,7 +121,7 @@ class Calls:
     def recover(self, failure: ServerError, patience: Patience, *, again: bool) -> None:
         """Return when the call should be made again, else raise the failure."""
         if failure.reason == "CALLER_UNKNOWN":
-            if self._connection.learn_cookie(failure.metadata.get("cookie", "")):
+            if self._connection.learn(failure.metadata.get("cookie", "")):
                 return
             raise self._stranger(failure)
         gone = failure.code is Code.UNAVAILABLE and not failure.reason
@@ -144,7 +144,9 @@ class Calls:
     def _stranger(self, failure: ServerError) -> ServerError:
         """The error of a caller who cannot prove to be the server's user, in words for whom it meets."""
         path = failure.metadata.get("cookie")
-        why = f"and the cookie that proves it, {path}, cannot be read here" if path else "and names no cookie"
+        if not path:
+            return failure
+        why = f"and the cookie that proves it, {path}, cannot be read here"
         msg = (
             f"the server at {self._connection.target} answers only to the user that it runs as, {why}: run this as "
             "that user, or leave out --server to use a server of your own"

@@ -1,8 +1,9 @@
-"""A channel to the server, the cookie that it asks for, and how to have both again after a break.
+"""A channel to the server, what it asks of its callers, and how to have both again after a break.
 
-Plain connections go to this machine only: to the socket of the embedded server, or to a loopback address. A server
+Plain connections go to this machine only: to the socket of the embedded server, or to a loopback address. Such a server
 proves who calls by a file that only its own user can read: it answers the first call with the path of its cookie,
-and who can read that file sends what it holds with every further call.
+and who can read that file sends what it holds with every further call. Connections to other machines are encrypted, the
+server shows a certificate, and no cookie is sent there; a token may be, over either.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Final, Protocol
 
 import grpc
 
+from client.credentials import Credentials
 from client.embedded import EmbeddedServer
-from client.errors import as_call, invalid, unavailable
+from client.errors import ServerError, as_call, invalid, unavailable
 
 COOKIE_KEY: Final = "cropduster-cookie"
+TOKEN_KEY: Final = "authorization"  # noqa: S105 - the name of a header
 CONNECT_SECONDS: Final = 5.0
 
 _COOKIE: Final = re.compile(rb"[0-9A-Za-z+/=_-]{32,128}")
@@ -33,6 +36,8 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.http2.lookahead_bytes", 16 << 20),
 )
+_SPREAD: Final = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
+"""Where a name stands for many servers, all of them are called in turn."""
 _SERVING: Final = 1  # grpc.health.v1.HealthCheckResponse.ServingStatus
 
 Metadata = tuple[tuple[str, str], ...]
@@ -46,6 +51,16 @@ class Route(Protocol):
         """Its address for gRPC."""
         ...
 
+    @property
+    def credentials(self) -> Credentials | None:
+        """What it is shown; None is a connection in the clear, and nothing but a cookie."""
+        ...
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it has to show a certificate, and nobody else can read what is said."""
+        ...
+
     def prepare(self, connection: Connection) -> None:
         """Return once the server answers; raises ServerError when it does not in time."""
         ...
@@ -55,53 +70,70 @@ class Route(Protocol):
         ...
 
 
-class Loopback:
-    """A server that somebody runs on a loopback address.
+class Running:
+    """A server that somebody runs.
 
     Args:
-        address: HOST:PORT.
+        address: HOST:PORT; behind `https://` the connection is encrypted.
+        credentials: what it is shown; with `ca` or `cert` the connection is encrypted, too.
 
     Raises:
-        ServerError: INVALID_SPEC, the address is none, or not of this machine.
+        ServerError: INVALID_SPEC, the address is none, or that of another machine without encryption.
     """
 
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        if not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
+        self.credentials = credentials or Credentials()
+        bare = address.removeprefix("https://").removesuffix("/") if address.startswith("https://") else address
+        host, _, port = bare.rpartition(":")
+        if not host or "/" in host or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
             msg = f"the server '{address}' is not HOST:PORT: write for example 127.0.0.1:7300"
             raise invalid(msg, server=address)
         self._host = host.strip("[]")
         self._port = int(port)
-        if not _is_loopback(self._host):
+        self.is_encrypted = bare != address or bool(self.credentials.ca or self.credentials.cert)
+        self.is_here = _is_loopback(self._host)
+        if not self.is_here and not self.is_encrypted:
             msg = (
-                f"the server {address} is on another machine, and this version does not encrypt what it sends: "
-                "forward a port of this machine to it, and name that as 127.0.0.1:PORT"
+                f"the server {address} is on another machine, and nothing is sent there in the clear: say who signed "
+                f"its certificate with --ca FILE, or write https://{address} if the machine's authorities did"
             )
             raise invalid(msg, server=address)
-        self.target = address
+        self.target = bare
 
     def prepare(self, connection: Connection) -> None:
         """Wait at most `CONNECT_SECONDS` until somebody listens there and serves."""
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
-            if self._listens():
+            heard = self._listens()
+            if heard:
                 connection.open()
                 if connection.serving():
                     return
             if time.monotonic() > deadline:
-                msg = (
-                    f"no server answers at {self.target}: start one with "
-                    f"'cropduster serve --listen {self.target}', or leave out --server"
-                )
-                raise unavailable(msg, server=self.target)
+                raise self._nobody(heard=heard)
             time.sleep(0.1)
+
+    def _nobody(self, *, heard: bool) -> ServerError:
+        """The error of a server that does not serve; `heard` says that something listens there."""
+        if not self.is_here:
+            way_out = "check the address, and whether a firewall lets you through"
+        elif heard and not self.is_encrypted:
+            way_out = (
+                "something listens there; if that is its encrypted address, say who signed its certificate with --ca"
+            )
+        else:
+            way_out = f"start one with 'cropduster serve --listen {self.target}', or leave out --server"
+        return unavailable(f"no server answers at {self.target}: {way_out}", server=self.target)
 
     def leave(self) -> None:
         """It is somebody else's server, and stays."""
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection((self._host, self._port), timeout=1).close()
+            if self.is_encrypted:
+                self.credentials.shake_hands(self._host, self._port, self.target)
+            else:
+                socket.create_connection((self._host, self._port), timeout=1).close()
         except OSError:
             return False
         return True
@@ -109,6 +141,9 @@ class Loopback:
 
 class Embedded:
     """The server that we start for ourselves when it does not run."""
+
+    credentials: Final = None
+    is_encrypted: Final = False
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
@@ -137,6 +172,7 @@ class Connection:
         self._route = route
         self._channel: grpc.Channel | None = None
         self.cookie: str | None = None
+        self._token = ""
         self.state: Path | None = None
         """The server's state directory, where it is not ours to know beforehand; known once it has asked who calls."""
 
@@ -156,12 +192,19 @@ class Connection:
     @property
     def metadata(self) -> Metadata:
         """What every call carries."""
+        if self._token:
+            return ((TOKEN_KEY, f"Bearer {self._token}"),)
         return ((COOKIE_KEY, self.cookie),) if self.cookie else ()
 
     def open(self) -> None:
         """Make a fresh channel, because gRPC waits longer and longer before it tries a broken one again."""
         self._drop()
-        self._channel = grpc.insecure_channel(self._route.target, options=_OPTIONS)
+        shown = self._route.credentials
+        self._token = shown.bearer() if shown else ""
+        if shown and self._route.is_encrypted:
+            self._channel = grpc.secure_channel(self._route.target, shown.channel(), options=_OPTIONS + _SPREAD)
+        else:
+            self._channel = grpc.insecure_channel(self._route.target, options=_OPTIONS)
 
     def serving(self) -> bool:
         """Ask the standard health service; a server that wants to know first who calls is alive, too.
@@ -177,8 +220,18 @@ class Connection:
             return as_call(error).code() is grpc.StatusCode.UNAUTHENTICATED
         return answer == bytes([0x08, _SERVING])
 
-    def learn_cookie(self, path: str) -> bool:
-        """Take the cookie from the file that the server names; False if that gives none, or the same as before."""
+    def learn(self, path: str) -> bool:
+        """Take a token that was renewed, or the cookie from the file that the server names, if it is of this machine.
+
+        False if that gives nothing, or the same as before.
+        """
+        shown = self._route.credentials
+        token = shown.bearer() if shown else ""
+        if token:
+            renewed, self._token = token != self._token, token
+            return renewed
+        if self._route.is_encrypted:  # whoever answers there must not have a cookie of this machine
+            return False
         found = read_cookie(Path(path))
         if found is None or found == self.cookie:
             return False

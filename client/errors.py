@@ -236,6 +236,12 @@ def from_rpc(error: grpc.RpcError) -> ServerError:
         status = rpc_status.from_call(call)
     except ValueError:  # details that contradict the status: a proxy rewrote one of them
         status = None
+    if status is None and code is Code.UNIMPLEMENTED:
+        msg = (
+            "that server does not offer this at that address: it is of another version, or callers from outside cannot "
+            "have it (bytes and parts are for its internal address)"
+        )
+        return ServerError("", code, msg)
     if status is None:
         return ServerError("", code, _text(call))
     reason, retry_after = "", None

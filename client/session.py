@@ -33,7 +33,25 @@ _Server: TypeAlias = Annotated[
     typer.Option(
         metavar="HOST:PORT",
         envvar="CROPDUSTER_SERVER",
-        help="Use this running server on this machine instead of an embedded one.",
+        help="Use this running server instead of an embedded one; of another machine with --ca, or as https://….",
+    ),
+]
+_Ca: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", envvar="CROPDUSTER_CA", help="Trust who signed the server's certificate (PEM)."),
+]
+_Cert: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="FILE", envvar="CROPDUSTER_CERT", help="Show the server this certificate (PEM).")
+]
+_Key: TypeAlias = Annotated[
+    str | None, typer.Option("--key", metavar="FILE", envvar="CROPDUSTER_KEY", help="The private key of --cert (PEM).")
+]
+_TokenFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="CROPDUSTER_TOKEN_FILE",
+        help="Show the server the token in this file; CROPDUSTER_TOKEN may hold one, too.",
     ),
 ]
 _State: TypeAlias = Annotated[
@@ -65,10 +83,22 @@ class Settings:
     state: str | None = None
     config: str | None = None
     as_json: bool = False
+    ca: str | None = None
+    cert: str | None = None
+    cert_key: str | None = None
+    token_file: str | None = None
 
     def as_options(self) -> str:
         """The options that lead another command to the same server, with a space before each."""
-        named = (("--server", self.server), ("--state", self.state), ("--config", self.config))
+        named = (
+            ("--server", self.server),
+            ("--ca", self.ca),
+            ("--cert", self.cert),
+            ("--key", self.cert_key),
+            ("--token-file", self.token_file),
+            ("--state", self.state),
+            ("--config", self.config),
+        )
         return "".join(f" {option} {shlex.quote(value)}" for option, value in named if value)
 
 
@@ -94,12 +124,15 @@ class Session:
         from importlib.metadata import version  # noqa: PLC0415
 
         from client.api import Client  # noqa: PLC0415
-        from client.connection import Connection, Embedded, Loopback, Route  # noqa: PLC0415
+        from client.connection import Connection, Embedded, Route, Running  # noqa: PLC0415
+        from client.credentials import Credentials  # noqa: PLC0415
         from client.embedded import EmbeddedServer, find_config  # noqa: PLC0415
 
         route: Route
         if self.settings.server:
-            route = Loopback(self.settings.server)
+            given = self.settings
+            shown = (given.ca or "", given.cert or "", given.cert_key or "", given.token_file or "")
+            route = Running(self.settings.server, Credentials(*shown, token=os.environ.get("CROPDUSTER_TOKEN", "")))
         else:
             config = find_config(self.settings.config)
             told = self.show.note
@@ -137,15 +170,15 @@ def make_show(*, as_json: bool) -> Show:
 def command(
     app: typer.Typer, name: str, epilog: str | None = None
 ) -> Callable[[Callable[..., Exit | None]], Callable[..., int]]:
-    """Enter a function as a command, with `--server`, `--state`, `--config` and `--json` added to its options.
+    """Enter a function as a command, with the fields of `Settings` added to its options.
 
     The function's first parameter is the session. What it returns, or the error it raises, becomes the exit code.
     """
 
     def enter(function: Callable[..., Exit | None]) -> Callable[..., int]:
         @wraps(function)
-        def run(server: str | None, state: str | None, config: str | None, as_json: bool, **words: object) -> int:
-            session = Session(Settings(server, state, config, as_json))
+        def run(**words: object) -> int:
+            session = Session(Settings(**{each.name: words.pop(each.name) for each in _SHARED}))  # type: ignore[arg-type]
             return _run(session, lambda: function(session, **words))
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -162,6 +195,10 @@ _SHARED: Final[Sequence[inspect.Parameter]] = tuple(
     inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
     for name, default, annotation in (
         ("server", None, _Server),
+        ("ca", None, _Ca),
+        ("cert", None, _Cert),
+        ("cert_key", None, _Key),
+        ("token_file", None, _TokenFile),
         ("state", None, _State),
         ("config", None, _Config),
         ("as_json", False, _AsJson),

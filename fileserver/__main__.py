@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "migrate":
             print(f"cropduster migrate: {serve.migrate(loaded)}")  # noqa: T201  # for people
             return 0
-        listen = config.check_address("--listen", options.listen) if options.listen else None
+        listen = config.check_address("--listen", options.listen, loaded) if options.listen else None
         serve.run(loaded, embedded=options.embedded, listen=listen, idle_exit=options.idle_exit)
     except Error as error:
         print(f"cropduster {options.verb}: {error.message}", file=sys.stderr)  # noqa: T201  # the log is not up yet

@@ -1,4 +1,4 @@
-"""Who may call: whoever can read the server's cookie is the server's own user. TLS and tokens come later."""
+"""Who calls: whoever can read the server's cookie is the server's own user; others are known by `fileserver.guard`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final
 from fileserver.calls import HEALTH, Call
 from fileserver.configured import LOCAL
 from fileserver.errors import CallerDenied, CallerUnknown
+from fileserver.rules import Rights, Thing, Verb
 
 METADATA_KEY: Final = "cropduster-cookie"
 
@@ -23,6 +24,33 @@ class Caller:
 
     local: bool
     """Proved to be the server's own user, on this machine."""
+    name: str = ""
+    """By its certificate or its token; "" is the server's own user, or nobody."""
+    rights: Rights | None = None
+    """What it may do; None is everything that is offered to it."""
+    outside: bool = False
+    """Known by a token; its name is one of those that tokens have, which others may have, too."""
+
+    until: float | None = None
+    """Seconds since 1970 until which it is known; None is for ever."""
+
+    @property
+    def owns_as(self) -> str:
+        """Under which name its transfers are kept: those of the server's own kind are nobody's in particular."""
+        return self.name if self.outside else ""
+
+    @property
+    def owner_of(self) -> str | None:
+        """Whose transfers it may see and steer: those of its name; None is everybody's."""
+        return None if self.rights is None or self.rights.admin else self.name
+
+    def may(self, verb: Verb, thing: Thing) -> bool:
+        """Whether it may do something with a thing."""
+        return self.rights is None or self.rights.allow(verb, thing)
+
+    def sees_plane(self, name: str) -> bool:
+        """Whether it may know that there is a plane of this name."""
+        return self.rights is None or self.rights.sees_plane(name)
 
 
 _STRANGER: Final = Caller(local=False)
@@ -30,8 +58,18 @@ _caller: ContextVar[Caller] = ContextVar("caller", default=_STRANGER)
 
 
 def caller() -> Caller:
-    """Who makes the call in progress; a stranger outside of calls."""
+    """Who makes the call in progress, or for whom a transfer runs; a stranger otherwise."""
     return _caller.get()
+
+
+def set_caller(who: Caller) -> None:
+    """Make what goes on in this task that of somebody."""
+    _caller.set(who)
+
+
+def run_for(owner: str) -> None:
+    """Make what goes on in this task, for a transfer, that of whom it belongs to (`Caller.owns_as`)."""
+    set_caller(Caller(local=False, name=owner, outside=bool(owner)))
 
 
 def allow(plane: str) -> None:
@@ -70,7 +108,7 @@ class Cookies:
             if not self._matches(call):
                 msg = f"this file server answers its own user only: send the content of {self._path} as {METADATA_KEY}"
                 raise CallerUnknown(msg, cookie=str(self._path))
-            _caller.set(Caller(local=self._local))
+            set_caller(Caller(local=self._local))
         yield
 
     def _matches(self, call: Call) -> bool:

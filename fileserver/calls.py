@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -40,6 +40,8 @@ class Call:
     streams: bool
     """It answers with a stream."""
     context: Context
+    request: Any = None
+    """What was asked; None where it comes as a stream."""
 
 
 Around = Callable[[Call], AbstractAsyncContextManager[None]]
@@ -68,12 +70,18 @@ def wrap(handler: Handler, method: str, around: Around) -> Handler:
         b for b in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream) if b
     )
 
+    def told(request: Any) -> Any:
+        return None if handler.request_streaming else request
+
     async def answering(request: Any, context: Context) -> Any:
-        async with around(Call(method, streams, context)):
+        async with around(Call(method, streams, context, told(request))):
             return await behaviour(request, context)
 
     async def generating(request: Any, context: Context) -> None:
-        async with around(Call(method, streams, context)), aclosing(behaviour(request, context)) as responses:
+        async with (
+            around(Call(method, streams, context, told(request))),
+            aclosing(behaviour(request, context)) as responses,
+        ):
             async for response in responses:
                 await send(context, response)
 
@@ -88,6 +96,40 @@ def wrap(handler: Handler, method: str, around: Around) -> Handler:
         handler.request_deserializer,
         handler.response_serializer,
     )
+
+
+Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
+
+
+class Gate(aio.ServerInterceptor):
+    """Asks who calls before anything of what is asked is taken in: strangers' requests take no memory.
+
+    Args:
+        checks: of a method and its metadata; each raises an Error of ours to refuse the call.
+    """
+
+    def __init__(self, *checks: Callable[[str, Metadata], Awaitable[None]]) -> None:
+        self._checks = checks
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method that was asked for, or one that answers with the refusal and reads nothing."""
+        try:
+            for check in self._checks:
+                await check(handler_call_details.method, handler_call_details.invocation_metadata or ())
+        except Exception as refused:  # noqa: BLE001 - told as errors of the call itself are, bugs too, not by gRPC
+            return _refusing(refused)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: Exception) -> Handler:
+    async def refuse(_requests: Any, _context: Context) -> None:
+        raise error
+
+    return grpc.stream_stream_rpc_method_handler(refuse)  # the kind whose requests are read by itself: that reads none
 
 
 class CallerGone(Exception):

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import ipaddress
 import os
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import platformdirs
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, Field, ValidationError
 
 from fileserver import state
+from fileserver.callers import Audit, Rate, RuleSettings, Tokens, misplaced
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.settings import HsdsSettings
-from fileserver.watched import MetricsSettings, Reachable, well_formed
+from fileserver.sections import Duration, Listen, MetricsSettings, Place, Reference, Section, open_to_others, unguarded
+from fileserver.sections import check_address as refuse_open
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
 from planes.plane import MIB
@@ -35,74 +36,17 @@ SYSTEM: Final = Path("/etc/cropduster/config.yaml")
 DEFAULT_PARTS: Final = 4
 """Parts of a spray on the plane of the embedded default."""
 
-_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
-_UNIT: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _NAMED: Final = re.compile(rb"""env:\s*["']?([A-Za-z_][A-Za-z0-9_]*)""")
 
 
-def _duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        msg = 'a duration is a number and its unit, like "90s", "30m", "1h" or "7d"'
-        raise ValueError(msg)
-    try:
-        return timedelta(seconds=float(found[1]) * _UNIT[found[2]])
-    except OverflowError:
-        msg = f"{value} is longer than anybody can wait"
-        raise ValueError(msg) from None
-
-
-def _loopback(value: object) -> object:
-    """An address that nobody outside of this machine can reach, or the absolute path of a unix socket."""
-    if not isinstance(well_formed(value), str) or str(value).startswith("/"):
-        return value
-    bare = str(value).rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        reachable = bare != "localhost" and not ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        reachable = True
-    if reachable:
-        msg = f"{value} is not a loopback address: until TLS and tokens are configured, only this machine may call"
-        raise ValueError(msg)
-    return value
-
-
-def _place(path: Path) -> Path:
-    if "\0" in str(path):
-        msg = "a path holds no zero byte"
-        raise ValueError(msg)
-    return path
-
-
-Address = Annotated[str, BeforeValidator(_loopback)]
-Place = Annotated[Path, AfterValidator(_place)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Listen(_Section):
-    """Where the server answers, beside the socket of its state directory."""
-
-    internal: Address | None = Field(default=None, description="HOST:PORT (loopback) or the path of a unix socket.")
-    external: Address | None = Field(default=None, description="The same for callers from outside; closed if unset.")
-    health: Reachable | None = Field(
-        default=None,
-        description="HOST:PORT where anybody may ask whether it serves, and nothing else; closed if unset.",
-    )
-
-
-class State(_Section):
+class State(Section):
     """What the server keeps."""
 
     directory: Place | None = Field(default=None, description="On a local disk; the user's data folder if unset.")
 
 
-class Log(_Section):
+class Log(Section):
     """What the server tells."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -110,23 +54,29 @@ class Log(_Section):
     file: Place | None = Field(default=None, description="Appended to; standard error if unset.")
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """A PostgreSQL that many file servers share, instead of the SQLite of a state directory."""
 
     url: Secret = Field(description="Where postgresql://USER:PASSWORD@HOST/NAME stands.")
 
 
-class ReplicaSettings(_Section):
+class ReplicaSettings(Section):
     """The file servers of one database, which take parts of each other's transfers."""
 
     address: str = Field(
         pattern=r"^(dns|ipv4|ipv6|unix):.+",
         description="As gRPC writes it: dns:///NAME:PORT of all of them, or ipv4:HOST:PORT,HOST:PORT.",
     )
-    secret: Secret = Field(description="What they ask of each other; the same for all.")
+    secret: Secret | None = Field(
+        default=None, description="What they ask of each other; the same for all. With listen.internal.tls: not needed."
+    )
+    ca: Reference | None = Field(
+        default=None, description="Who signs their certificates; listen.internal.tls.clients if unset."
+    )
+    name: str = Field(default="", description="The name in their certificates, where it is not that of the address.")
 
 
-class Document(_Section):
+class Document(Section):
     """What may be in the file. Planes and HSDS servers are checked one by one, by the settings of their own kinds."""
 
     planes: object = None
@@ -137,11 +87,20 @@ class Document(_Section):
     log: Log = Log()
     database: DatabaseSettings | None = None
     replicas: ReplicaSettings | None = None
+    tokens: Tokens | None = Field(default=None, description="Whose tokens callers from outside may show.")
+    rules: tuple[RuleSettings, ...] = Field(
+        default=(), description="What callers with tokens may do; nothing else, once there is a rule."
+    )
+    rate: Rate = Rate()
+    audit: Audit = Audit()
     metrics: MetricsSettings | None = None
-    retire_after: Annotated[timedelta, BeforeValidator(_duration)] = timedelta(hours=1)
+    retire_after: Duration = timedelta(hours=1)
     memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
         default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
     )
+
+
+_CHECKED_APART: Final = frozenset({"planes", "hsds", "default_plane"})
 
 
 class Config(Document):
@@ -196,6 +155,8 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
     planes = _planes(offered, violations)
     servers = _hsds(document.get("hsds"), {} if builtin else planes, violations)
     violations.update(_alone(rest, planes))
+    violations.update(unguarded(rest.listen, tokens=rest.tokens is not None))
+    violations.update(misplaced(rest.rules, rest.tokens, planes))
     named = document.get("default_plane")
     default = _default_plane(named if isinstance(named, str) else None, planes, violations)
     if violations:
@@ -210,21 +171,15 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         text=text,
         state_directory=directory,
         builtin_plane=builtin,
-        listen=rest.listen,
-        state=rest.state,
-        log=rest.log,
-        database=rest.database,
-        replicas=rest.replicas,
-        metrics=rest.metrics,
-        retire_after=rest.retire_after,
-        memory=rest.memory,
+        **{name: getattr(rest, name) for name in Document.model_fields if name not in _CHECKED_APART},
     )
 
 
-def check_address(field: str, address: str) -> str:
-    """The address, if only this machine can reach it; raises InvalidSpec."""
+def check_address(field: str, address: str, config: Config) -> str:
+    """The address, if the internal listener may have it; raises InvalidSpec."""
+    internal = config.listen.internal
     try:
-        _loopback(address)
+        refuse_open(address, guarded=internal is not None and internal.tls is not None)
     except ValueError as error:
         msg = f"{field}: {error}"
         raise InvalidSpec(msg, {field: str(error)}) from None
@@ -333,6 +288,12 @@ def _hsds(offered: object, planes: Mapping[str, PlaneSettings], violations: dict
 
 def _alone(rest: Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tuple[str, str]]:
     """What only a server that shares its database can have, and what it cannot."""
+    secure = rest.listen.internal is not None and rest.listen.internal.tls is not None
+    if rest.replicas is not None and not secure:
+        if rest.replicas.secret is None:
+            yield "replicas.secret", "file servers without certificates (listen.internal.tls) need a secret"
+        if open_to_others(rest.replicas.address):
+            yield "replicas.address", "calls to other machines are not encrypted: configure listen.internal.tls"
     if rest.database is None:
         if rest.replicas is not None:
             yield "replicas", "file servers find each other's transfers in a database: set database.url as well"
@@ -394,5 +355,6 @@ def _keys(model: type[BaseModel] | None, loc: tuple[int | str, ...]) -> Iterator
     """The keys that a model knows at a place within it."""
     for step in loc:
         kind = model.model_fields[str(step)].annotation if model and str(step) in model.model_fields else None
+        kind = next((each for each in get_args(kind) if each is not type(None)), kind)  # of X | None the X
         model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
     yield from model.model_fields if model else ()

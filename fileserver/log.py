@@ -29,11 +29,13 @@ _ASSIGNED: Final = re.compile(
     r"(?i)\b([\w-]*(?:secret|password|passwd|access_?key|authorization|cookie|signature)[\w-]*[\"']?\s*[=:]\s*)"
     r"(?:(?:bearer|basic|aws4-hmac-sha256)\s+)?[\"']?[^\s\"',;&}]+[\"']?"
 )
+_WEB_TOKEN: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*")  # a JSON object in base64 begins so
 
 
 def strike(text: str) -> str:
-    """The text without query strings and user names of URLs and without values that are named like secrets."""
+    """The text without query strings and user names of URLs, tokens, and values that are named like secrets."""
     text = _QUERY.sub(rf"\1?{STRUCK}", text)
+    text = _WEB_TOKEN.sub(STRUCK, text)
     text = _USER.sub(rf"\1{STRUCK}@", text)
     return _ASSIGNED.sub(rf"\1{STRUCK}", text)
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from fileserver import config as configuration
 from fileserver import log, spool, state
+from fileserver.auth import Cookies
 from fileserver.catalogue.databases import HEAD
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
@@ -26,11 +27,12 @@ from fileserver.config import Config, DatabaseSettings
 from fileserver.configured import LOCAL, Configured
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
-from fileserver.server import GRACE, Jobs, Server, Service, first
+from fileserver.server import GRACE, Listener, Server, Service, first
 from fileserver.services.data import DataServicer
 from fileserver.services.domain import DomainServicer
 from fileserver.services.exchange import ExchangeServicer
 from fileserver.services.plane import PlaneServicer
+from fileserver.tls import Files, Watched
 from fileserver.v1 import (
     domain_pb2_grpc,
     exchange_pb2_grpc,
@@ -43,9 +45,10 @@ from fileserver.v1 import (
 )
 
 if TYPE_CHECKING:
+    from fileserver.guard.listeners import Rooms
+    from fileserver.transfer.dispatch import Replicas
     from fileserver.transfer.jobs import Jobs as Transfers
 
-DEFAULT_LISTEN: Final = "127.0.0.1:7300"
 _SWEEP: Final = 3600.0  # seconds between two looks for abandoned writes
 _SWEEP_SPOOL: Final = 60.0  # the same for copies of standard input, which may be large
 _PAGE: Final = 100
@@ -98,17 +101,9 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as closing:
-        services, jobs = await _rooms(config, closing, embedded=embedded)
-        server = Server(
-            services,
-            jobs,
-            cookie=state.cookie(config.state_directory, _shared_cookie(config)),
-            many=config.database is not None,
-            cookie_path=config.state_directory / "cookie",
-            internal=_internal(config, embedded=embedded, listen=listen),
-            external=[target(config.listen.external)] if config.listen.external and not embedded else [],
-            probes=[target(config.listen.health)] if config.listen.health and not embedded else [],
-        )
+        services, rooms = await _rooms(config, closing, embedded=embedded)
+        listeners = _listeners(config, rooms, embedded=embedded, listen=listen or "")
+        server = Server(services, rooms.landing, listeners, many=config.database is not None)
         closing.push_async_callback(server.stop, GRACE)
         bound = await server.start()
         _log.info("serving", addresses=bound, state=str(config.state_directory), pid=os.getpid())
@@ -119,9 +114,10 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
         _log.info("draining", reason="asked to" if stopped.is_set() else "idle")
 
 
-async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> tuple[list[Service], Jobs]:
+async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> tuple[list[Service], Rooms]:
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
+    from fileserver.guard.listeners import Rooms  # noqa: PLC0415
     from fileserver.landing.landing import Landing  # noqa: PLC0415
     from fileserver.services.file import FileServicer  # noqa: PLC0415
     from fileserver.services.hdf5 import Hdf5Servicer  # noqa: PLC0415
@@ -129,7 +125,6 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
     from fileserver.services.part import PartServicer  # noqa: PLC0415
     from fileserver.services.transfer import TransferServicer  # noqa: PLC0415
     from fileserver.transfer.custody import Custody  # noqa: PLC0415
-    from fileserver.transfer.dispatch import Replicas  # noqa: PLC0415
     from fileserver.transfer.jobs import Jobs as Transfers  # noqa: PLC0415
 
     if config.builtin_plane:
@@ -147,7 +142,7 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
         _log.info("tells metrics", address=address)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
-    others = Replicas(config.replicas.address, _shared_cookie(config)) if config.replicas else None
+    others = _replicas(config)
     jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets, replicas=others)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
@@ -170,18 +165,24 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         Service("DataService", data.add_to, external=False),
     ]
-    return services, landing
+    return services, Rooms(planes, jobs, landing)
 
 
-def _internal(config: Config, *, embedded: bool, listen: str | None) -> list[str]:
-    """The socket of the state directory, where the user's command line looks, and for `serve` one address more."""
-    own = f"unix:{state.socket_path(config.state_directory, os.environ)}"
-    return [own] if embedded else [own, target(listen or config.listen.internal or DEFAULT_LISTEN)]
+def _listeners(config: Config, rooms: Rooms, *, embedded: bool, listen: str) -> list[Listener]:
+    """The socket of the state directory, where the user's command line looks, and for `serve` what is configured.
 
+    Raises:
+        InvalidSpec: a certificate or a key cannot be used.
+    """
+    directory = config.state_directory
+    cookie, path = state.cookie(directory, _shared_cookie(config)), directory / "cookie"
+    own = Cookies(cookie, path, local=config.database is None)
+    socket = f"unix:{state.socket_path(directory, os.environ)}"
+    if embedded:
+        return [Listener([socket], [own.around])]
+    from fileserver.guard.listeners import listeners  # noqa: PLC0415 - see `_rooms`
 
-def target(address: str) -> str:
-    """An address of the configuration as gRPC writes it."""
-    return f"unix:{address}" if address.startswith("/") else address
+    return listeners(config, rooms, socket, own.around, Cookies(cookie, path, local=False).around, listen)
 
 
 def _store(directory: Path) -> Store:
@@ -207,9 +208,24 @@ def _store(directory: Path) -> Store:
         raise InvalidSpec(msg, {"state.directory": msg}, path=str(directory / "state.db")) from None
 
 
+def _replicas(config: Config) -> Replicas | None:
+    """The other file servers; raises InvalidSpec where the certificate that they are shown cannot be used."""
+    from fileserver.transfer.dispatch import Replicas  # noqa: PLC0415 - see `_rooms`
+
+    if config.replicas is None:
+        return None
+    internal = config.listen.internal
+    if internal is None or internal.tls is None:
+        return Replicas(config.replicas.address, _shared_cookie(config))
+    authority = config.replicas.ca or internal.tls.clients
+    shown = Watched(Files(internal.tls.certificate, internal.tls.key, authority), "listen.internal.tls")
+    return Replicas(config.replicas.address, "", shown, config.replicas.name)
+
+
 def _shared_cookie(config: Config) -> str:
     """What file servers of one database, and callers, show to any of them; "" for a server of its own."""
-    return state.shared_cookie(config.replicas.secret.resolve()) if config.replicas else ""
+    secret = config.replicas.secret if config.replicas else None
+    return state.shared_cookie(secret.resolve()) if secret else ""
 
 
 def _shared_store(database: DatabaseSettings) -> Store:

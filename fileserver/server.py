@@ -21,11 +21,10 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from fileserver.auth import Cookies
-from fileserver.calls import LARGEST, Calls, Interceptor
+from fileserver.calls import LARGEST, Around, Calls, Gate, Interceptor
 from fileserver.errors import InvalidSpec
 from fileserver.status import ErrorInterceptor
-from planes.plane import KIB, MIB
+from planes.plane import MIB
 
 OPTIONS: Final = (
     # Data travels in messages of 1 MiB, and most else is small. But a spray of many sources and a registered file name
@@ -38,7 +37,6 @@ OPTIONS: Final = (
 )
 SPREAD: Final = (("grpc.max_connection_age_ms", 300_000), ("grpc.max_connection_age_grace_ms", 3_600_000))
 """For one of many servers: connections end after a while, so that callers find those that were added since."""
-PROBES: Final = (("grpc.max_receive_message_length", 4 * KIB), ("grpc.so_reuseport", 0))
 GRACE: Final = 10.0
 """Seconds that transfers and calls have to stop in good order."""
 PACKAGE: Final = "fileserver.v1."
@@ -75,40 +73,43 @@ class Service:
     """Also offered to callers from outside."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Addresses that are guarded alike."""
+
+    addresses: Sequence[str]
+    """`unix:/path` or `host:port`."""
+    around: Sequence[Around | Gate]
+    """What finds out who calls, and whether that may be, the outermost first."""
+    internal: bool = True
+    """Every service answers, not only those for callers from outside."""
+    reflect: bool = True
+    """Callers may ask which services there are."""
+    only_health: bool = False
+    """No service answers but the one that tells whether the server serves."""
+    credentials: grpc.ServerCredentials | None = None
+    """Of TLS; None is in the clear."""
+
+
 class Server:
     """One file server process.
 
     Args:
         services: what it offers.
         jobs: what it works on.
-        cookie: what callers must present.
-        cookie_path: where they find it.
-        internal: addresses for the server's own kind and user: `unix:/path` or `host:port`.
-        external: addresses for everybody else.
-        probes: addresses where whoever comes may ask for health, and for nothing else.
-        many: it is one of many, which share their cookie; none of them sees the files of its callers.
+        listeners: where it answers, and whom.
+        many: it is one of many.
     """
 
     def __init__(
-        self,
-        services: Sequence[Service],
-        jobs: Jobs,
-        *,
-        cookie: str,
-        cookie_path: Path,
-        internal: Sequence[str],
-        external: Sequence[str] = (),
-        probes: Sequence[str] = (),
-        many: bool = False,
+        self, services: Sequence[Service], jobs: Jobs, listeners: Sequence[Listener], *, many: bool = False
     ) -> None:
         self.calls = Calls()
         self._many = many
         self._services = services
         self._jobs = jobs
-        self._cookies = Cookies(cookie, cookie_path, local=not many)
         self._health = health.aio.HealthServicer()
-        self._addresses = {True: tuple(internal), False: tuple(external)}
-        self._probes = tuple(probes)
+        self._wanted = listeners
         self._listeners: list[aio.Server] = []
         self._sockets: list[Path] = []
         self._working = False
@@ -121,15 +122,10 @@ class Server:
         """
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         bound: list[str] = []
-        for internal, addresses in self._addresses.items():
-            if addresses:
-                offered = [s for s in self._services if internal or s.external]
-                listener = self._listener(offered, reflect=internal)
-                self._listeners.append(listener)
-                bound += [self._bind(listener, address) for address in addresses]
-        if self._probes:
-            self._listeners.append(self._probed())
-            bound += [self._bind(self._listeners[-1], address) for address in self._probes]
+        for wanted in self._wanted:
+            listener = self._listener(wanted)
+            self._listeners.append(listener)
+            bound += [self._bind(listener, address, wanted.credentials) for address in wanted.addresses]
         self._working = True  # what fails on its way up is stopped, too
         await self._jobs.start()
         for listener in self._listeners:
@@ -138,37 +134,28 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return bound
 
-    def _listener(self, services: Sequence[Service], *, reflect: bool) -> aio.Server:
-        around = (self.calls.around, self._cookies.around)
-        interceptors = [ErrorInterceptor(), *(Interceptor(a) for a in around)]
+    def _listener(self, wanted: Listener) -> aio.Server:
+        services = [s for s in self._services if not wanted.only_health and (wanted.internal or s.external)]
+        guards = (a if isinstance(a, Gate) else Interceptor(a) for a in (self.calls.around, *wanted.around))
+        interceptors = [ErrorInterceptor(), *guards]
         listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
         for service in services:
             service.add_to(listener)
-        if reflect:
+        if wanted.reflect:
             names = [PACKAGE + s.name for s in services] + [health.SERVICE_NAME, REFLECTION]
             listener.add_generic_rpc_handlers((_Reflection(names),))
         return listener
 
-    def _probed(self) -> aio.Server:
-        """For a supervisor that knows neither TLS nor secrets. Nobody can hold a stream open there."""
-        listener = aio.server(options=PROBES)
-        check = grpc.unary_unary_rpc_method_handler(
-            self._health.Check,
-            request_deserializer=health_pb2.HealthCheckRequest.FromString,
-            response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-        )
-        listener.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(health.SERVICE_NAME, {"Check": check}),)
-        )
-        return listener
-
-    def _bind(self, listener: aio.Server, address: str) -> str:
+    def _bind(self, listener: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
         path = Path(address.removeprefix("unix:")) if address.startswith("unix:") else None
         port = None
         if not (path and _answers(path)):  # gRPC would silently take a living server's socket over
             with suppress(RuntimeError):
-                port = listener.add_insecure_port(address)
+                if credentials is None:
+                    port = listener.add_insecure_port(address)
+                else:
+                    port = listener.add_secure_port(address, credentials)
         if port is None:
             msg = f"can't listen on {address}: it is in use, or this user may not; name another with --listen"
             raise InvalidSpec(msg, {"listen": msg}, address=address)

@@ -109,6 +109,95 @@ class Migration(Section):
     activeDeadlineSeconds: int = Field(default=600, ge=1)
 
 
+class IssuerRef(Section):
+    """An issuer of cert-manager."""
+
+    name: str = ""
+    kind: str = Field(default="Issuer", min_length=1)
+    group: str = Field(default="cert-manager.io", min_length=1)
+
+
+class InternalTls(Section):
+    """The certificate of the file servers, by which they also call each other; `ca.crt` signs those of callers."""
+
+    secret: str = Field(default="", description="One that is there already.")
+    issuer: IssuerRef = IssuerRef()
+    dnsNames: list[str] = Field(default=[], description="More names in the certificate.")
+    allow: list[str] = Field(default=[], description="Names of callers beside the file servers.")
+
+
+class ExternalTls(Section):
+    """The certificate for everybody else; its callers show tokens."""
+
+    secret: str = Field(default="", description="One that is there already.")
+    issuer: IssuerRef = IssuerRef()
+    dnsNames: list[str] = Field(default=[], description="More names in the certificate.")
+    reflection: bool = Field(default=False, description="Whether callers may ask which services there are.")
+
+
+class Certificates(Section):
+    """What opens the addresses to other pods."""
+
+    internal: InternalTls = InternalTls()
+    external: ExternalTls = ExternalTls()
+    duration: str = Field(default="2160h", pattern="^[0-9]+h$")
+    renewBefore: str = Field(default="720h", pattern="^[0-9]+h$")
+
+
+class Envoy(Section):
+    """A proxy before the external address, which deals calls to the replicas."""
+
+    enabled: bool = False
+    image: str = Field(default="envoyproxy/envoy:distroless-v1.40.0", min_length=1)
+    replicas: int = Field(default=2, ge=1)
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+
+
+class Ingress(Section):
+    """To the external address."""
+
+    enabled: bool = False
+    className: str = ""
+    host: str = ""
+    tlsSecret: str = ""
+    annotations: Words = {}
+
+
+class HelmTest(Section):
+    """The pod that `helm test` runs."""
+
+    enabled: bool = True
+    plane: str = Field(default="", description="The default one if empty.")
+
+
+class Watch(Section):
+    """One watch, as `cropduster inventory watch` takes it."""
+
+    source: str = Field(min_length=1, description="PLANE:PREFIX.")
+    target: str = Field(pattern="^hdf5://.+", description="The folder of the domains.")
+    options: list[Annotated[str, Field(pattern="^--")]] = Field(
+        default=[], description="As --OPTION or --OPTION=VALUE."
+    )
+
+
+class WriteTest(Section):
+    """A Job that measures an HSDS server, and checks what it kept."""
+
+    enabled: bool = False
+    domain: str = Field(
+        default="hdf5://home/admin/write-test", pattern="^hdf5://.+", description="And the revision of the release."
+    )
+    target: str = Field(default="", description="Of config.hsds; its first if empty.")
+    rows: int = Field(default=40000, ge=1)
+    columns: int = Field(default=30000, ge=1)
+    chunk: str = Field(default="500x1000", pattern="^[0-9]+x[0-9]+$")
+    tasks: Literal["block", "row", "column"] = "block"
+    pods: int = Field(default=2, ge=1)
+    writers: int = Field(default=2, ge=1, le=256, description="Processes in each pod.")
+    activeDeadlineSeconds: int = Field(default=3600, ge=1)
+    resources: Raw = {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+
+
 class InternalService(Section):
     """For trusted components."""
 
@@ -216,6 +305,12 @@ class Values(Section):
     state: StateClaim = StateClaim()
     database: DatabaseSecret = DatabaseSecret()
     migration: Migration = Migration()
+    tls: Certificates = Certificates()
+    envoy: Envoy = Envoy()
+    ingress: Ingress = Ingress()
+    test: HelmTest = HelmTest()
+    watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}
+    writeTest: WriteTest = WriteTest()
     services: Services = Services()
     metrics: Metrics = Metrics()
     networkPolicy: NetworkPolicy = NetworkPolicy()

@@ -23,7 +23,6 @@ _POD: Final = f"{_RELEASE}-cropduster"
 _SERVER: Final = f"{_POD}-pod-0-server"
 _KINDS: Final = frozenset({"ConfigMap", "Deployment", "PersistentVolumeClaim"})
 _CSV: Final = "number,text\n" + "".join(f"{n},some text\n" for n in range(10_000))
-_ROUTE: Final = ("--server", "127.0.0.1:7300")
 _SECONDS: Final = 120
 
 
@@ -74,7 +73,7 @@ def _until_it_answers() -> None:
 
 
 def _exec(*words: str, given: str = "") -> str:
-    return _podman("exec", "--interactive", _SERVER, "cropduster", *words, *_ROUTE, given=given)
+    return _podman("exec", "--interactive", _SERVER, "cropduster", *words, given=given)
 
 
 def _podman(*words: str, given: str = "") -> str:

@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 
 from client.commands.planes import check_failure
-from client.errors import Exit, ServerError
+from client.errors import Exit, Reason, ServerError
 from client.session import Session, command
 from client.words import LOCAL
 
@@ -168,7 +168,8 @@ def _server(session: Session) -> Iterator[Finding]:
         try:
             answer = session.client.check_plane(plane.name)
         except ServerError as error:
-            yield Finding(f"plane {plane.name}", ok=False, detail=error.message)
+            denied = error.reason == Reason.CALLER_DENIED  # which is no fault of the plane
+            yield Finding(f"plane {plane.name}", ok=denied, detail=error.message)
         else:
             detail = plane.location if answer.ok else check_failure(plane.name, answer).message
             yield Finding(f"plane {plane.name}", answer.ok, detail)

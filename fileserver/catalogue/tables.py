@@ -90,11 +90,12 @@ transfers = Table(
     Column("updated", Float, nullable=False),
     Column("ended", Float),
     Column("owner", String(64), nullable=False, server_default=""),
+    Column("caller", String(512), nullable=False, server_default=""),
     Index("transfers_by_age", "created", "id"),
 )
 """One row a transfer; `wish` is what was asked of it while it runs: "", "cancel" or "pause".
 
-`owner` is the process that works on it, or did last.
+`owner` is the process that works on it, or did last; `caller` is who asked for it, "" for the server's own kind.
 """
 
 reservations = Table(

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s
 
+from fileserver.auth import caller
 from fileserver.hdf5.model import Segment
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.restored import set_fill
@@ -46,8 +47,11 @@ class _Part:
 def key_beside(source: Source, name: str) -> str:
     """The key of a file that another one names.
 
+    For callers from outside it has to lie in the folder of that file, or below: a file that they may read must not
+    bring them what they may not.
+
     Raises:
-        NotHeld: it would lie outside of the plane.
+        NotHeld: it would lie outside of the plane, or of the folder.
     """
     if name.startswith("/"):
         key = posixpath.normpath(name).lstrip("/") if source.plane.name == "local" else ".."
@@ -55,6 +59,10 @@ def key_beside(source: Source, name: str) -> str:
         key = posixpath.normpath(posixpath.join(posixpath.dirname(source.info.key), name))
     if key == ".." or key.startswith("../"):
         msg = f"its data lie in {name}, outside of the plane {source.plane.name}, where nothing is read"
+        raise NotHeld(msg)
+    folder = posixpath.dirname(source.info.key)
+    if caller().outside and folder and not key.startswith(f"{folder}/"):
+        msg = f"its data lie in {name}, outside of the folder {folder}/, where nothing is read for callers from outside"
         raise NotHeld(msg)
     return key
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from fileserver.auth import caller
 from fileserver.catalogue import files
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
+from fileserver.rules import Thing, Verb
 from fileserver.services.shapes import file_message, format_of, location_of, part_message, replica_message
 from fileserver.services.transfer import fitting, page_size
 from fileserver.transfer import ledger
@@ -76,10 +78,22 @@ class FileServicer(FileServiceServicer):
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
         """Files whose name matches a mask."""
-        size, store = page_size(request.page_size), self._custody.catalogue.store
-        rows = await store.read(lambda c: files.listing(c, request.mask, request.page_token, size + 1))
+        size = page_size(request.page_size)
+        rows = await self._visible(request.mask, request.page_token, size + 1)
         more = rows[size - 1].name if len(rows) > size else ""
         return pb.ListFilesResponse(files=map(file_message, rows[:size]), next_page_token=more)
+
+    async def _visible(self, mask: str, after: str, most: int) -> list[files.LogicalFile]:
+        """So many files that the caller may read: the name of another is not even in a page token."""
+        who, store = caller(), self._custody.catalogue.store
+        found: list[files.LogicalFile] = []
+        while len(found) < most:
+            rows = await store.read(lambda c, a=after: files.listing(c, mask, a, most))  # type: ignore[misc]
+            found += [row for row in rows if who.may(Verb.READ, Thing("files", row.name))]
+            if len(rows) < most:
+                break
+            after = rows[-1].name
+        return found[:most]
 
     async def RegisterFile(self, request: pb.RegisterFileRequest, context: Any) -> pb.RegisterFileResponse:
         """Enters existing objects as the parts of a file."""
@@ -124,7 +138,7 @@ class FileServicer(FileServiceServicer):
         return pb.RebuildFilesResponse(restored=found.restored, present=found.present, skipped=found.skipped)
 
     def _uri(self, part: files.FilePart) -> str:
-        """Where a reader of its own finds a part; "" for planes that nobody else can read."""
+        """Where a reader of its own finds a part; "" for planes that nobody else, or not this caller, can read."""
         info = Info(part.key, part.size, part.version, _EPOCH)
         ticket = self._planes.plane(part.plane).copy_ticket(info)
         if ticket is None:
@@ -133,6 +147,6 @@ class FileServicer(FileServiceServicer):
             return f"s3://{ticket.location['bucket']}/{ticket.location['key']}"
         if ticket.kind == "azure":
             return f"az://{ticket.location['container']}/{ticket.location['blob']}"
-        if ticket.kind == "posix":
+        if ticket.kind == "posix" and caller().owner_of is None:
             return Path(ticket.location["root"], part.key).as_uri()
         return ""

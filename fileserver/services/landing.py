@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
+from fileserver.auth import caller
 from fileserver.calls import Context
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import InvalidSpec
@@ -12,7 +13,8 @@ from fileserver.hdf5.hsds import address
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.landing import arrivals, watches
 from fileserver.landing.landing import Landing
-from fileserver.landing.watch import Arrival, State
+from fileserver.landing.watch import Arrival, State, Watch
+from fileserver.rules import Thing, Verb
 from fileserver.services.landing_shapes import (
     arrival_message,
     filter_of,
@@ -53,9 +55,21 @@ class LandingServicer(landing_pb2_grpc.LandingServiceServicer):
     async def ListWatches(self, request: pb.ListWatchesRequest, context: Context) -> pb.ListWatchesResponse:
         """Watches by name, with their counts."""
         size = page_size(request.page_size)
-        found = await self._landing.read(lambda c: watches.listing(c, request.page_token, size + 1))
+        found = await self._visible(request.page_token, size + 1)
         told = [await self._told(each.name) for each in found[:size]]
         return pb.ListWatchesResponse(watches=told, next_page_token=found[size - 1].name if len(found) > size else "")
+
+    async def _visible(self, after: str, most: int) -> list[Watch]:
+        """So many watches whose places the caller may read."""
+        found: list[Watch] = []
+        while len(found) < most:
+            rows = await self._landing.read(lambda c, a=after: watches.listing(c, a, most))  # type: ignore[misc]
+            places = (Thing("planes", f"{row.plane}:{row.prefix}", below=True) for row in rows)
+            found += [row for row, place in zip(rows, places, strict=True) if caller().may(Verb.READ, place)]
+            if len(rows) < most:
+                break
+            after = rows[-1].name
+        return found[:most]
 
     async def StopWatch(self, request: pb.StopWatchRequest, context: Context) -> pb.StopWatchResponse:
         """Looks no more; raises WatchNotFound."""

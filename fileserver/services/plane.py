@@ -1,4 +1,4 @@
-"""PlaneService: the configured planes as seen from outside. Never shows a secret or where one is found."""
+"""PlaneService: the configured planes as seen by callers. Never shows a secret or where one is found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import ValidationError
 
-from fileserver.auth import allow
+from fileserver.auth import allow, caller
 from fileserver.calls import Context
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
@@ -49,7 +49,8 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
     async def ListPlanes(self, request: plane_pb2.ListPlanesRequest, context: Context) -> plane_pb2.ListPlanesResponse:
         """All planes in order of the configuration."""
         return plane_pb2.ListPlanesResponse(
-            planes=[self._describe(name) for name in self._planes.names], default_plane=self._planes.default
+            planes=[self._describe(name) for name in self._planes.names if caller().sees_plane(name)],
+            default_plane=self._planes.default if caller().sees_plane(self._planes.default) else "",
         )
 
     async def GetPlane(self, request: plane_pb2.GetPlaneRequest, context: Context) -> plane_pb2.GetPlaneResponse:
@@ -152,7 +153,7 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
             name=name,
             type=settings.type,
             category=settings.category,
-            location=_location(settings),
+            location=_location(settings) if caller().owner_of is None else "",
             default_parts=settings.default_parts,
             requests=limits.requests,
             bytes_per_second=limits.bytes_per_second,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from fileserver.auth import caller
 from fileserver.calls import LARGEST
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import plan_message, spec_of, transfer_message
@@ -46,7 +47,7 @@ class TransferServicer(TransferServiceServicer):
             drawing = await self._jobs.draw(spec)
             plan = await asyncio.to_thread(plan_message, drawing)
             return fitting(pb.CreateTransferResponse(plan=plan), "the plan", "a transfer without --dry-run")
-        record = await self._jobs.create(spec, request.request_id)
+        record = await self._jobs.create(spec, request.request_id, caller().owns_as)
         return pb.CreateTransferResponse(transfer=transfer_message(record))
 
     async def PlanSync(self, request: pb.PlanSyncRequest, context: Any) -> AsyncIterator[pb.PlanSyncResponse]:
@@ -68,7 +69,9 @@ class TransferServicer(TransferServiceServicer):
     async def ListTransfers(self, request: pb.ListTransfersRequest, context: Any) -> pb.ListTransfersResponse:
         """Transfers, newest first."""
         size = page_size(request.page_size)
-        rows = await self._jobs.listing(_before(request.page_token), size + 1, active=request.active_only)
+        rows = await self._jobs.listing(
+            _before(request.page_token), size + 1, active=request.active_only, caller=caller().owner_of
+        )
         more = json.dumps([rows[size - 1].created, rows[size - 1].id]) if len(rows) > size else ""
         return pb.ListTransfersResponse(
             transfers=[transfer_message(row, brief=True) for row in rows[:size]], next_page_token=more

@@ -19,8 +19,9 @@ import structlog
 from grpc import aio
 
 from fileserver.auth import METADATA_KEY
-from fileserver.errors import Cancelled, ServerBusy, ServerUnavailable, TransferNotFound
+from fileserver.errors import CallerDenied, Cancelled, ServerBusy, ServerUnavailable, TransferNotFound
 from fileserver.status import from_call
+from fileserver.tls import Watched, channel_credentials
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.live import Live
 from fileserver.v1 import part_pb2 as pb
@@ -32,6 +33,7 @@ Fill = Callable[[str, int, Live], Awaitable[None]]
 _TRIES: Final = 5  # servers that did not answer, or died at the segment
 _WAIT: Final = 0.2  # seconds, doubled with each of them
 _ENDS: Final = 60.0  # seconds that a server has to stop its own threads when a transfer is stopped
+_CALLS_END: Final = 3600.0  # seconds that calls under an old certificate have to end
 _OPTIONS: Final = (
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.enable_http_proxy", 0),
@@ -51,7 +53,11 @@ class Replicas:
     address: str
     """What gRPC resolves to all of them: `dns:///name:port`, or `ipv4:host:port,host:port`."""
     cookie: str = field(repr=False)
-    """What they ask of each other."""
+    """What they ask of each other; "" where they show certificates."""
+    shown: Watched | None = None
+    """The certificate that they are shown, and who signs theirs; None is a connection in the clear."""
+    name: str = ""
+    """The name in their certificates, where it is not that of the address."""
 
 
 class Dispatch:
@@ -64,17 +70,31 @@ class Dispatch:
     """
 
     def __init__(self, replicas: Replicas, here: Fill, refresh: Callable[[str], Awaitable[object]]) -> None:
-        self._address = replicas.address
-        self._metadata = ((METADATA_KEY, replicas.cookie),)
+        self._replicas = replicas
+        self._metadata = ((METADATA_KEY, replicas.cookie),) if replicas.cookie else ()
         self._here = here
         self._refresh = refresh
         self._channel: aio.Channel | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def connect(self) -> None:
         """Begin to connect to all of them: round robin goes over those that are connected."""
+        shown = self._replicas.shown
+        if self._channel is not None and shown is not None and shown.changed():
+            leaving = asyncio.create_task(self._channel.close(_CALLS_END))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            self._channel = None
         if self._channel is None:  # made in the loop that uses it
-            self._channel = aio.insecure_channel(self._address, options=_OPTIONS)
+            self._channel = self._open(shown)
         self._channel.get_state(try_to_connect=True)
+
+    def _open(self, shown: Watched | None) -> aio.Channel:
+        address = self._replicas.address
+        if shown is None:
+            return aio.insecure_channel(address, options=_OPTIONS)
+        named = (("grpc.ssl_target_name_override", self._replicas.name),) if self._replicas.name else ()
+        return aio.secure_channel(address, channel_credentials(shown), options=_OPTIONS + named)
 
     async def fill(self, transfer: str, number: int, live: Live) -> None:
         """Store what is missing of a segment, somewhere.
@@ -115,6 +135,8 @@ class Dispatch:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        for leaving in set(self._leaving):
+            leaving.cancel()
         if self._channel is not None:
             await self._channel.close()
 
@@ -159,4 +181,6 @@ async def _count(call: Any, live: Live) -> bool:
 def _error(failure: aio.AioRpcError) -> Error:
     if failure.code() is grpc.StatusCode.UNAUTHENTICATED:  # configured wrong: this server can still do it itself
         return ServerUnavailable("the file servers do not share a secret: set `replicas.secret` to the same everywhere")
+    if failure.code() is grpc.StatusCode.PERMISSION_DENIED and isinstance(from_call(failure), CallerDenied):
+        return ServerUnavailable(f"another file server refuses this one: {failure.details()}")
     return from_call(failure)

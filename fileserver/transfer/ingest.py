@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from fileserver.auth import run_for
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
@@ -186,6 +187,7 @@ class IngestStages(Course):
         if done:
             return
         await self._store.write(lambda c: ledger.segment_begun(c, transfer, segment, self._store.me, now()))
+        run_for((await self.record(transfer)).caller)
         run = await self._run(transfer)
         if run.joiner is not None:
             await run.joiner.bring(transfer, live)  # which leaves no file for what follows

@@ -9,6 +9,7 @@ failure instead of raising it, so that what other steps did stays done.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import uuid
 from collections.abc import AsyncIterator
@@ -160,15 +161,15 @@ class Jobs:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    async def create(self, spec: Spec, request_id: str = "") -> Record:
-        """Accept a transfer, or return the one that the same request made before.
+    async def create(self, spec: Spec, request_id: str = "", caller: str = "") -> Record:
+        """Accept a transfer, or return the one that the same request of the same caller made before.
 
         Raises:
             InvalidSpec: the request id belongs to another spec.
             TargetBusy: another transfer holds the target.
             Error: what can be told before anything is looked at.
         """
-        request_id = request_id or uuid.uuid4().hex
+        request_id = _request_of(caller, request_id)
         asked = spec_to_json(spec)
         known = await self._store.read(lambda c: ledger.by_request(c, request_id))
         if known is not None:
@@ -178,7 +179,7 @@ class Jobs:
             return known
         target = await self._check(spec)
         moment = now()
-        record = Record(uuid.uuid4().hex[:12], asked, "QUEUED", "", 1, moment, moment)
+        record = Record(uuid.uuid4().hex[:12], asked, "QUEUED", "", 1, moment, moment, caller=caller)
         made = await self._store.write(lambda c: ledger.create(c, record, request_id, target))
         if made.id == record.id:
             await self._run(record)
@@ -203,9 +204,11 @@ class Jobs:
             return record, 0.0
         return replace(record, progress=record.progress.forward(live.progress)), live.rate()
 
-    async def listing(self, before: tuple[float, str] | None, limit: int, *, active: bool) -> list[Record]:
-        """Transfers, newest first."""
-        return await self._store.read(lambda c: ledger.listing(c, before, limit, active=active))
+    async def listing(
+        self, before: tuple[float, str] | None, limit: int, *, active: bool, caller: str | None = None
+    ) -> list[Record]:
+        """Transfers, newest first; those that `caller` asked for, if that is given."""
+        return await self._store.read(lambda c: ledger.listing(c, before, limit, active=active, caller=caller))
 
     async def watch(self, transfer: str, pause: float = 0.25) -> AsyncIterator[tuple[Record, float]]:
         """The transfer now, then whenever it changes, until it has ended or stands still."""
@@ -256,6 +259,13 @@ class Jobs:
             handle = await DBOS.start_workflow_async(_transfer, record.id, record.run)
         if self._store.shared and (await handle.get_status()).executor_id != self._store.me:
             self.runs.ended(record.id, record.run)  # another server was quicker
+
+
+def _request_of(caller: str, request_id: str) -> str:
+    """A request id that no other caller can have: whoever guesses one would be shown a transfer that is not his."""
+    if not request_id:
+        return uuid.uuid4().hex
+    return hashlib.sha256(f"{caller}\0{request_id}".encode()).hexdigest() if caller else request_id
 
 
 def migrate(url: str) -> str:

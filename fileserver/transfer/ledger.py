@@ -49,6 +49,7 @@ def create(c: sa.Connection, record: Record, request_id: str, target: str) -> Re
             warnings=[],
             created=record.created,
             updated=record.updated,
+            caller=record.caller,
         )
     )
     return record
@@ -87,12 +88,16 @@ def unpublished(c: sa.Connection, transfer: str) -> bool:
     return c.execute(sa.select(x.state).where(x.id == transfer)).scalar() not in {None, "SUCCEEDED"}
 
 
-def listing(c: sa.Connection, before: tuple[float, str] | None, limit: int, *, active: bool) -> list[Record]:
-    """Transfers, newest first, older than `before` (created, id)."""
+def listing(
+    c: sa.Connection, before: tuple[float, str] | None, limit: int, *, active: bool, caller: str | None = None
+) -> list[Record]:
+    """Transfers, newest first, older than `before` (created, id); those that `caller` asked for, if that is given."""
     x = t.transfers.c
     query = sa.select(t.transfers)
     if active:
         query = query.where(x.ended.is_(None))
+    if caller is not None:
+        query = query.where(x.caller == caller)
     if before is not None:
         query = query.where(sa.tuple_(x.created, x.id) < sa.tuple_(*map(sa.literal, before)))
     return [_record(r) for r in c.execute(query.order_by(x.created.desc(), x.id.desc()).limit(limit))]
@@ -416,4 +421,5 @@ def _record(row: Any) -> Record:
         row.error,
         row.outcome,
         tuple(row.warnings),
+        row.caller,
     )

@@ -104,6 +104,8 @@ class Record:
     error: dict[str, Any] | None = None
     outcome: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    caller: str = ""
+    """Who asked for it; "" is the server's own kind."""
 
 
 @dataclass(frozen=True, slots=True)

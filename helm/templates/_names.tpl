@@ -2,13 +2,19 @@
 
 {{- define "cropduster.name" -}}
 {{- $whole := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
-{{- $whole | trunc 50 | trimSuffix "-" -}}
+{{- $whole | trunc 43 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "cropduster.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: server
+{{- end }}
+
+{{- define "cropduster.selector.envoy" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: envoy
 {{- end }}
 
 {{/* Labels of everything; argument: a list of the root and the component. */}}

@@ -10,7 +10,7 @@ import typer.main
 
 from client import app
 from client.api import Client
-from client.connection import Connection, Loopback
+from client.connection import Connection, Running
 from tests.client.scripted import Scripted
 
 
@@ -38,5 +38,5 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def client(server, waits) -> Iterator[Client]:
-    with Client(Connection(Loopback(server.address)), sleep=waits.append, clock=lambda: sum(waits)) as made:
+    with Client(Connection(Running(server.address)), sleep=waits.append, clock=lambda: sum(waits)) as made:
         yield made

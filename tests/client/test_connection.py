@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 
 import pytest
 
 from client import connection
-from client.connection import Connection, Loopback
+from client.connection import Connection, Running
+from client.credentials import Credentials
 from client.errors import Exit, ServerError
+from tests.doubles import authority
 
 
 @pytest.mark.parametrize(
@@ -14,19 +18,79 @@ from client.errors import Exit, ServerError
 )
 def test_an_address_is_host_and_port(address):
     with pytest.raises(ServerError, match="HOST:PORT") as caught:
-        Loopback(address)
+        Running(address)
     assert caught.value.exit is Exit.BAD_REQUEST
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:7300", "example.org:7300", "0.0.0.0:7300", "[2001:db8::1]:7300"])
 def test_nothing_is_sent_in_the_clear_to_another_machine(address):
-    with pytest.raises(ServerError, match="another machine"):
-        Loopback(address)
+    for shown in (None, Credentials(token="t"), Credentials(token_file="/t")):
+        with pytest.raises(ServerError, match="another machine"):
+            Running(address, shown)
+    for encrypted in (Running(f"https://{address}"), Running(address, Credentials(ca="/ca.pem"))):
+        assert encrypted.target == address
+        assert encrypted.is_encrypted
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.1:7300", "https://x", "https://x:1/y", "https:///x:1", "unix:/x:1"])
+def test_other_addresses_are_none(address):
+    with pytest.raises(ServerError, match="HOST:PORT"):
+        Running(address, Credentials(ca="/ca.pem"))
+
+
+def test_a_token_is_read_anew_when_it_is_not_taken_any_more(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    made = Connection(Running("127.0.0.1:1", Credentials(token_file=str(path))))
+    made.open()
+    assert made.metadata == (("authorization", "Bearer first"),)
+    assert not made.learn("")
+    path.write_text("second\n")
+    assert made.learn("")
+    assert made.metadata == (("authorization", "Bearer second"),)
+    made.close()
+
+
+def test_a_server_that_speaks_only_when_it_is_spoken_to_is_spoken_to(tmp_path):
+    trust, heard = authority.make(tmp_path), []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(trust.certificate, trust.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with context.wrap_socket(listener.accept()[0], server_side=True) as opened:
+                heard.append(opened.recv(24))
+                opened.sendall(bytes(9))
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        Credentials(ca=str(trust.ca)).shake_hands("127.0.0.1", listener.getsockname()[1], "x")
+        serving.join()
+    assert heard == [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+
+
+def test_no_cookie_of_this_machine_is_sent_to_another(tmp_path):
+    path = tmp_path / "cookie"
+    path.write_text("c0" * 32)
+    path.chmod(0o600)
+    assert Connection(Running("127.0.0.1:1")).learn(str(path))
+    assert not Connection(Running("https://10.0.0.1:1")).learn(str(path))
+
+
+def test_a_token_is_in_no_text_of_what_holds_it():
+    assert "hush" not in repr(Credentials(token="hush"))
+
+
+@pytest.mark.parametrize("token", ["two words", "line\nbreak", "\x00", "é", "x" * 8000])
+def test_what_no_header_can_hold_is_no_token(token):
+    with pytest.raises(ServerError, match="no token") as caught:
+        Credentials(token=token).bearer()
+    assert token not in caught.value.message
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.5.5.5:1", "localhost:1", "[::1]:1"])
 def test_loopback_addresses(address):
-    assert Loopback(address).target == address
+    assert Running(address).target == address
 
 
 def test_nobody_there_is_an_error_that_says_how_to_start_one(monkeypatch):
@@ -35,5 +99,5 @@ def test_nobody_there_is_an_error_that_says_how_to_start_one(monkeypatch):
         unheard.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unheard.getsockname()[1]}"
         with pytest.raises(ServerError, match=f"cropduster serve --listen {address}") as caught:
-            _ = Connection(Loopback(address)).channel
+            _ = Connection(Running(address)).channel
     assert caught.value.exit is Exit.UNAVAILABLE

@@ -54,7 +54,7 @@ def test_the_whole_configuration_of_the_issue(tmp_path):
     assert (loaded.planes["data"].default_parts, loaded.planes["data"].limits.requests) == (4, 64)
     assert loaded.planes["cloud"].access_key.env == "AK"
     assert loaded.default_plane == "data"
-    assert loaded.listen.internal == "127.0.0.1:7300"
+    assert loaded.listen.internal.address == "127.0.0.1:7300"
     assert loaded.listen.external is None
     assert loaded.state_directory == Path("/var/lib/cropduster")
     assert (loaded.log.level, loaded.log.format, loaded.log.file) == ("info", "json", None)
@@ -187,7 +187,7 @@ def test_the_default_plane_may_be_named(tmp_path):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.4.5.6:80", "localhost:7300", "[::1]:7300", "/run/c.sock"])
 def test_loopback_addresses_and_sockets_are_taken(address, tmp_path):
-    assert config.load(written(tmp_path, f"listen: {{internal: '{address}'}}"), {}).listen.internal == address
+    assert config.load(written(tmp_path, f"listen: {{internal: '{address}'}}"), {}).listen.internal.address == address
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:7300", "10.0.0.1:1", "[::]:7300", "example.com:1", ":7300", "127.0.0.1"])
@@ -195,7 +195,7 @@ def test_loopback_addresses_and_sockets_are_taken(address, tmp_path):
 def test_other_addresses_are_refused(address, name, tmp_path):
     assert f"listen.{name}" in violations(tmp_path, f"listen: {{{name}: '{address}'}}")
     with pytest.raises(InvalidSpec):
-        config.check_address("--listen", address)
+        config.check_address("--listen", address, config.Config(planes={}, state_directory=tmp_path))
 
 
 @pytest.mark.parametrize(

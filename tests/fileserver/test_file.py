@@ -2,10 +2,13 @@
 
 import pytest
 
+from fileserver import auth
+from fileserver.callers import RuleSettings
 from fileserver.catalogue import files
 from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
+from fileserver.rules import Rules
 from fileserver.services import transfer
 from fileserver.services.file import FileServicer
 from fileserver.transfer import ledger
@@ -83,3 +86,35 @@ async def test_an_answer_that_no_message_can_hold_is_refused_with_the_way_out(se
     with pytest.raises(Unsupported, match="page_size"):
         await get(servicer)
     assert len((await get(servicer, page_size=2)).file.parts) == 2
+
+
+@pytest.fixture
+def reader():
+    """A caller who may read sales::* alone."""
+    rule = RuleSettings(who=("alice",), may=("read",), files=("sales::*",)).rule()
+    auth.set_caller(auth.Caller(local=False, name="alice", rights=Rules([rule]).of("alice", []), outside=True))
+    yield
+    auth.set_caller(auth._STRANGER)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+async def test_a_list_has_what_its_caller_may_read_and_no_other_name_even_in_a_token(servicer, store, reader, size):
+    names = [f"{scope}::{n}" for n in range(3) for scope in ("hidden", "sales", "secret")]
+
+    def work(c) -> None:
+        for name in names:
+            files.publish(
+                c, LogicalFile(name, name, 0, None, "pinned", 7, 0, name, 0.0), overwrite=False, retire_at=0.0
+            )
+
+    await store.write(work)
+    found, token = [], ""
+    while True:
+        page = await servicer.ListFiles(file_pb2.ListFilesRequest(page_size=size, page_token=token), None)
+        found += [each.name for each in page.files]
+        token = page.next_page_token
+        if not token:
+            break
+        assert token.startswith("sales::")
+        assert len(page.files) == size
+    assert found == ["sales::0", "sales::1", "sales::2"]

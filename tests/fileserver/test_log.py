@@ -34,6 +34,7 @@ def _quiet_afterwards():
         ("{'aws_secret_access_key': 'hunter2', 'a': 1}", "hunter2"),
         ('{"password": "hunter2"}', "hunter2"),
         ("cropduster-cookie: hunter2", "hunter2"),
+        ("it said eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9.hunter2-hunter_2", "hunter2"),
     ],
 )
 def test_what_looks_like_a_secret_is_struck(text, secret):

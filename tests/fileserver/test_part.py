@@ -11,10 +11,10 @@ import pytest
 from grpc import aio
 
 from fileserver import errors
-from fileserver.auth import METADATA_KEY
+from fileserver.auth import METADATA_KEY, Cookies
 from fileserver.catalogue.files import Catalogue
 from fileserver.configured import Configured
-from fileserver.server import Server, Service
+from fileserver.server import Listener, Server, Service
 from fileserver.services.part import PartServicer
 from fileserver.status import from_call
 from fileserver.transfer import ledger
@@ -68,7 +68,7 @@ class World:
         part = PartServicer(self.jobs)
         service = Service("PartService", lambda s: part_pb2_grpc.add_PartServiceServicer_to_server(part, s))
         path = tmp_path / "cookie"
-        self.server = Server([service], Nobody(), cookie=COOKIE, cookie_path=path, internal=["127.0.0.1:0"])
+        self.server = Server([service], Nobody(), [Listener(["127.0.0.1:0"], [Cookies(COOKIE, path).around])])
         self.live = Live(Progress())
 
     async def spray(self, state: str = "PAUSED") -> None:

@@ -19,10 +19,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
 from fileserver import state
-from fileserver.auth import METADATA_KEY
+from fileserver.auth import METADATA_KEY, Cookies
 from fileserver.calls import wrap
 from fileserver.errors import CallerUnknown, InvalidSpec, ServerUnavailable
-from fileserver.server import Server, Service, first
+from fileserver.server import Listener, Server, Service, first
 from fileserver.status import around, from_call
 from fileserver.v1 import file_pb2, plane_pb2, plane_pb2_grpc, transfer_pb2
 from planes.errors import Unavailable
@@ -115,14 +115,11 @@ class Running:
             Service("PlaneService", lambda server: plane_pb2_grpc.add_PlaneServiceServicer_to_server(Planes(), server)),
             Service("Slow", lambda server: server.add_generic_rpc_handlers((self.slow,)), external=False),
         ]
-        self.server = Server(
-            services,
-            self.jobs,
-            cookie=COOKIE,
-            cookie_path=tmp_path / "cookie",
-            internal=[f"unix:{self.socket}", "127.0.0.1:0"],
-            external=external,
-        )
+        cookies = Cookies(COOKIE, tmp_path / "cookie").around
+        listeners = [Listener([f"unix:{self.socket}", "127.0.0.1:0"], [cookies])]
+        if external:
+            listeners.append(Listener(external, [cookies], internal=False, reflect=False))
+        self.server = Server(services, self.jobs, listeners)
         self.channel = aio.insecure_channel(f"unix:{self.socket}")
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
@@ -344,11 +341,26 @@ async def test_health_checks_keep_nobody_awake(running):
     assert running.server.calls.idle > before
 
 
+async def test_probes_are_told_of_health_and_of_nothing_else(tmp_path):
+    made = Running(tmp_path)
+    made.server._wanted.append(Listener(["127.0.0.1:0"], [], internal=False, reflect=False, only_health=True))
+    *_, address = await made.server.start()
+    async with aio.insecure_channel(address) as channel:
+        serving = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert serving.status == health_pb2.HealthCheckResponse.SERVING
+        for method in ("/fileserver.v1.PlaneService/ListPlanes", "/t.T/one"):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await channel.unary_unary(method)(b"", metadata=ALLOWED)
+            assert caught.value.code() is StatusCode.UNIMPLEMENTED
+    await made.channel.close()
+    await made.server.stop(0)
+
+
 async def test_an_address_in_use_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         own = tmp_path / "s.sock"
-        server = Server([], Jobs(), cookie=COOKIE, cookie_path=tmp_path, internal=[f"unix:{own}", address])
+        server = Server([], Jobs(), [Listener([f"unix:{own}", address], [])])
         with pytest.raises(InvalidSpec, match=f"can't listen on {address}"):
             await server.start()
         await server.stop(0)
@@ -358,7 +370,7 @@ async def test_an_address_in_use_is_told(tmp_path):
 async def test_the_socket_of_a_living_server_is_not_taken_over(running):
     await running.server.start()
     address = f"unix:{running.socket}"
-    second = Server([], Jobs(), cookie=COOKIE, cookie_path=Path("x"), internal=[address])
+    second = Server([], Jobs(), [Listener([address], [])])
     with pytest.raises(InvalidSpec, match="in use"):
         await second.start()
     await second.stop(0)
@@ -557,6 +569,30 @@ def test_what_cannot_be_served_is_told_in_a_sentence(process, arguments, code, s
     server = process.start(*arguments)
     _, log = server.communicate()
     assert server.returncode == code
+    assert said in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            "listen: {internal: {address: '127.0.0.1:0', allow: [x], tls: {certificate: /c, key: /k, clients: /ca}}}",
+            "listen.internal.tls: /c cannot be read",
+        ),
+        (
+            "listen: {external: '127.0.0.1:0'}\ntokens: {keys: {k: /etc/passwd}}",
+            "tokens.keys.k: /etc/passwd holds no public key",
+        ),
+        ("audit: {file: /nowhere/audit.log}", "audit.file: /nowhere/audit.log cannot be written"),
+    ],
+)
+def test_what_guards_cannot_use_is_told_in_a_sentence(process, tmp_path, section, said):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"planes: {{data: {{type: memory}}}}\n{section}\n")
+    server = process.start("--listen", "127.0.0.1:0", "--config", str(path))
+    _, log = server.communicate()
+    assert server.returncode == 2
     assert said in log
     assert "Traceback" not in log
 

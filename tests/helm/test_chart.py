@@ -33,10 +33,15 @@ KUBERNETES = ("1.30", "1.37")  # the oldest that the chart asks for, and the new
 WRITTEN = {"listen", "state", "database", "replicas", "metrics"}
 """Sections of the config that the chart writes itself."""
 
+ROUTE = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
+BENCH = {"DOMAIN", "TARGET", "ROWS", "COLUMNS", "CHUNK", "TASKS", "WRITERS"}
+PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH
+"""Variables that hold no secret."""
+
 
 @cache
-def rendered(name, version="4"):
-    done = helm.run(version, "template", "lake", CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
+def rendered(name, version="4", release="lake"):
+    done = helm.run(version, "template", release, CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
     assert done.returncode == 0, done.stderr
     found = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout) if each}
     assert len(found) == sum(line.startswith("kind: ") for line in done.stdout.splitlines()), "a name is used twice"
@@ -49,7 +54,9 @@ def values(name):
 
 def pods(name):
     """The templates of all pods, by kind and name of what makes them."""
-    return {key: each["spec"]["template"] for key, each in rendered(name).items() if key[0] in {"Deployment", "Job"}}
+    found = rendered(name)
+    made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in {"Deployment", "Job"}}
+    return made | {key: each for key, each in found.items() if key[0] == "Pod"}
 
 
 def served(name):
@@ -109,6 +116,12 @@ def test_kubernetes_and_its_operators_know_every_field(name):
             kubernetes_validate.validate(each, version, strict=True)
 
 
+def test_the_longest_name_of_a_release_leaves_room_for_our_endings():
+    for (kind, name), each in rendered("single", release="r" * 53).items():
+        assert len(name) <= (253 if kind == "PersistentVolumeClaim" else 63 - len("-abcde"))  # of a Job's pods, say
+        assert all(len(value) <= 63 for value in each["metadata"]["labels"].values())
+
+
 def test_without_values_there_is_all_that_one_server_needs():
     assert Counter(kind for kind, _ in rendered("nothing")) == {
         **dict.fromkeys(("ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim"), 1),
@@ -124,37 +137,48 @@ def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated()
     assert (spec["replicas"], spec["strategy"]["rollingUpdate"]["maxUnavailable"]) == (3, 0)
     hooks = {
         kind: int(each["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
-        for (kind, name), each in rendered("cluster").items()
-        if "helm.sh/hook" in each["metadata"].get("annotations", {})
+        for (kind, _), each in rendered("cluster").items()
+        if "pre-install" in each["metadata"].get("annotations", {}).get("helm.sh/hook", "")
     }
     assert hooks["ConfigMap"] < hooks["Job"]
     job = rendered("cluster")["Job", "lake-cropduster-migration"]["spec"]["template"]["spec"]
     assert "serviceAccountName" not in job  # that one is made after it
     assert job["containers"][0]["args"] == ["migrate"]
+    secrets = {volume["secret"]["secretName"] for volume in job["volumes"] if "secret" in volume}
+    assert secrets == {"public-keys", "company"}  # certificates are perhaps issued only after it
     assert "replicas" not in rendered("scaled")["Deployment", "lake-cropduster"]["spec"]
 
 
+def selected(name, selector):
+    """The names of the ports of the one Deployment whose pods have these labels; of no other pod."""
+    (key,) = (key for key, each in pods(name).items() if matches(selector, each["metadata"]["labels"]))
+    assert key[0] == "Deployment"
+    return {port["name"] for port in pods(name)[key]["spec"]["containers"][0]["ports"]}
+
+
 @pytest.mark.parametrize("name", RENDER)
-def test_selectors_find_the_pods_of_the_servers_and_no_others(name):
-    servers, others = served(name), [each for key, each in pods(name).items() if key[0] == "Job"]
-    ports = {port["name"] for port in servers["spec"]["containers"][0]["ports"]}
-    found = rendered(name)
-    selectors = [found["Deployment", "lake-cropduster"]["spec"]["selector"]["matchLabels"]]
-    for (kind, _), each in found.items():
+def test_selectors_find_the_pods_that_are_meant_and_no_others(name):
+    for (kind, _), each in rendered(name).items():
+        spec = each.get("spec", {})
         if kind == "Service":
-            selectors.append(each["spec"]["selector"])
-            assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports
-        if kind == "PodDisruptionBudget":
-            selectors.append(each["spec"]["selector"]["matchLabels"])
+            assert {port["targetPort"] for port in spec["ports"]} <= selected(name, spec["selector"])
+        if kind in {"Deployment", "PodDisruptionBudget"}:
+            assert selected(name, spec["selector"]["matchLabels"])
         if kind == "NetworkPolicy":
-            selectors.append(each["spec"]["podSelector"]["matchLabels"])
-            assert {p["port"] for rule in each["spec"]["ingress"] for p in rule["ports"]} <= ports
+            ports = selected(name, spec["podSelector"]["matchLabels"])
+            assert {port["port"] for rule in spec["ingress"] for port in rule["ports"]} <= ports
         if kind == "HorizontalPodAutoscaler":
-            target = each["spec"]["scaleTargetRef"]
-            assert (target["kind"], target["name"]) in found
-    for selector in selectors:
-        assert matches(selector, servers["metadata"]["labels"])
-        assert not any(matches(selector, each["metadata"]["labels"]) for each in others)
+            assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) in rendered(name)
+
+
+def test_only_envoy_reaches_the_external_port_behind_it():
+    found = rendered("scaled")
+    (rule,) = found["NetworkPolicy", "lake-cropduster-envoy"]["spec"]["ingress"]
+    assert rule["from"] == values("scaled")["networkPolicy"]["externalFrom"]
+    rules = found["NetworkPolicy", "lake-cropduster"]["spec"]["ingress"]
+    (peer,) = (peer for rule in rules if rule["ports"] == [{"port": "external"}] for peer in rule["from"])
+    assert selected("scaled", peer["podSelector"]["matchLabels"]) == {"external"}
+    assert selected("scaled", found["Service", "lake-cropduster-external"]["spec"]["selector"]) == {"external"}
 
 
 @pytest.mark.parametrize("name", RENDER)
@@ -164,8 +188,8 @@ def test_what_a_pod_speaks_of_is_there(name):
         spec = template["spec"]
         volumes = {each["name"]: each for each in spec["volumes"]}
         assert len(volumes) == len(spec["volumes"])
-        (container,) = spec["containers"]
-        assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
         for volume in volumes.values():
             if "configMap" in volume:
                 assert ("ConfigMap", volume["configMap"]["name"]) in found
@@ -224,13 +248,30 @@ def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
 @pytest.mark.parametrize("name", RENDER)
 def test_secrets_are_named_and_never_written(name):
     assert not [key for key in rendered(name) if key[0] == "Secret"]
-    plain = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", *values(name).get("extraEnv", {})}
+    plain = PLAIN | set(values(name).get("extraEnv", {}))
+    secret = set(values(name).get("env", {})) | ({"CROPDUSTER_DATABASE"} if "database" in values(name) else set())
     for template in pods(name).values():
-        variables = template["spec"]["containers"][0]["env"]
-        assert {each["name"] for each in variables if "value" in each} == plain
-        named = {each["name"] for each in variables if "secretKeyRef" in each.get("valueFrom", {})}
-        database = {"CROPDUSTER_DATABASE"} if "database" in values(name) else set()
-        assert named == set(values(name).get("env", {})) | database
+        for container in template["spec"]["containers"]:
+            written = {each["name"] for each in container["env"] if "value" in each}
+            named = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
+            assert len(written) + len(named) == len(container["env"])
+            assert written <= plain
+            assert named == (secret if "CROPDUSTER_CONFIG" in written else set())
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_commands_in_a_pod_find_the_file_servers(name):
+    for (kind, _), template in pods(name).items():
+        for container in template["spec"]["containers"]:
+            told = {each["name"]: each.get("value") for each in container["env"] if each["name"] in ROUTE}
+            certified = "tls" in values(name)
+            if container["name"] == "envoy":
+                continue
+            if kind == "Deployment" or "CROPDUSTER_CONFIG" not in {each["name"] for each in container["env"]}:
+                assert told.keys() == (ROUTE if certified else {"CROPDUSTER_SERVER"})
+                assert told["CROPDUSTER_SERVER"].startswith(
+                    "lake-cropduster-internal.lake.svc:" if certified else "127."
+                )
 
 
 def test_rules_and_dashboard_ask_for_what_is_told():
@@ -260,3 +301,42 @@ def test_each_pod_is_asked_for_its_numbers_once():
         for port in each["spec"]["ports"]
     ]
     assert ports.count(endpoint["port"]) == 1
+
+
+def test_file_servers_know_each_other_by_a_name_that_is_in_their_certificate(tmp_path):
+    found = rendered("scaled")
+    names = found["Certificate", "lake-cropduster-internal"]["spec"]["dnsNames"]
+    path = tmp_path / "config.yaml"
+    path.write_text(found["ConfigMap", "lake-cropduster"]["data"]["config.yaml"])
+    loaded = config.load(path, {})
+    host = loaded.replicas.address.removeprefix("dns:///").partition(":")[0]
+    assert host in names
+    assert loaded.listen.internal.allow == (host,)
+    (server,) = (
+        each["value"]
+        for each in found["Pod", "lake-cropduster-test"]["spec"]["containers"][0]["env"]
+        if each["name"] == "CROPDUSTER_SERVER"
+    )
+    assert server.partition(":")[0] in names
+    services = {f"{name}.lake.svc" for kind, name in found if kind == "Service"}
+    external = found["Certificate", "lake-cropduster-external"]["spec"]["dnsNames"]
+    assert external == ["lake-cropduster-external.lake.svc", "files.example.org"]
+    assert {*names, external[0]} <= services
+
+
+def test_certificates_are_mounted_where_the_config_looks_for_them(tmp_path):
+    for name, secrets in (
+        ("cluster", {"internal": "certificates-of-servers", "external": "certificate-for-all"}),
+        ("scaled", {"internal": "lake-cropduster-internal-tls", "external": "lake-cropduster-external-tls"}),
+    ):
+        path = tmp_path / "config.yaml"
+        path.write_text(rendered(name)["ConfigMap", "lake-cropduster"]["data"]["config.yaml"])
+        listen = config.load(path, {}).listen
+        spec = served(name)["spec"]
+        (container,) = spec["containers"]
+        at = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        of = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+        for side, tls in (("internal", listen.internal.tls), ("external", listen.external.tls)):
+            for file in (tls.certificate, tls.key, tls.clients or tls.key):
+                assert of[at[str(file.parent)]] == secrets[side]
+                assert file.name in {"tls.crt", "tls.key", "ca.crt"}

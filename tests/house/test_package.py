@@ -28,7 +28,20 @@ def test_the_top_level_of_the_wheel_is_exactly_ours(tmp_path):
     assert any(n.startswith("fileserver/catalogue/migrations/versions/") for n in names)
 
 
-SERVER = ("planes", "dbos", "sqlalchemy", "pydantic", "boto3", "botocore", "numpy", "alembic", "structlog", "awscrt")
+SERVER = (
+    "planes",
+    "dbos",
+    "sqlalchemy",
+    "pydantic",
+    "boto3",
+    "botocore",
+    "numpy",
+    "alembic",
+    "structlog",
+    "awscrt",
+    "jwt",
+    "cryptography",
+)
 
 
 def test_help_of_the_client_loads_no_server_code():
