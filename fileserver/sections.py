@@ -82,6 +82,8 @@ def check_address(address: str, *, guarded: bool) -> None:
         raise ValueError(msg)
 
 
+OpenAddress = Annotated[str, AfterValidator(_address), Field(pattern="^[^/]")]
+"""HOST:PORT for whoever comes, in the clear: nothing that is said there is a secret."""
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Place = Annotated[Path, AfterValidator(_place)]
 Reference = Annotated[Path, AfterValidator(_whole)]
@@ -160,6 +162,20 @@ class Listen(Section):
     )
     health: Annotated[str, AfterValidator(_address)] | None = Field(
         default=None, description="For probes, in the clear: whether the server serves, and nothing else."
+    )
+
+
+class MetricsSettings(Section):
+    """What a Prometheus may ask."""
+
+    listen: OpenAddress = Field(description="HOST:PORT where anybody may ask for numbers, in the clear.")
+
+
+class TraceSettings(Section):
+    """Who collects traces."""
+
+    endpoint: str = Field(
+        pattern=r"^https?://[^\s@]+$", description="Where spans are sent by OTLP over HTTP, like http://collector:4318."
     )
 
 

@@ -63,7 +63,12 @@ class Secret(BaseModel):
     Surrounding white space (the newline at the end of a file) is not part of the secret.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"minProperties": 1, "maxProperties": 1},
+    )
 
     env: str = Field(default="", description="Name of an environment variable.")
     file: Path | None = Field(default=None, description="Absolute path of a file.")

@@ -26,6 +26,13 @@ GROUPS = {
     "pods": "v1",
     "secrets": "v1",
 }
+OPERATOR = {
+    ("list", "deployments"),
+    ("list", "pods"),
+    ("list", "horizontalpodautoscalers"),
+    ("patch", "deployments/scale"),
+}
+"""What the Role for operators of the chart grants."""
 NAMESPACE = "data"
 TOKEN = "an-operator"
 
