@@ -316,6 +316,7 @@ class Values(Section):
     networkPolicy: NetworkPolicy = NetworkPolicy()
     disruption: Disruption = Disruption()
     serviceAccount: ServiceAccount = ServiceAccount()
+    operators: list[Raw] = Field(default=[], description="Subjects who may look at the file servers and scale them.")
     resources: Raw = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
     terminationGracePeriodSeconds: int = Field(default=60, ge=30, description="A server takes up to 25 s to drain.")
     extraEnv: dict[str, str] = Field(default={}, description="Plain environment variables.")

@@ -290,6 +290,19 @@ def test_rules_and_dashboard_ask_for_what_is_told():
     assert len(set(ids)) == len(ids)
 
 
+def test_operators_may_scale_the_file_servers_and_nothing_else():
+    found = rendered("cluster")
+    role = found["Role", "lake-cropduster-operators"]
+    changing = [rule for rule in role["rules"] if set(rule["verbs"]) - {"get", "list"}]
+    (rule,) = changing
+    assert (rule["resources"], rule["resourceNames"]) == (["deployments/scale"], ["lake-cropduster"])
+    binding = found["RoleBinding", "lake-cropduster-operators"]
+    assert (binding["roleRef"]["name"], binding["subjects"]) == (
+        "lake-cropduster-operators",
+        values("cluster")["operators"],
+    )
+
+
 def test_each_pod_is_asked_for_its_numbers_once():
     found = rendered("cluster")
     monitor = found["ServiceMonitor", "lake-cropduster"]["spec"]
