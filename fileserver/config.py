@@ -24,7 +24,18 @@ from fileserver import state
 from fileserver.callers import Audit, Rate, RuleSettings, Tokens, misplaced
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.settings import HsdsSettings
-from fileserver.sections import Duration, Listen, Place, Reference, Section, open_to_others, unguarded
+from fileserver.sections import (
+    KUBERNETES,
+    Duration,
+    Listen,
+    MetricsSettings,
+    Place,
+    Reference,
+    Section,
+    TraceSettings,
+    open_to_others,
+    unguarded,
+)
 from fileserver.sections import check_address as refuse_open
 from planes.errors import Error
 from planes.opening import PROVIDERS, SettingsInvalid, parse_settings, provider
@@ -64,8 +75,9 @@ class ReplicaSettings(Section):
     """The file servers of one database, which take parts of each other's transfers."""
 
     address: str = Field(
-        pattern=r"^(dns|ipv4|ipv6|unix):.+",
-        description="As gRPC writes it: dns:///NAME:PORT of all of them, or ipv4:HOST:PORT,HOST:PORT.",
+        pattern=rf"^((dns|ipv4|ipv6|unix):.+|{KUBERNETES})$",
+        description="As gRPC writes it: dns:///NAME:PORT of all of them, or ipv4:HOST:PORT,HOST:PORT; or "
+        "kubernetes:///SERVICE:PORT, whose endpoints are watched.",
     )
     secret: Secret | None = Field(
         default=None, description="What they ask of each other; the same for all. With listen.internal.tls: not needed."
@@ -76,7 +88,9 @@ class ReplicaSettings(Section):
     name: str = Field(default="", description="The name in their certificates, where it is not that of the address.")
 
 
-class _Document(Section):
+class Document(Section):
+    """What may be in the file. Planes and HSDS servers are checked one by one, by the settings of their own kinds."""
+
     planes: object = None
     hsds: object = None
     default_plane: str | None = None
@@ -91,6 +105,8 @@ class _Document(Section):
     )
     rate: Rate = Rate()
     audit: Audit = Audit()
+    metrics: MetricsSettings | None = None
+    traces: TraceSettings | None = None
     retire_after: Duration = timedelta(hours=1)
     memory: Annotated[ByteSize, Field(ge=16 * MIB)] = Field(
         default=ByteSize(128 * MIB), description="Bytes of payload that all transfers together hold at most."
@@ -100,7 +116,7 @@ class _Document(Section):
 _CHECKED_APART: Final = frozenset({"planes", "hsds", "default_plane"})
 
 
-class Config(_Document):
+class Config(Document):
     """A checked configuration, with every default filled in."""
 
     planes: Mapping[str, PlaneSettings]
@@ -140,10 +156,10 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
     document = _parse(text, source)
     violations: dict[str, str] = {}
     try:
-        rest = _Document.model_validate(document)
+        rest = Document.model_validate(document)
     except ValidationError as error:
-        rest = _Document()
-        violations.update(_violations(error, _Document))
+        rest = Document()
+        violations.update(_violations(error, Document))
     directory = state.locate(state_flag, environ, rest.state.directory)
     offered = document.get("planes")
     builtin = offered is None
@@ -168,7 +184,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
         text=text,
         state_directory=directory,
         builtin_plane=builtin,
-        **{name: getattr(rest, name) for name in _Document.model_fields if name not in _CHECKED_APART},
+        **{name: getattr(rest, name) for name in Document.model_fields if name not in _CHECKED_APART},
     )
 
 
@@ -283,7 +299,7 @@ def _hsds(offered: object, planes: Mapping[str, PlaneSettings], violations: dict
     return servers
 
 
-def _alone(rest: _Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tuple[str, str]]:
+def _alone(rest: Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tuple[str, str]]:
     """What only a server that shares its database can have, and what it cannot."""
     secure = rest.listen.internal is not None and rest.listen.internal.tls is not None
     if rest.replicas is not None and not secure:

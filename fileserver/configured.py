@@ -84,6 +84,10 @@ class Configured:
             self._bulk[name] = open_bulk(name, self.settings(name))
         return self._bulk[name]
 
+    def opened(self) -> list[tuple[str, Plane]]:
+        """What is open, by name; from any thread. A plane of many objects has the name of the plane that it is."""
+        return [*self._open.copy().items(), *self._bulk.copy().items()]
+
     async def aclose(self) -> None:
         """Release the threads and connections of all planes."""
         for opened in (self._open, self._bulk):

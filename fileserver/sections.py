@@ -15,6 +15,10 @@ _DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 _UNIT: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+KUBERNETES: Final = r"kubernetes:///([a-z0-9-]+)(?:\.([a-z0-9-]+))?:([0-9]{1,5})"
+"""How the pods of a service are written: `kubernetes:///SERVICE[.NAMESPACE]:PORT`."""
+
+
 def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
@@ -66,9 +70,9 @@ def loopback(address: str) -> bool:
 
 
 def open_to_others(target: str) -> bool:
-    """Whether a target as gRPC writes it holds an IP address of another machine."""
+    """Whether a target as gRPC writes it holds an IP address of another machine, or stands for pods."""
     kind, _, rest = target.partition(":")
-    return kind in {"ipv4", "ipv6"} and not all(map(loopback, rest.split(",")))
+    return kind == "kubernetes" or (kind in {"ipv4", "ipv6"} and not all(map(loopback, rest.split(","))))
 
 
 def check_address(address: str, *, guarded: bool) -> None:
@@ -78,6 +82,8 @@ def check_address(address: str, *, guarded: bool) -> None:
         raise ValueError(msg)
 
 
+OpenAddress = Annotated[str, AfterValidator(_address), Field(pattern="^[^/]")]
+"""HOST:PORT for whoever comes, in the clear: nothing that is said there is a secret."""
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Place = Annotated[Path, AfterValidator(_place)]
 Reference = Annotated[Path, AfterValidator(_whole)]
@@ -156,6 +162,20 @@ class Listen(Section):
     )
     health: Annotated[str, AfterValidator(_address)] | None = Field(
         default=None, description="For probes, in the clear: whether the server serves, and nothing else."
+    )
+
+
+class MetricsSettings(Section):
+    """What a Prometheus may ask."""
+
+    listen: OpenAddress = Field(description="HOST:PORT where anybody may ask for numbers, in the clear.")
+
+
+class TraceSettings(Section):
+    """Who collects traces."""
+
+    endpoint: str = Field(
+        pattern=r"^https?://[^\s@]+$", description="Where spans are sent by OTLP over HTTP, like http://collector:4318."
     )
 
 

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from fileserver import config as configuration
-from fileserver import log, spool, state
+from fileserver import log, spool, state, traces
 from fileserver.auth import Cookies
 from fileserver.catalogue.agents import secret
 from fileserver.catalogue.databases import HEAD
@@ -106,7 +106,7 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as closing:
-        services, rooms = _rooms(config, closing)
+        services, rooms = await _rooms(config, closing, embedded=embedded)
         listeners = _listeners(config, rooms, embedded=embedded, listen=listen or "")
         server = Server(services, rooms.landing, listeners, many=config.database is not None)
         closing.push_async_callback(server.stop, GRACE)
@@ -119,7 +119,7 @@ async def _serve(config: Config, *, embedded: bool, listen: str | None, idle_exi
         _log.info("draining", reason="asked to" if stopped.is_set() else "idle")
 
 
-def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Rooms]:
+async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> tuple[list[Service], Rooms]:
     """Everything below the listeners; closed in reverse order."""
     # Slow to load (the job engine): a process that can't have its state directory should not wait for it.
     from fileserver.guard.listeners import Rooms  # noqa: PLC0415
@@ -140,6 +140,14 @@ def _rooms(config: Config, closing: AsyncExitStack) -> tuple[list[Service], Room
     closing.push_async_callback(planes.aclose)
     targets = Targets(config.hsds)
     closing.push_async_callback(targets.aclose)
+    if config.traces is not None:
+        traces.start(config.traces.endpoint)
+        closing.push_async_callback(asyncio.to_thread, traces.stop)
+    if config.metrics is not None and not embedded:
+        from fileserver.metrics import Metrics, answering  # noqa: PLC0415 - only for those who ask for it
+
+        address = await closing.enter_async_context(answering(config.metrics.listen, Metrics(planes, store)))
+        _log.info("tells metrics", address=address)
     catalogue = Catalogue(store)
     retire_after = config.retire_after.total_seconds()
     others = _replicas(config)

@@ -7,16 +7,20 @@ is the place where one is to be found, and is resolved at the moment of use.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 from pydantic_core import PydanticCustomError
 
+from planes import incluster
 from planes.errors import Refused
 
 _LONGEST = 64 * 1024  # a file that holds a key is short; a wrong path (a device, a data file) must not fill memory
 
+
+_KUBERNETES: Final = re.compile(r"([a-z0-9.-]+/){1,2}[A-Za-z0-9._-]+")
 
 MOST_REQUESTS: Final = 1024
 """In flight, of any plane. Only `PlaneLimits` bounds them: threads and connections are made when they are needed."""
@@ -54,15 +58,23 @@ class PlaneSettings(BaseModel):
 
 
 class Secret(BaseModel):
-    """Where a secret is found: `{env: NAME}` or `{file: PATH}`, exactly one of the two.
+    """Where a secret is found: `{env: NAME}`, `{file: PATH}` or `{kubernetes: NAME/KEY}`, exactly one of them.
 
     Surrounding white space (the newline at the end of a file) is not part of the secret.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={"minProperties": 1, "maxProperties": 1},
+    )
 
     env: str = Field(default="", description="Name of an environment variable.")
     file: Path | None = Field(default=None, description="Absolute path of a file.")
+    kubernetes: str = Field(
+        default="", description="NAME/KEY of a secret in the server's own namespace, or NAMESPACE/NAME/KEY."
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -73,10 +85,12 @@ class Secret(BaseModel):
         if not isinstance(value, dict):
             raise _not_a_reference()
         given = {name: place for name, place in value.items() if place is not None and place != ""}
-        if len(given) != 1 or not given.keys() <= {"env", "file"}:
+        if len(given) != 1 or not given.keys() <= {"env", "file", "kubernetes"}:
             raise _not_a_reference()
-        if not isinstance(given.get("env", given.get("file")), str | Path):
+        if not isinstance(next(iter(given.values())), str | Path):
             raise _not_a_reference()
+        if "kubernetes" in given and not _KUBERNETES.fullmatch(str(given["kubernetes"])):
+            raise PydanticCustomError("secret_kubernetes", "a secret of Kubernetes is NAME/KEY or NAMESPACE/NAME/KEY")  # noqa: EM101 - an error type
         if "file" in given and not Path(given["file"]).is_absolute():
             raise PydanticCustomError("secret_file", "the file of a secret must be an absolute path")  # noqa: EM101 - an error type
         return handler(given)
@@ -84,14 +98,23 @@ class Secret(BaseModel):
     @property
     def reference(self) -> str:
         """The place in words, for messages."""
+        if self.kubernetes:
+            return f"Kubernetes secret {self.kubernetes}"
         return f"environment variable {self.env}" if self.env else f"file {self.file}"
 
     def resolve(self) -> str:
         """The secret itself; read anew at each call, so that a rotated one is found.
 
         Raises:
-            Refused: the variable is not set, the file cannot be read, or there is nothing in it.
+            Refused: the variable is not set, the file cannot be read, Kubernetes refuses, or there is nothing in it.
+            Unavailable: Kubernetes does not answer.
         """
+        if self.kubernetes:
+            value = incluster.secret(self.kubernetes).strip()
+            if not value:
+                msg = f"the {self.reference} is empty: it should hold a secret"
+                raise Refused(msg, reference=self.reference)
+            return value
         if self.env:
             value = os.environ.get(self.env, "")
             if not value.strip():
@@ -118,6 +141,6 @@ class Secret(BaseModel):
 def _not_a_reference() -> PydanticCustomError:
     return PydanticCustomError(
         "secret_reference",
-        "a secret is not written here but named: {env: NAME} for an environment variable "
-        "or {file: /absolute/path} for a file that holds it",
+        "a secret is not written here but named: {env: NAME} for an environment variable, "
+        "{file: /absolute/path} for a file that holds it, or {kubernetes: NAME/KEY}",
     )

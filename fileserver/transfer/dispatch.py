@@ -19,6 +19,7 @@ import structlog
 from grpc import aio
 
 from fileserver.auth import METADATA_KEY
+from fileserver.endpoints import Endpoints
 from fileserver.errors import CallerDenied, Cancelled, ServerBusy, ServerUnavailable, TransferNotFound
 from fileserver.status import from_call
 from fileserver.tls import Watched, channel_credentials
@@ -76,24 +77,34 @@ class Dispatch:
         self._refresh = refresh
         self._channel: aio.Channel | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        self._endpoints = Endpoints(replicas.address) if replicas.address.startswith("kubernetes:") else None
 
     def connect(self) -> None:
         """Begin to connect to all of them: round robin goes over those that are connected."""
-        shown = self._replicas.shown
-        if self._channel is not None and shown is not None and shown.changed():
+        shown, others = self._replicas.shown, False
+        if self._endpoints is not None:
+            self._endpoints.start()
+            others = self._endpoints.changed()
+        if self._channel is not None and (others or (shown is not None and shown.changed())):
             leaving = asyncio.create_task(self._channel.close(_CALLS_END))
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
             self._channel = None
         if self._channel is None:  # made in the loop that uses it
             self._channel = self._open(shown)
-        self._channel.get_state(try_to_connect=True)
+        if self._channel is not None:
+            self._channel.get_state(try_to_connect=True)
 
-    def _open(self, shown: Watched | None) -> aio.Channel:
-        address = self._replicas.address
+    def _open(self, shown: Watched | None) -> aio.Channel | None:
+        """A channel to all of them; None while none is known."""
+        address, name = self._replicas.address, self._replicas.name
+        if self._endpoints is not None:
+            address, name = self._endpoints.address, name or self._endpoints.service
+        if not address:
+            return None
         if shown is None:
             return aio.insecure_channel(address, options=_OPTIONS)
-        named = (("grpc.ssl_target_name_override", self._replicas.name),) if self._replicas.name else ()
+        named = (("grpc.ssl_target_name_override", name),) if name else ()
         return aio.secure_channel(address, channel_credentials(shown), options=_OPTIONS + named)
 
     async def fill(self, transfer: str, number: int, live: Live) -> None:
@@ -135,6 +146,8 @@ class Dispatch:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._endpoints is not None:
+            self._endpoints.stop()
         for leaving in set(self._leaving):
             leaving.cancel()
         if self._channel is not None:
@@ -143,7 +156,9 @@ class Dispatch:
     async def _ask(self, segment: pb.Segment, live: Live) -> bool:
         """Have a server do it; whether it did, and did not just end the call."""
         self.connect()
-        assert self._channel is not None
+        if self._channel is None:
+            msg = "no file server is known yet"
+            raise ServerUnavailable(msg)
         call = PartServiceStub(self._channel).Pull(pb.PullRequest(segment=segment), metadata=self._metadata)
         reading = asyncio.create_task(_count(call, live))
         try:

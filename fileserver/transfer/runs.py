@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from fileserver import traces
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
 from fileserver.errors import Cancelled, to_record
@@ -167,6 +168,10 @@ class Runs:
         """Raise Superseded if another file server took this one for dead, and works on the transfer."""
         if self._store.shared and await self._store.read(lambda c: ledger.owner(c, transfer)) != self._store.me:
             raise Superseded
+
+    async def tell_traces(self, transfer: str) -> None:
+        """Tell who collects traces of a transfer that has ended."""
+        traces.ended(await self._stages.record(transfer))
 
     async def hear(self) -> None:
         """Do what was asked of other file servers about transfers that run here."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from fileserver import traces
 from fileserver.catalogue import tables
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
@@ -121,7 +122,8 @@ class Stages(Course):
 
     async def fill_here(self, transfer: str, segment: int, live: Live) -> None:
         """Store what is missing of a segment, on this file server."""
-        await self._executor.fill(transfer, segment, live)
+        with traces.span("segment", transfer, segment=segment, server=self._store.me):
+            await self._executor.fill(transfer, segment, live)
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
         """Pack the same manifest anew without a route that a provider refused; what was written is removed first.

@@ -11,44 +11,48 @@ from typing import Any, Final
 
 from dbos import DBOS
 
+from fileserver import traces
 from fileserver.transfer.runs import Runs, Stage
 
 CURRENT: Final[list[Runs]] = []
 """The engine's workflows are plain functions; this is where they find what runs here: one server a process."""
 
 
-async def _in_stage(transfer: str, work: Stage) -> dict[str, Any]:
-    return await CURRENT[-1].guarded(transfer, work)
+async def _in_stage(name: str, transfer: str, work: Stage) -> dict[str, Any]:
+    with traces.span(name, transfer) as told:
+        end = await CURRENT[-1].guarded(transfer, work)
+        told["end"] = end.get("stop", "ok")
+        return end
 
 
 @DBOS.step(name="plan")
 async def _plan(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.plan(transfer, live))
+    return await _in_stage("plan", transfer, lambda stages, live: stages.plan(transfer, live))
 
 
 @DBOS.step(name="open")
 async def _open(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.open(transfer, live))
+    return await _in_stage("open", transfer, lambda stages, live: stages.open(transfer, live))
 
 
 async def _fill(transfer: str, segment: int) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.fill(transfer, segment, live))
+    return await _in_stage("fill", transfer, lambda stages, live: stages.fill(transfer, segment, live))
 
 
 @DBOS.step(name="reroute")
 async def _reroute(transfer: str, closed: dict[str, str], route: str = "") -> dict[str, Any]:
     (await CURRENT[-1].live(transfer)).go_on("again")
-    return await _in_stage(transfer, lambda stages, live: stages.reroute(transfer, live, closed, route))
+    return await _in_stage("reroute", transfer, lambda stages, live: stages.reroute(transfer, live, closed, route))
 
 
 @DBOS.step(name="commit")
 async def _commit(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.commit(transfer, live))
+    return await _in_stage("commit", transfer, lambda stages, live: stages.commit(transfer, live))
 
 
 @DBOS.step(name="publish")
 async def _publish(transfer: str) -> dict[str, Any]:
-    return await _in_stage(transfer, lambda stages, live: stages.publish(transfer, live))
+    return await _in_stage("publish", transfer, lambda stages, live: stages.publish(transfer, live))
 
 
 @DBOS.step(name="stop")
@@ -97,6 +101,7 @@ async def run_transfer(transfer: str, run: int) -> str:
         end = await _move(transfer)
         if "stop" in end:
             await _stop(transfer, end["stop"])
+        await runs.tell_traces(transfer)
     finally:
         runs.ended(transfer, run)
     return str(end.get("stop", "done"))

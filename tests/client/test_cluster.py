@@ -8,20 +8,13 @@ import pytest
 
 from client import app
 from tests.doubles import kubernetes_api
-from tests.doubles.kubernetes_api import Api
+from tests.doubles.kubernetes_api import OPERATOR, Api
 
 OF = {
     "app.kubernetes.io/name": "cropduster",
     "app.kubernetes.io/component": "server",
     "app.kubernetes.io/instance": "one",
 }
-GRANTED = {
-    ("list", "deployments"),
-    ("list", "pods"),
-    ("list", "horizontalpodautoscalers"),
-    ("patch", "deployments/scale"),
-}
-"""What the Role for operators in the chart grants."""
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def api(tmp_path, monkeypatch):
         deploy(made)
         made.put("pods", "another", status={"phase": "Running"}, spec={})
         yield made
-    assert set(made.asked) <= GRANTED
+    assert set(made.asked) <= OPERATOR
 
 
 def deploy(api: Api, release: str = "one", replicas: int = 1, strategy: str = "RollingUpdate") -> None:

@@ -26,6 +26,13 @@ GROUPS = {
     "pods": "v1",
     "secrets": "v1",
 }
+OPERATOR = {
+    ("list", "deployments"),
+    ("list", "pods"),
+    ("list", "horizontalpodautoscalers"),
+    ("patch", "deployments/scale"),
+}
+"""What the Role for operators of the chart grants."""
 NAMESPACE = "data"
 TOKEN = "an-operator"
 
@@ -39,6 +46,9 @@ class Api:
         self.refused: set[tuple[str, str]] = set()
         """What the caller has no right to."""
         self.watchers: list[queue.SimpleQueue[dict[str, Any] | None]] = []
+        self.events: list[dict[str, Any]] = []
+        """Of endpoint slices; the resource version of a list is how many there were."""
+        self._lock = threading.Lock()
         self.url = ""
 
     def put(self, resource: str, name: str, labels: Mapping[str, str] = {}, **content: Any) -> None:
@@ -73,8 +83,21 @@ class Api:
 
     def _tell(self, resource: str, kind: str, what: dict[str, Any]) -> None:
         if resource == "endpointslices":
-            for watcher in list(self.watchers):
-                watcher.put({"type": kind, "object": what})
+            with self._lock:
+                self.events.append({"type": kind, "object": what})
+                for watcher in self.watchers:
+                    watcher.put(self.events[-1])
+
+    @contextmanager
+    def watching(self, since: int) -> Iterator[queue.SimpleQueue[dict[str, Any] | None]]:
+        """What happened since a list, and what happens from now on; None is the end."""
+        found: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        with self._lock:
+            for event in self.events[since:]:
+                found.put(event)
+            self.watchers.append(found)
+        yield found
+        self.watchers.remove(found)
 
     def hang_up(self) -> None:
         """End all watches, as an API server does from time to time."""
@@ -103,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if not name:
             items = [o for o in api.objects[resource].values() if _selected(o, query.get("labelSelector", ""))]
-            return self._answer(200, {"metadata": {"resourceVersion": "1"}, "items": items})
+            return self._answer(200, {"metadata": {"resourceVersion": f"{len(api.events)}"}, "items": items})
         if name not in api.objects[resource]:
             return self._status(404, "NotFound", f'{resource} "{name}" not found')
         return self._answer(200, api.objects[resource][name])
@@ -139,17 +162,15 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _watch(self, query: Mapping[str, str]) -> None:
-        events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self.api.watchers.append(events)
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        while (event := events.get()) is not None:
-            if _selected(event["object"], query.get("labelSelector", "")):
-                line = json.dumps(event).encode() + b"\n"
-                self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
-                self.wfile.flush()
-        self.api.watchers.remove(events)
+        with self.api.watching(int(query["resourceVersion"])) as events:
+            while (event := events.get()) is not None:
+                if _selected(event["object"], query.get("labelSelector", "")):
+                    line = json.dumps(event).encode() + b"\n"
+                    self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+                    self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
 
     def _status(self, code: int, reason: str, message: str) -> None:

@@ -1,11 +1,17 @@
 """What is shipped: three packages and nothing else, and a client that loads no server."""
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).parents[2]
+PINNED = ROOT / "tests" / "image" / "requirements.txt"
 
 
 def test_the_top_level_of_the_wheel_is_exactly_ours(tmp_path):
@@ -53,3 +59,15 @@ def test_help_of_the_client_loads_no_server_code():
     ours = {m for m in loaded if m.startswith("fileserver") and m != "fileserver" and not m.startswith("fileserver.v1")}
     assert ours == set()
     assert {m for m in loaded if m.partition(".")[0] in SERVER} == set()
+
+
+def test_the_image_installs_what_the_distribution_asks_for():
+    """Every requirement of what the image is made of is pinned, in a version that is allowed."""
+    pins = dict(re.findall(r"^([a-z0-9.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}$", PINNED.read_text(), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = re.search(r"^EXTRAS := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split(",")
+    asked = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    here = {"python_version": "3.11", "platform_machine": "x86_64"}
+    for each in map(Requirement, asked):
+        if each.marker is None or each.marker.evaluate(here):
+            assert each.specifier.contains(pins[canonicalize_name(each.name)]), each

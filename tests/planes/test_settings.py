@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from planes.errors import Refused
+from planes.errors import Refused, Unavailable
 from planes.settings import Secret
+from tests.doubles import kubernetes_api
 
 
 def test_a_secret_is_taken_from_the_environment(monkeypatch):
@@ -46,3 +48,28 @@ def test_neither_text_nor_copies_of_a_reference_hold_the_secret(monkeypatch):
     secret.resolve()
     assert "s3cr3t" not in f"{secret!r} {secret} {secret.model_dump()} {secret.model_dump_json()}"
     assert Secret.model_validate(secret.model_dump(mode="json")) == secret
+
+
+def test_a_secret_of_kubernetes_is_read_where_it_is_and_anew_each_time(tmp_path, monkeypatch):
+    with kubernetes_api.running() as api:
+        monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig(tmp_path)))
+        secret = Secret(kubernetes="keys/access")
+        assert Secret.model_validate(secret.model_dump(mode="json")) == secret
+        for value in ("first", "second"):
+            api.secret("keys", access=f"{value}\n", empty="")
+            assert secret.resolve() == value
+        trouble = (("keys/other", "has no key other"), ("none/access", "not there"), ("keys/empty", "empty"))
+        for reference, way_out in trouble:
+            with pytest.raises(Refused, match=way_out):
+                Secret(kubernetes=reference).resolve()
+        assert {verb for verb, _ in api.asked} == {"get"}
+        api.refused.add(("get", "secrets"))
+        with pytest.raises(Refused, match="Role"):
+            secret.resolve()
+    with pytest.raises(Unavailable, match="does not answer"):
+        secret.resolve()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(Refused, match="runs in no Kubernetes"):
+        secret.resolve()
+    with pytest.raises(ValidationError, match="NAME/KEY"):
+        Secret(kubernetes="no slash")

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from fileserver.catalogue import databases, upsert
+from fileserver.catalogue import counts, databases, upsert
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.store import Store
 from fileserver.transfer.liveness import Liveness
@@ -165,3 +165,16 @@ def test_a_restart_of_the_database_kills_nobody(store, server):
     assert one.keeper != two.keeper
     one.release()
     two.release()
+
+
+async def test_what_there_is_is_counted(store):
+    row = {"id": "a", "request_id": "a", "state": "RUNNING", "spec": {"kind": "spray"}, "progress": {}, "warnings": []}
+    places = dict.fromkeys(("first_part", "last_part", "first_step", "last_step", "size"), 0)
+    statements = [
+        t.transfers.insert().values(**row, created=5.0, updated=5.0),
+        t.segments.insert().values(transfer="a", number=1, done=False, begun=6.0, **places),
+        t.segments.insert().values(transfer="a", number=2, done=False, **places),
+    ]
+    await store.write(lambda c: [c.execute(each) for each in statements])
+    found = await store.read(counts.count)
+    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, {"waiting": 1, "taken": 1, "done": 0}, 0, 0)

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 from dbos import DBOS
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from fileserver import traces
 from fileserver.catalogue.files import Catalogue
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
@@ -97,6 +99,34 @@ async def test_a_turn_that_the_engine_gave_to_nobody_is_given_again(world, monke
     await begun.wait()
     assert await world.ended(transfer) == "SUCCEEDED"
     assert (await world.jobs.stages.record(transfer)).run == 2
+
+
+async def test_a_transfer_its_stages_and_its_segments_are_one_trace(world):
+    exporter = InMemorySpanExporter()
+    traces.start("", exporter)
+    try:
+        done = await world.spray("source", "a::x")
+        assert await world.ended(done) == "SUCCEEDED"
+        refused = Spec(Spray((Location("source", "none"),), "a::y", "", 2, 0, Fixed(1)))
+        failed = (await world.jobs.create(refused)).id
+        assert await world.ended(failed) == "FAILED"
+        while world.jobs.unfinished():
+            await asyncio.sleep(0)
+    finally:
+        traces.stop()
+    spans = {
+        each.name: each for each in exporter.get_finished_spans() if each.attributes["cropduster.transfer"] == done
+    }
+    assert spans.keys() == {"spray", "plan", "open", "fill", "segment", "commit", "publish"}
+    whole = spans.pop("spray")
+    assert (whole.parent, whole.attributes["cropduster.plane"]) == (None, "target")
+    assert whole.attributes["cropduster.routes"] == ("streamed",)
+    assert {each.parent.span_id for name, each in spans.items() if name != "segment"} == {whole.context.span_id}
+    assert {each.context.trace_id for each in spans.values()} == {whole.context.trace_id}
+    assert spans["segment"].attributes["cropduster.segment"] == 1
+    [bad] = [each for each in exporter.get_finished_spans() if each.name == "spray" and each is not whole]
+    assert (bad.status.description, bad.attributes["cropduster.state"]) == ("OBJECT_NOT_FOUND", "FAILED")
+    assert traces.span("off", "t").__enter__() == {}, "nothing is told any more"
 
 
 PLACE = Location("target", "y")

@@ -1,0 +1,48 @@
+"""How much of what there is: for whoever watches a file server. Functions of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from fileserver.catalogue import tables as t
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One look at the database, which may be that of many file servers."""
+
+    transfers: Mapping[tuple[str, str], int]
+    """By state and verb, as long as they are remembered."""
+    oldest: float
+    """When the oldest transfer that has not ended was accepted, in seconds since 1970; 0 if there is none."""
+    segments: Mapping[str, int]
+    """Of transfers that have not ended: "waiting", "taken", "done"."""
+    garbage: int
+    """Objects that are to be deleted once nobody can need them."""
+    files: int
+    """Logical files."""
+
+
+def count(c: sa.Connection) -> Counts:
+    """Look once."""
+    x, s = t.transfers.c, t.segments.c
+    kind = x.spec["kind"].as_string()
+    transfers = c.execute(sa.select(x.state, kind, sa.func.count()).group_by(x.state, kind))
+    taken = s.begun.is_not(None)
+    segments = dict.fromkeys(("waiting", "taken", "done"), 0)
+    for is_done, is_taken, many in c.execute(sa.select(s.done, taken, sa.func.count()).group_by(s.done, taken)):
+        segments["done" if is_done else "taken" if is_taken else "waiting"] += many
+    return Counts(
+        {(state, str(verb)): many for state, verb, many in transfers},
+        c.execute(sa.select(sa.func.min(x.created)).where(x.ended.is_(None))).scalar() or 0.0,
+        segments,
+        _rows(c, t.garbage),
+        _rows(c, t.files),
+    )
+
+
+def _rows(c: sa.Connection, table: sa.Table) -> int:
+    return int(c.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())

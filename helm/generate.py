@@ -1,0 +1,432 @@
+"""Write values.schema.json: what helm checks values by, from the models that the file server checks its config by.
+
+    python helm/generate.py [FILE]
+
+The chart's own values are described here, everything below `config` by `fileserver.config` and the providers' settings.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from fileserver.config import Document
+from fileserver.hdf5.hsds.settings import HsdsSettings
+from planes.opening import PROVIDERS, provider
+
+HERE: Final = Path(__file__).parent
+WRITTEN: Final = ("listen", "state", "database", "replicas", "metrics")
+"""Sections of the config that the chart writes itself."""
+
+_NAME: Final = "^[a-z][a-z0-9_-]*$"
+_DURATION: Final = r"^\s*\d+(\.\d+)?\s*(ms|s|m|h|d)\s*$"  # as `fileserver.config` reads it
+_SIZE: Final = r"^\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"  # as Kubernetes does
+
+Schema = dict[str, Any]  # JSON
+
+
+class Section(BaseModel):
+    """A section of the values."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+Words = dict[str, str]
+Raw = dict[str, Any]
+"""Kubernetes' own words, which it checks itself."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+Size = Annotated[str, Field(pattern=_SIZE)]
+Planes = dict[Annotated[str, Field(pattern=_NAME, max_length=50)], "Volume"]
+
+
+class Image(Section):
+    """Which image runs."""
+
+    repository: str = Field(default="cropduster", min_length=1)
+    tag: str = Field(default="", description="The chart's appVersion if empty.")
+    digest: str = Field(default="", pattern="^(sha256:[0-9a-f]{64})?$", description="Instead of the tag.")
+    pullPolicy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pullSecrets: list[str] = Field(default=[], description="Names of Secrets.")
+
+
+class Autoscaling(Section):
+    """A HorizontalPodAutoscaler; needs `database`."""
+
+    enabled: bool = False
+    minReplicas: int = Field(default=2, ge=1)
+    maxReplicas: int = Field(default=8, ge=1)
+    cpu: int = Field(default=70, ge=1, description="Percent of the CPU that is requested.")
+    metrics: list[Raw] = Field(default=[], description="More metrics of autoscaling/v2.")
+
+
+class FromSecret(Section):
+    """A key of a Secret that is there already."""
+
+    secret: str = Field(min_length=1)
+    key: str = Field(min_length=1)
+
+
+class Mounted(Section):
+    """A Secret that is there already, each of its keys a file."""
+
+    secret: str = Field(min_length=1)
+
+
+class Volume(Section):
+    """A PersistentVolumeClaim for a plane of type posix: one that is there (`claim`), or one that is made (`size`)."""
+
+    claim: str = ""
+    size: Size | Literal[""] = ""
+    storageClass: str = ""
+    accessMode: Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"] = "ReadWriteMany"
+
+
+class StateClaim(Section):
+    """The claim of a single file server's catalogue; with `database` an emptyDir of this size."""
+
+    claim: str = Field(default="", description="One that is there already.")
+    size: Size = "10Gi"
+    storageClass: str = Field(default="", description="Of a disk: a network file system is refused by the server.")
+
+
+class DatabaseSecret(Section):
+    """A PostgreSQL that somebody runs."""
+
+    secret: str = Field(default="", description="Name of a Secret that is there already.")
+    urlKey: str = Field(default="url", min_length=1, description="Its key with postgresql://USER:PASSWORD@HOST/NAME.")
+
+
+class Migration(Section):
+    """The Job that runs `cropduster migrate` before each install and upgrade; only with `database`."""
+
+    enabled: bool = True
+    backoffLimit: int = Field(default=3, ge=0)
+    activeDeadlineSeconds: int = Field(default=600, ge=1)
+
+
+class IssuerRef(Section):
+    """An issuer of cert-manager."""
+
+    name: str = ""
+    kind: str = Field(default="Issuer", min_length=1)
+    group: str = Field(default="cert-manager.io", min_length=1)
+
+
+class InternalTls(Section):
+    """The certificate of the file servers, by which they also call each other; `ca.crt` signs those of callers."""
+
+    secret: str = Field(default="", description="One that is there already.")
+    issuer: IssuerRef = IssuerRef()
+    dnsNames: list[str] = Field(default=[], description="More names in the certificate.")
+    allow: list[str] = Field(default=[], description="Names of callers beside the file servers.")
+
+
+class ExternalTls(Section):
+    """The certificate for everybody else; its callers show tokens."""
+
+    secret: str = Field(default="", description="One that is there already.")
+    issuer: IssuerRef = IssuerRef()
+    dnsNames: list[str] = Field(default=[], description="More names in the certificate.")
+    reflection: bool = Field(default=False, description="Whether callers may ask which services there are.")
+
+
+class Certificates(Section):
+    """What opens the addresses to other pods."""
+
+    internal: InternalTls = InternalTls()
+    external: ExternalTls = ExternalTls()
+    duration: str = Field(default="2160h", pattern="^[0-9]+h$")
+    renewBefore: str = Field(default="720h", pattern="^[0-9]+h$")
+
+
+class Envoy(Section):
+    """A proxy before the external address, which deals calls to the replicas."""
+
+    enabled: bool = False
+    image: str = Field(default="envoyproxy/envoy:distroless-v1.40.0", min_length=1)
+    replicas: int = Field(default=2, ge=1)
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+
+
+class Ingress(Section):
+    """To the external address."""
+
+    enabled: bool = False
+    className: str = ""
+    host: str = ""
+    tlsSecret: str = ""
+    annotations: Words = {}
+
+
+class HelmTest(Section):
+    """The pod that `helm test` runs."""
+
+    enabled: bool = True
+    plane: str = Field(default="", description="The default one if empty.")
+
+
+class Watch(Section):
+    """One watch, as `cropduster inventory watch` takes it."""
+
+    source: str = Field(min_length=1, description="PLANE:PREFIX.")
+    target: str = Field(pattern="^hdf5://.+", description="The folder of the domains.")
+    options: list[Annotated[str, Field(pattern="^--")]] = Field(
+        default=[], description="As --OPTION or --OPTION=VALUE."
+    )
+
+
+class WriteTest(Section):
+    """A Job that measures an HSDS server, and checks what it kept."""
+
+    enabled: bool = False
+    domain: str = Field(
+        default="hdf5://home/admin/write-test", pattern="^hdf5://.+", description="And the revision of the release."
+    )
+    target: str = Field(default="", description="Of config.hsds; its first if empty.")
+    rows: int = Field(default=40000, ge=1)
+    columns: int = Field(default=30000, ge=1)
+    chunk: str = Field(default="500x1000", pattern="^[0-9]+x[0-9]+$")
+    tasks: Literal["block", "row", "column"] = "block"
+    pods: int = Field(default=2, ge=1)
+    writers: int = Field(default=2, ge=1, le=256, description="Processes in each pod.")
+    activeDeadlineSeconds: int = Field(default=3600, ge=1)
+    resources: Raw = {"requests": {"cpu": "1", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
+
+
+class InternalService(Section):
+    """For trusted components."""
+
+    port: Port = 7300
+    annotations: Words = {}
+
+
+class ExternalService(Section):
+    """For everybody else."""
+
+    port: Port = 7301
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    annotations: Words = {}
+    loadBalancerSourceRanges: list[str] = []
+
+
+class HeadlessService(Section):
+    """The name of all replicas."""
+
+    annotations: Words = {}
+
+
+class Services(Section):
+    """The three Services."""
+
+    internal: InternalService = InternalService()
+    external: ExternalService = ExternalService()
+    headless: HeadlessService = HeadlessService()
+
+
+class ServiceMonitor(Section):
+    """For the Prometheus operator, which finds it by its labels."""
+
+    enabled: bool = False
+    interval: str = Field(default="30s", pattern="^([0-9]+(ms|s|m|h))+$")
+    labels: Words = {}
+
+
+class Rules(Section):
+    """Alerts for the Prometheus operator; need the ServiceMonitor."""
+
+    enabled: bool = False
+    labels: Words = {}
+    oldestTransferSeconds: int = Field(default=86400, ge=1, description="When a transfer is too old.")
+    garbageObjects: int = Field(default=100000, ge=1, description="When too many wait for their deletion.")
+    planeErrorsPerSecond: float = Field(default=1, ge=0, description="When a plane fails too often.")
+
+
+class Dashboard(Section):
+    """A ConfigMap with a dashboard, which Grafana's sidecar finds by its labels."""
+
+    enabled: bool = False
+    labels: Words = {"grafana_dashboard": "1"}
+
+
+class Metrics(Section):
+    """Numbers for a Prometheus, at a port of their own."""
+
+    enabled: bool = True
+    serviceMonitor: ServiceMonitor = ServiceMonitor()
+    rules: Rules = Rules()
+    dashboard: Dashboard = Dashboard()
+
+
+class NetworkPolicy(Section):
+    """Who may reach the pods, and whom they may reach."""
+
+    enabled: bool = True
+    internalFrom: list[Raw] = Field(default=[], description="Peers beside the release's own pods.")
+    externalFrom: list[Raw] = Field(default=[], description="Peers; none is everybody.")
+    metricsFrom: list[Raw] = Field(default=[], description="Peers; none is every pod of the cluster.")
+    egress: list[Raw] = Field(default=[], description="Rules; none is everywhere.")
+
+
+class Disruption(Section):
+    """A PodDisruptionBudget."""
+
+    enabled: bool = True
+    maxUnavailable: int | Annotated[str, Field(pattern=r"^\d+%$")] = 1
+
+
+class ServiceAccount(Section):
+    """Whom the pods are for Kubernetes, and for the cloud."""
+
+    create: bool = True
+    name: str = ""
+    annotations: Words = {}
+    rules: list[Raw] = Field(default=[], description="Of a Role, with a token in the pods; none: no Role and no token.")
+
+
+class Kubernetes(Section):
+    """What the file servers themselves ask of Kubernetes."""
+
+    discovery: bool = Field(default=False, description="Replicas follow endpoint slices instead of a DNS name.")
+    secrets: list[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]] = Field(
+        default=[], description="Names of Secrets that {kubernetes: NAME/KEY} in config reads."
+    )
+
+
+class Operator(Section):
+    """A subject of a RoleBinding."""
+
+    kind: Literal["User", "Group", "ServiceAccount"]
+    name: str = Field(min_length=1)
+    namespace: str = Field(default="", description="Of a ServiceAccount; that of the release if empty.")
+
+
+class Values(Section):
+    """Values of the chart."""
+
+    image: Image = Image()
+    replicas: int = Field(default=1, ge=1, description="More than one needs `database`.")
+    autoscaling: Autoscaling = Autoscaling()
+    config: dict[str, Any] = {}
+    env: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], FromSecret] = Field(
+        default={}, description="Variables that {env: NAME} in config speaks of."
+    )
+    files: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Mounted] = Field(
+        default={}, description="Secrets mounted at /run/secrets/NAME, for {file: …} and `ca` in config."
+    )
+    volumes: Planes = Field(default={}, description="Claims for planes of type posix, mounted at /planes/NAME.")
+    state: StateClaim = StateClaim()
+    database: DatabaseSecret = DatabaseSecret()
+    migration: Migration = Migration()
+    tls: Certificates = Certificates()
+    envoy: Envoy = Envoy()
+    ingress: Ingress = Ingress()
+    test: HelmTest = HelmTest()
+    watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}
+    writeTest: WriteTest = WriteTest()
+    services: Services = Services()
+    metrics: Metrics = Metrics()
+    networkPolicy: NetworkPolicy = NetworkPolicy()
+    disruption: Disruption = Disruption()
+    serviceAccount: ServiceAccount = ServiceAccount()
+    kubernetes: Kubernetes = Kubernetes()
+    operators: list[Operator] = Field(
+        default=[], description="Who may ask for `cropduster cluster status` and `scale`."
+    )
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
+    terminationGracePeriodSeconds: int = Field(default=60, ge=30, description="A server takes up to 25 s to drain.")
+    extraEnv: dict[str, str] = Field(default={}, description="Plain environment variables.")
+    podAnnotations: Words = {}
+    podLabels: Words = {}
+    nodeSelector: Words = {}
+    tolerations: list[Raw] = []
+    affinity: Raw = {}
+    topologySpreadConstraints: list[Raw] = []
+    priorityClassName: str = ""
+    # What helm itself adds to the values of a chart that is part of another.
+    global_: Raw = Field(default={}, alias="global")
+
+
+def schema() -> Schema:
+    """The JSON schema of the values."""
+    kinds = {kind: provider(kind).settings for kind in PROVIDERS if kind != "memory"}  # that one dies with its pod
+    checked: tuple[type[BaseModel], ...] = (Values, Document, HsdsSettings, *kinds.values())
+    models: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in checked]
+    places, whole = models_json_schema(models, schema_generator=_Generated)
+    at = {model: place for (model, _), place in places.items()}
+    found = _plain(whole)["$defs"]
+    document = found.pop(_last(at[Document]))
+    properties = {key: each for key, each in document["properties"].items() if key not in WRITTEN}
+    properties["planes"] = _named(
+        {
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"enum": list(kinds)}},
+            "allOf": [
+                {"if": {"properties": {"type": {"const": kind}}}, "then": at[model]} for kind, model in kinds.items()
+            ],
+        }
+    )
+    properties["hsds"] = _named(at[HsdsSettings])
+    config = {"type": "object", "description": Document.__doc__, "properties": properties}
+    values = found.pop(_last(at[Values]))
+    values["properties"]["config"] = config | {"additionalProperties": False}
+    used = _used(values, found)
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **values, "definitions": used}
+
+
+class _Generated(GenerateJsonSchema):
+    """References as draft 7 has them, and a place of its own for each model, whatever others are called."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__(by_alias=True, ref_template="#/definitions/{model}")
+
+
+def _named(schema: Schema) -> Schema:
+    return {"type": "object", "minProperties": 1, "propertyNames": {"pattern": _NAME}, "additionalProperties": schema}
+
+
+def _last(reference: Any) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]
+
+
+def _plain(schema: Schema) -> Schema:
+    """Without defaults (values.yaml has them), titles, and what only Python knows."""
+    if schema.get("format") == "duration":
+        return {"type": "string", "pattern": _DURATION}
+    plain: Schema = {}
+    for key, each in schema.items():
+        if key in {"default", "title", "ge"} or (key, each) == ("format", "path"):
+            continue
+        if key in {"properties", "patternProperties", "$defs"}:
+            plain[key] = {name: _plain(inner) for name, inner in each.items()}
+        elif isinstance(each, list):
+            plain[key] = [_plain(inner) if isinstance(inner, dict) else inner for inner in each]
+        else:
+            plain[key] = _plain(each) if isinstance(each, dict) else each
+    if "patternProperties" in plain:
+        plain["additionalProperties"] = False
+    return plain
+
+
+def _used(values: Schema, found: Schema) -> Schema:
+    """Definitions that something refers to."""
+    used: Schema = {}
+    text = json.dumps(values)
+    while more := {name: each for name, each in found.items() if name not in used and f'/{name}"' in text}:
+        used |= more
+        text += json.dumps(more)
+    return dict(sorted(used.items()))
+
+
+def main(target: Path) -> None:
+    """Write the file."""
+    target.write_text(json.dumps(schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "values.schema.json")

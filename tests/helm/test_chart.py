@@ -1,0 +1,354 @@
+"""The chart, by helm 3 and helm 4: it renders what Kubernetes and the file server take, and refuses what can't work.
+
+`render/` has values that must render, `refuse/` values that must not; the first line of each of these says which words
+the refusal must have.
+"""
+
+import importlib.util
+import json
+import re
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import promql_parser
+import pytest
+import yaml
+
+from fileserver import config, metrics
+from fileserver.catalogue.counts import Counts
+from fileserver.configured import Configured
+from tests.doubles import helm
+from tests.doubles.kubernetes_api import OPERATOR
+from tests.helm import operators
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm"
+HERE = Path(__file__).parent
+RENDER = sorted(path.stem for path in (HERE / "render").iterdir())
+REFUSE = sorted(path.stem for path in (HERE / "refuse").iterdir())
+KUBERNETES = ("1.30", "1.37")  # the oldest that the chart asks for, and the newest whose schemas there are
+WRITTEN = {"listen", "state", "database", "replicas", "metrics"}
+"""Sections of the config that the chart writes itself."""
+
+ROUTE = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
+BENCH = {"DOMAIN", "TARGET", "ROWS", "COLUMNS", "CHUNK", "TASKS", "WRITERS"}
+PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH
+"""Variables that hold no secret."""
+
+
+@cache
+def rendered(name, version="4", release="lake"):
+    done = helm.run(version, "template", release, CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
+    assert done.returncode == 0, done.stderr
+    found = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout) if each}
+    assert len(found) == sum(line.startswith("kind: ") for line in done.stdout.splitlines()), "a name is used twice"
+    return found
+
+
+def values(name):
+    return yaml.safe_load((HERE / "render" / f"{name}.yaml").read_text()) or {}
+
+
+def pods(name):
+    """The templates of all pods, by kind and name of what makes them."""
+    found = rendered(name)
+    made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in {"Deployment", "Job"}}
+    return made | {key: each for key, each in found.items() if key[0] == "Pod"}
+
+
+def served(name):
+    """The template of the file servers' pods."""
+    return rendered(name)["Deployment", "lake-cropduster"]["spec"]["template"]
+
+
+def matches(selector, labels):
+    return selector.items() <= labels.items()
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("helm_generate", CHART / "generate.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # its models look for their types there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_schema_of_the_values_is_that_of_the_models(generate):
+    assert json.loads((CHART / "values.schema.json").read_text()) == generate.schema()
+
+
+def test_the_defaults_that_the_models_tell_are_those_of_the_values(generate):
+    told = generate.Values().model_dump(by_alias=True, exclude={"global_"})
+    assert told == yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+@pytest.mark.parametrize("version", helm.WHEELS)
+@pytest.mark.parametrize("name", ["nothing", "cluster"])
+def test_helm_finds_nothing_to_complain_of(version, name):
+    done = helm.run(version, "lint", "--strict", CHART, "-f", HERE / "render" / f"{name}.yaml")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", helm.WHEELS)
+@pytest.mark.parametrize("name", REFUSE)
+def test_values_that_cannot_work_are_refused(name, version):
+    path = HERE / "refuse" / f"{name}.yaml"
+    done = helm.run(version, "template", "lake", CHART, "-f", path)
+    assert done.returncode != 0
+    assert path.read_text().partition("\n")[0].removeprefix("# ") in done.stderr
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_both_helms_render_the_same(name):
+    assert rendered(name, "3") == rendered(name, "4")
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_kubernetes_and_its_operators_know_every_field(name):
+    for each in rendered(name).values():
+        schema = operators.SCHEMAS.get((each["apiVersion"], each["kind"]))
+        if schema:
+            jsonschema.validate(each, schema)
+        for version in () if schema else KUBERNETES:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_longest_name_of_a_release_leaves_room_for_our_endings():
+    for (kind, name), each in rendered("single", release="r" * 53).items():
+        assert len(name) <= (253 if kind == "PersistentVolumeClaim" else 63 - len("-abcde"))  # of a Job's pods, say
+        assert all(len(value) <= 63 for value in each["metadata"]["labels"].values())
+
+
+def test_without_values_there_is_all_that_one_server_needs():
+    assert Counter(kind for kind, _ in rendered("nothing")) == {
+        **dict.fromkeys(("ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim"), 1),
+        **dict.fromkeys(("PodDisruptionBudget", "ServiceAccount"), 1),
+        "Service": 3,
+    }
+    spec = rendered("nothing")["Deployment", "lake-cropduster"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated():
+    spec = rendered("cluster")["Deployment", "lake-cropduster"]["spec"]
+    assert (spec["replicas"], spec["strategy"]["rollingUpdate"]["maxUnavailable"]) == (3, 0)
+    hooks = {
+        kind: int(each["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
+        for (kind, _), each in rendered("cluster").items()
+        if "pre-install" in each["metadata"].get("annotations", {}).get("helm.sh/hook", "")
+    }
+    assert hooks["ConfigMap"] < hooks["Job"]
+    job = rendered("cluster")["Job", "lake-cropduster-migration"]["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in job  # that one is made after it
+    assert job["containers"][0]["args"] == ["migrate"]
+    secrets = {volume["secret"]["secretName"] for volume in job["volumes"] if "secret" in volume}
+    assert secrets == {"public-keys", "company"}  # certificates are perhaps issued only after it
+    assert "replicas" not in rendered("scaled")["Deployment", "lake-cropduster"]["spec"]
+
+
+def selected(name, selector):
+    """The names of the ports of the one Deployment whose pods have these labels; of no other pod."""
+    (key,) = (key for key, each in pods(name).items() if matches(selector, each["metadata"]["labels"]))
+    assert key[0] == "Deployment"
+    return {port["name"] for port in pods(name)[key]["spec"]["containers"][0]["ports"]}
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_selectors_find_the_pods_that_are_meant_and_no_others(name):
+    for (kind, _), each in rendered(name).items():
+        spec = each.get("spec", {})
+        if kind == "Service":
+            assert {port["targetPort"] for port in spec["ports"]} <= selected(name, spec["selector"])
+        if kind in {"Deployment", "PodDisruptionBudget"}:
+            assert selected(name, spec["selector"]["matchLabels"])
+        if kind == "NetworkPolicy":
+            ports = selected(name, spec["podSelector"]["matchLabels"])
+            assert {port["port"] for rule in spec["ingress"] for port in rule["ports"]} <= ports
+        if kind == "HorizontalPodAutoscaler":
+            assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) in rendered(name)
+
+
+def test_only_envoy_reaches_the_external_port_behind_it():
+    found = rendered("scaled")
+    (rule,) = found["NetworkPolicy", "lake-cropduster-envoy"]["spec"]["ingress"]
+    assert rule["from"] == values("scaled")["networkPolicy"]["externalFrom"]
+    rules = found["NetworkPolicy", "lake-cropduster"]["spec"]["ingress"]
+    (peer,) = (peer for rule in rules if rule["ports"] == [{"port": "external"}] for peer in rule["from"])
+    assert selected("scaled", peer["podSelector"]["matchLabels"]) == {"external"}
+    assert selected("scaled", found["Service", "lake-cropduster-external"]["spec"]["selector"]) == {"external"}
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_what_a_pod_speaks_of_is_there(name):
+    found = rendered(name)
+    for key, template in pods(name).items():
+        spec = template["spec"]
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        assert len(volumes) == len(spec["volumes"])
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+        for volume in volumes.values():
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in found
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+            assert not claim.startswith("lake-") or ("PersistentVolumeClaim", claim) in found
+        account = spec.get("serviceAccountName", "default")
+        assert ("ServiceAccount", account) in found or account in {"lake-writer", "default"}
+        assert spec["automountServiceAccountToken"] is (key[0] == "Deployment" and ("Role", key[1]) in found)
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_every_pod_keeps_the_restricted_standard(name):
+    """By the published rules of the Pod Security Standards, level restricted; and the root file system is read-only."""
+    for template in pods(name).values():
+        spec = template["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & spec.keys()
+        kinds = {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
+        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True,
+            }
+            assert not any("hostPort" in port for port in container.get("ports", ()))
+            assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
+    maps = [each["data"] for (kind, _), each in rendered(name).items() if kind == "ConfigMap"]
+    maps = [data["config.yaml"] for data in maps if "config.yaml" in data]
+    assert len(set(maps)) == 1, "the migration reads another config than the servers"
+    path = tmp_path / "config.yaml"
+    path.write_text(maps[0])
+    loaded = config.load(path, {})
+    document = yaml.safe_load(maps[0])
+    assert {key: each for key, each in document.items() if key not in WRITTEN} == values(name).get("config", {})
+    container = served(name)["spec"]["containers"][0]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert (
+        str(loaded.state_directory.parent) in mounts
+    )  # a directory of its own below the mount, whose mode is not ours
+    port = int(loaded.listen.health.rpartition(":")[2])
+    assert {container[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {port}
+    assert (loaded.database is not None) == ("database" in values(name))
+    variables = {each["name"] for each in container["env"]}
+    if loaded.database:
+        assert loaded.database.url.env in variables
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_secrets_are_named_and_never_written(name):
+    assert not [key for key in rendered(name) if key[0] == "Secret"]
+    plain = PLAIN | set(values(name).get("extraEnv", {}))
+    secret = set(values(name).get("env", {})) | ({"CROPDUSTER_DATABASE"} if "database" in values(name) else set())
+    for template in pods(name).values():
+        for container in template["spec"]["containers"]:
+            written = {each["name"] for each in container["env"] if "value" in each}
+            named = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
+            assert len(written) + len(named) == len(container["env"])
+            assert written <= plain
+            assert named == (secret if "CROPDUSTER_CONFIG" in written else set())
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_commands_in_a_pod_find_the_file_servers(name):
+    for (kind, _), template in pods(name).items():
+        for container in template["spec"]["containers"]:
+            told = {each["name"]: each.get("value") for each in container["env"] if each["name"] in ROUTE}
+            certified = "tls" in values(name)
+            if container["name"] == "envoy":
+                continue
+            if kind == "Deployment" or "CROPDUSTER_CONFIG" not in {each["name"] for each in container["env"]}:
+                assert told.keys() == (ROUTE if certified else {"CROPDUSTER_SERVER"})
+                assert told["CROPDUSTER_SERVER"].startswith(
+                    "lake-cropduster-internal.lake.svc:" if certified else "127."
+                )
+
+
+def test_rules_and_dashboard_ask_for_what_is_told():
+    found = rendered("cluster")
+    (group,) = found["PrometheusRule", "lake-cropduster"]["spec"]["groups"]
+    asked = [rule["expr"] for rule in group["rules"]]
+    board = json.loads(found["ConfigMap", "lake-cropduster-dashboard"]["data"]["lake-cropduster.json"])
+    asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    told = {"cropduster_info", "cropduster_database_answers"}
+    for family in (*metrics._of_planes(Configured({}, "")), *metrics._of_database(Counts({}, 0.0, {}, 0, 0))):
+        told.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    for each in asked:
+        promql_parser.parse(each)
+        assert set(re.findall(r"\bcropduster_\w+", each)) <= told
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_each_pod_is_asked_for_its_numbers_once():
+    found = rendered("cluster")
+    monitor = found["ServiceMonitor", "lake-cropduster"]["spec"]
+    (endpoint,) = monitor["endpoints"]
+    ports = [
+        port["name"]
+        for (kind, _), each in found.items()
+        if kind == "Service" and matches(monitor["selector"]["matchLabels"], each["metadata"]["labels"])
+        for port in each["spec"]["ports"]
+    ]
+    assert ports.count(endpoint["port"]) == 1
+
+
+def test_file_servers_know_each_other_by_a_name_that_is_in_their_certificate(tmp_path):
+    found = rendered("scaled")
+    names = found["Certificate", "lake-cropduster-internal"]["spec"]["dnsNames"]
+    path = tmp_path / "config.yaml"
+    path.write_text(found["ConfigMap", "lake-cropduster"]["data"]["config.yaml"])
+    loaded = config.load(path, {})
+    host = loaded.replicas.address.removeprefix("dns:///").partition(":")[0]
+    assert host in names
+    assert loaded.listen.internal.allow == (host,)
+    (server,) = (
+        each["value"]
+        for each in found["Pod", "lake-cropduster-test"]["spec"]["containers"][0]["env"]
+        if each["name"] == "CROPDUSTER_SERVER"
+    )
+    assert server.partition(":")[0] in names
+    services = {f"{name}.lake.svc" for kind, name in found if kind == "Service"}
+    external = found["Certificate", "lake-cropduster-external"]["spec"]["dnsNames"]
+    assert external == ["lake-cropduster-external.lake.svc", "files.example.org"]
+    assert {*names, external[0]} <= services
+
+
+def test_certificates_are_mounted_where_the_config_looks_for_them(tmp_path):
+    for name, secrets in (
+        ("cluster", {"internal": "certificates-of-servers", "external": "certificate-for-all"}),
+        ("scaled", {"internal": "lake-cropduster-internal-tls", "external": "lake-cropduster-external-tls"}),
+    ):
+        path = tmp_path / "config.yaml"
+        path.write_text(rendered(name)["ConfigMap", "lake-cropduster"]["data"]["config.yaml"])
+        listen = config.load(path, {}).listen
+        spec = served(name)["spec"]
+        (container,) = spec["containers"]
+        at = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        of = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+        for side, tls in (("internal", listen.internal.tls), ("external", listen.external.tls)):
+            for file in (tls.certificate, tls.key, tls.clients or tls.key):
+                assert of[at[str(file.parent)]] == secrets[side]
+                assert file.name in {"tls.crt", "tls.key", "ca.crt"}
+
+
+def test_operators_may_do_what_the_command_line_asks_for_and_nothing_else():
+    found = rendered("cluster")
+    granted = found["Role", "lake-cropduster-operators"]["rules"]
+    assert {(verb, what) for each in granted for verb in each["verbs"] for what in each["resources"]} == OPERATOR
+    subjects = found["RoleBinding", "lake-cropduster-operators"]["subjects"]
+    assert [(each["kind"], each["name"], each.get("namespace")) for each in subjects] == [
+        ("Group", "data-operators", None),
+        ("ServiceAccount", "ci", "lake"),
+    ]
