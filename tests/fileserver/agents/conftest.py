@@ -20,12 +20,12 @@ class Small(PosixPlane):
 
 
 @pytest.fixture
-async def world(store, tmp_path, monkeypatch):
+async def world(request, store, tmp_path, monkeypatch):
     (tmp_path / "plane").mkdir()
     (tmp_path / "there").mkdir()
     monkeypatch.setattr(AgentPlane, "limits", SMALL)
     plane = Small("data", PosixSettings(path=tmp_path / "plane"))
-    async with World(store, plane, tmp_path / "there") as made:
+    async with World(store, plane, tmp_path / "there", works=getattr(request, "param", True)) as made:
         yield made
     await plane.aclose()
 

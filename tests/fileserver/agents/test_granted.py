@@ -31,6 +31,9 @@ SOME = 300_000
 """Bytes of a message."""
 
 
+pytestmark = pytest.mark.parametrize("world", [False], indirect=True, ids=["nobody works"])
+
+
 @pytest.fixture
 async def held(world):
     """A transfer whose uploads are open, and at which nobody works."""
