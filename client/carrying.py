@@ -58,6 +58,7 @@ def plan(session: Session, spec: TransferSpec) -> Plan:
 
 def _accepted(session: Session, spec: TransferSpec, asked: Asked, memory: Memory) -> Transfer:
     from client.api import ENDED  # noqa: PLC0415  # loaded with the client already
+    from fileserver.v1.transfer_pb2 import Transfer  # noqa: PLC0415  # the same
 
     try:
         transfer = session.client.create_transfer(spec, asked.request, asked.key)
@@ -65,6 +66,8 @@ def _accepted(session: Session, spec: TransferSpec, asked: Asked, memory: Memory
             asked = memory.fresh(asked.key)  # it failed or was cancelled since: that was told, and this is a new try
             transfer = session.client.create_transfer(spec, asked.request, asked.key)
         elif asked.again:
+            if transfer.state == Transfer.STATE_PAUSED:  # we were away for long
+                transfer = session.client.resume_transfer(transfer.name)
             session.show.note(f"going on with {transfer.name}, which was broken off")
     except ServerError as error:
         if error.code not in {Code.UNAVAILABLE, Code.CANCELLED}:

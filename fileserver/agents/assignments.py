@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from fileserver.catalogue import agents
 from fileserver.catalogue.store import Store
 from fileserver.errors import Cancelled, from_record
 from fileserver.together import to_its_end
+from fileserver.transfer.live import Away
 from fileserver.v1 import agent_pb2 as pb
 from planes.errors import Unavailable
 
 STOPS: Final = 10.0
 """Seconds that an agent which is here has to end what is not wanted any more."""
+AWAY: Final = 600.0
+"""Seconds without the agent after which a transfer is paused: it would keep its place among those of its plane."""
 ELSEWHERE: Final = 0.25
 """Seconds between two looks where another server may have written."""
 _OFTEN: Final = 0.05  # seconds between two looks whether work that is stopped has ended
@@ -60,8 +64,9 @@ async def heard_within(event: asyncio.Event, seconds: float) -> None:
 class Assignments:
     """What agents are asked."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = monotonic) -> None:
         self.store = store
+        self._clock = clock
         self.news = News()
 
     @property
@@ -93,6 +98,7 @@ class Assignments:
 
         Raises:
             Unavailable: the agent is not here, and nobody is patient.
+            Away: it was not here for `AWAY` seconds.
             Error: what the agent says that went wrong.
         """
         name = f"{transfer}.{segment}" if segment else uuid.uuid4().hex
@@ -118,7 +124,7 @@ class Assignments:
         return await self.store.read(lambda c: agents.present(c, plane))
 
     async def _answer(self, name: str, plane: str, *, patient: bool, heard: Heard | None) -> pb.Answer:
-        told = b""
+        told, seen_here = b"", self._clock()
         while True:
             event = self.news.listen(name)
             seen = await self.store.read(lambda c: agents.look(c, name))
@@ -130,8 +136,12 @@ class Assignments:
             if heard is not None and seen.report and seen.report != told:
                 told = seen.report
                 heard(pb.Report.FromString(told))
-            if not patient and not await self.present(plane):
+            if await self.present(plane):
+                seen_here = self._clock()
+            elif not patient:
                 raise Unavailable(_AWAY, plane=plane)
+            elif self._clock() - seen_here > AWAY:
+                raise Away
             await heard_within(event, self.pause)
 
     async def _stop(self, name: str, plane: str, *, writes: bool) -> None:

@@ -31,6 +31,7 @@ from fileserver.transfer import ledger, manifest_rows, turns
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.dispatch import Dispatch, Replicas
 from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.live import Away
 from fileserver.transfer.liveness import Liveness
 from fileserver.transfer.planning import Drawing, Planner, check_names
 from fileserver.transfer.record import Record, Span
@@ -41,6 +42,7 @@ from fileserver.transfer.sweep import Sweep
 from fileserver.transfer.sync import SyncStages
 from fileserver.transfer.upkeep import Upkeep
 from fileserver.transfer.workflow import CURRENT, run_transfer
+from planes.errors import Unavailable
 from planes.plane import MIB
 
 VERSION: Final = "1"
@@ -205,7 +207,11 @@ class Jobs:
     async def draw(self, spec: Spec) -> Drawing:
         """What a transfer would do; writes nothing."""
         await check_names(spec, self._planes, self._store)
-        return await self.planner.draw(spec, "dry-run")
+        try:
+            return await self.planner.draw(spec, "dry-run")
+        except Away:
+            msg = "the machine that has these files was not connected for minutes"
+            raise Unavailable(msg) from None
 
     async def get(self, transfer: str) -> tuple[Record, float]:
         """A transfer as it stands now, and its rate in bytes a second (0.0 while unknown)."""

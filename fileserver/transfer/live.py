@@ -23,6 +23,10 @@ class Paused(Exception):
     """The transfer stops at the next step and can go on from there."""
 
 
+class Away(Paused):
+    """What the transfer needs has been away for so long that it is paused, and others get its turn."""
+
+
 class Live:
     """Counters, rate and the stop flag of one transfer in this process.
 

@@ -20,7 +20,7 @@ from fileserver.errors import Cancelled, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.ingest import IngestStages
-from fileserver.transfer.live import Live, Paused
+from fileserver.transfer.live import Away, Live, Paused
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sync import SyncStages
@@ -110,10 +110,13 @@ class Runs:
             return {"ok": await live.until_stopped(work(await self._stages_of(transfer), live))}
         except Cancelled:
             return {"stop": "cancel"}
-        except Paused:
+        except Paused as paused:
             if live.wish == "drain":
                 live.finish()
                 await _for_ever()
+            if isinstance(paused, Away) and not live.wish:
+                await self._store.write(lambda c: ledger.ask(c, transfer, "pause", now()))
+                live.ask("pause")
             return {"stop": live.wish or "pause"}
         except RouteRefused as refused:
             live.ask("again")

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from fileserver.agents import assignments
 from fileserver.errors import CallerDenied
 from fileserver.transfer import manifest_rows
 from planes.errors import AlreadyExists, Changed, NotFound
@@ -205,4 +206,21 @@ async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(worl
     assert (await world.record(transfer)).state == "RUNNING"
     async with world.agent():
         await world.done(transfer)
+    assert b"".join(await world.content()) == data
+
+
+async def test_a_transfer_whose_agent_stays_away_is_paused_and_goes_on_when_it_is_resumed(world, large, monkeypatch):
+    monkeypatch.setattr(assignments, "AWAY", 0.5)
+    monkeypatch.setattr(assignments.Assignments, "pause", 0.1)
+    data = world.write("x", noise(large))
+    early = await world.spray("x", file="a::early")
+    await world.until(early, lambda record: record.state == "PAUSED")
+    async with world.agent(rates=SLOW):
+        late = await world.spray("x", parts=1)
+        await some_stored(world, late)
+    await world.until(late, lambda record: record.state == "PAUSED")
+    async with world.agent():
+        for transfer in (early, late):
+            await world.jobs.resume(transfer)
+            await world.done(transfer)
     assert b"".join(await world.content()) == data
