@@ -8,6 +8,7 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 
+from dbos import DBOS
 from grpc import aio
 
 from fileserver.agents.dispatch import Agents
@@ -72,6 +73,7 @@ class World:
     async def __aexit__(self, *_):
         if self.works:
             await self.jobs.stop()
+            DBOS.destroy()
         await self.server.stop(0)
 
     @asynccontextmanager
