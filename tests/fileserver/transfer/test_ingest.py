@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import h5py
+import numpy as np
 import pytest
 
 from fileserver.hdf5 import rest
@@ -149,6 +151,24 @@ async def test_what_reads_back_otherwise_is_not_published(world, monkeypatch):
     assert caught.value.reason == "CHECKSUM_MISMATCH"
     assert "/d of" in caught.value.message
     assert world.left()[0] == []
+
+
+async def test_a_damaged_chunk_is_told_as_what_it_is_before_the_server_fails_at_it(world):
+    with h5py.File(world.data / "a.h5", "w") as file:
+        file.create_dataset("d", data=np.arange(100), chunks=(100,), compression="gzip")
+        info = file["d"].id.get_chunk_info(0)
+    with (world.data / "a.h5").open("r+b") as raw:
+        raw.seek(info.byte_offset)
+        raw.write(b"\xff" * info.size)
+    await world.begin("damaged", "a.h5", verify="sample", target="main")
+    with pytest.raises(Error, match=r"the data of /d in data:a\.h5 cannot be read: .*--mode rest") as caught:
+        await world.run("damaged")
+    assert caught.value.reason == "FORMAT_MISMATCH"
+    assert world.left() == ([], set())
+    await world.begin("rest", "a.h5", target="far")
+    await world.run("rest")
+    [file] = await world.files("rest")
+    assert file.state == "partly"
 
 
 async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypatch):
