@@ -1,6 +1,7 @@
 """The stages of an ingest against a real HSDS: crashes at every step, bad files, clean-up."""
 
 import asyncio
+import os
 from dataclasses import replace
 
 import h5py
@@ -120,6 +121,8 @@ async def test_bad_files_fail_for_themselves_and_what_they_left_is_gone(world):
         world.make(name, 5)
     (world.data / "b.h5").write_bytes((world.data / "b.h5").read_bytes()[:-100])
     (world.data / "classic.nc").write_bytes(b"CDF\x01" + bytes(100))
+    for name in (b"\xff.h5", b"\xff.txt"):  # not UTF-8
+        (world.data / os.fsdecode(name)).write_bytes(b"")
     await world.begin("bad", "", domain=f"{world.folder}/in/", verify="full")
     record = await world.run("bad")
     assert record.state == "PARTLY_SUCCEEDED"
@@ -129,7 +132,9 @@ async def test_bad_files_fail_for_themselves_and_what_they_left_is_gone(world):
         "b.h5": "failed",
         "c.h5": "loaded",
         "classic.nc": "failed",
+        r"\xff.h5": "failed",
     }
+    assert "is not UTF-8" in files[r"\xff.h5"].error["message"]
     assert files["b.h5"].error["reason"] == files["classic.nc"].error["reason"] == "FORMAT_MISMATCH"
     assert not any(each.owed for each in files.values())
     assert world.left()[0] == ["in"]
