@@ -96,8 +96,8 @@ class Expansion:
 
     def _nameless(self, location: Location, shown: str, name: str) -> Found:
         msg = (
-            f"the name of {where(location.plane, shown)} is not UTF-8, so that neither a key nor a domain can be called "
-            "so: rename it"
+            f"the name of {where(location.plane, shown)} is not UTF-8, so that neither a key nor a domain can be "
+            "called so: rename it"
         )
         error = to_record(Refused(msg, plane=location.plane, key=shown))
         return Found(location.plane, shown, 0, "", self._domain(name), state="failed", error=error)
