@@ -89,7 +89,7 @@ class Expansion:
         domain = self._domain(name)
         found = Found(location.plane, info.key, info.size, info.version, domain)
         try:
-            address.parse(address.show(domain))
+            address.parse_new(address.show(domain))
         except InvalidSpec as error:
             return replace(found, state="failed", error=to_record(error))
         return found
