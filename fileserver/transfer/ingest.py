@@ -158,7 +158,8 @@ class IngestStages(Course):
         together = bool(ingest.aggregate)
         count, size = await self._store.write(lambda c: ingest_rows.arrange(c, transfer, together=together))
         live.total, live.parts_total = size, count
-        notes = [f"{expansion.skipped} files were left out that are no HDF5 by their names"] * bool(expansion.skipped)
+        left = "1 file was" if expansion.skipped == 1 else f"{expansion.skipped} files were"
+        notes = [f"{left} left out that are no HDF5 by their names"] * bool(expansion.skipped)
         made = Plan(
             plane="",
             file="",
