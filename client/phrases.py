@@ -107,8 +107,8 @@ def warnings(transfer: wire.Transfer) -> list[str]:
 
 
 def location(place: wire.Location) -> str:
-    """`plane:key`, or the bare path on this machine."""
-    return place.key if place.plane == "local" else f"{place.plane}:{place.key}"
+    """`plane:key`, or the path on this machine; the server keeps the key of such a one without its first slash."""
+    return f"/{place.key.removeprefix('/')}" if place.plane == "local" else f"{place.plane}:{place.key}"
 
 
 def routes(outcome: wire.Outcome) -> list[str]:
