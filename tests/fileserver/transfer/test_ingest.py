@@ -3,6 +3,7 @@
 import asyncio
 import os
 from dataclasses import replace
+from functools import partial
 
 import h5py
 import numpy as np
@@ -12,7 +13,9 @@ from fileserver.catalogue import tables
 from fileserver.errors import TargetBusy
 from fileserver.hdf5 import rest
 from fileserver.hdf5.hsds.connection import Connection
-from fileserver.transfer import ledger
+from fileserver.transfer import ingest_rows, ledger
+from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress
 from planes.errors import Error, Unavailable
@@ -237,6 +240,21 @@ async def test_a_server_that_is_gone_ends_the_ingest_and_what_is_owed_is_removed
     names = {each.key for each in files if each.state == "loaded"}
     said = world.server.call("GET", "/domains", domain=f"{world.folder}/in/")[1]
     assert {each["name"].rpartition("/")[2] for each in said.get("domains", [])} == names
+
+
+async def test_what_is_owed_to_one_server_does_not_wait_for_another(world, monkeypatch):
+    world.make("a.h5", 1)
+    world.processes.append(IngestStages(world.planes, world.store, world.targets))
+    for name in ("gone", "main", "far"):  # the first is not configured any more
+        await world.begin(f"owed-{name}", "a.h5", target=name)
+        await world.stages.plan(f"owed-{name}", Live(Progress()))
+        await world.store.write(partial(ingest_rows.update, transfer=f"owed-{name}", number=1, owed=True))
+    await world.store.write(lambda c: c.execute(tables.transfers.update().values(ended=1.0)))
+    together = asyncio.Barrier(2)
+    monkeypatch.setattr(Target, "clean", lambda *_: together.wait())
+    async with asyncio.timeout(60):
+        await world.stages.clean_again()
+    assert [(await world.files(f"owed-{name}"))[0].owed for name in ("gone", "main", "far")] == [True, False, False]
 
 
 async def test_a_paused_ingest_stands_still_and_goes_on(world):
