@@ -324,10 +324,11 @@ class IngestStages(Course):
     async def _clean(self, records: Sequence[Record]) -> None:
         """Try again to remove what ingests into one server have left; not that of the others where it is away."""
         for record in records:
-            is_away = await self._remove(record, [])
-            await self._let_go(record.id)
-            if is_away:
-                return
+            try:
+                if await self._remove(record, []):
+                    return
+            finally:
+                await self._let_go(record.id)
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
