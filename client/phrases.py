@@ -107,8 +107,8 @@ def warnings(transfer: wire.Transfer) -> list[str]:
 
 
 def location(place: wire.Location) -> str:
-    """`plane:key`, or the bare path on this machine."""
-    return place.key if place.plane == "local" else f"{place.plane}:{place.key}"
+    """`plane:key`, or the path on this machine; the server keeps the key of such a one without its first slash."""
+    return f"/{place.key.removeprefix('/')}" if place.plane == "local" else f"{place.plane}:{place.key}"
 
 
 def routes(outcome: wire.Outcome) -> list[str]:
@@ -150,11 +150,15 @@ def _synced(outcome: wire.Outcome) -> str:
 
 def _ingested(outcome: wire.Outcome) -> str:
     done = outcome.ingest
+    if done.loaded and not (done.objects or done.partly or done.failed):
+        return (
+            f"nothing to load: {count(done.loaded, 'file')} {'is' if done.loaded == 1 else 'are'} in the domain already"
+        )
     others = ((done.partly, "with exceptions"), (done.failed, "failed"))
     counts = "".join(f", {number:,} {what}" for number, what in others if number)
     speed = f" ({rate(outcome.size / outcome.seconds)})" if outcome.seconds > 0 and outcome.size else ""
     route = f"; {outcome.route}" if outcome.route else ""
-    verified = f"; verified: {done.verified}" if done.loaded or done.partly else ""
+    verified = f"; verified: {done.verified}" if done.verified else ""
     loaded = f"{count(done.loaded, 'file')} loaded{counts}, {count(done.objects, 'object')}"
     return f"{loaded}, {size(outcome.size)} in {seconds(outcome.seconds)}{speed}{route}{verified}"
 

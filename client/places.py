@@ -161,6 +161,8 @@ def check_places(field: str, typed: Iterable[str], problems: Problems, instead: 
             problems.say(
                 field, f"'{word}' is the name of a logical file, not of an object (a path of that name: ./{word})"
             )
+        if word.startswith("hdf5://"):
+            problems.say(field, f"'{word}' is a domain of HSDS, not a file: `cropduster hdf5 get` makes a file of it")
         if not word:
             problems.say(field, "it is empty")
 

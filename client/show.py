@@ -76,7 +76,7 @@ class Show:
         title = [header.removeprefix(">") for header in headers] if any(headers) else []
         width = _width()
         while (batch := list(islice(remaining, _BATCH))) or title:
-            cells = [[phrases.clean(cell) for cell in row] for row in batch]
+            cells = [[phrases.clean(cell).replace("\n", "\\n") for cell in row] for row in batch]
             print("\n".join(_aligned(title, cells, right, width) or _folded(title, cells, right)))
             title = []
         sys.stdout.flush()

@@ -120,6 +120,8 @@ def get(
     """
     problems = Problems()
     check_places("TARGET.h5", [file], problems, "the file to write")
+    if file == "-":
+        problems.say("TARGET.h5", "HDF5 is not written as a stream: name a file (one of that name: ./-)")
     _check_verify(verify, problems)
     problems.check()
     from client import phrases  # noqa: PLC0415  # protobuf, not for help

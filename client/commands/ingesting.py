@@ -71,7 +71,7 @@ _VERIFY = Annotated[
     ),
 ]
 _EXTEND = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="DIMENSION",
         help="Join all files into one domain along this dimension, the name or path of a dimension scale.",
@@ -94,7 +94,7 @@ def ingest(
     target: options.Hsds = "",
     mode: _MODE = "auto",
     verify: _VERIFY = "auto",
-    extend: _EXTEND = "",
+    extend: _EXTEND = None,
     overwrite: options.Overwrite = False,
     no_folders: _NO_FOLDERS = False,
     public_read: _PUBLIC_READ = False,
@@ -105,6 +105,8 @@ def ingest(
     """Load HDF5 files into HSDS, verified, and seen only when they are whole."""
     problems = Problems()
     _check_words(sources, domain, mode, verify, problems)
+    if extend == "":
+        problems.say("--extend", "it is empty: name the dimension along which the files are joined")
     if extend and domain.endswith("/"):
         problems.say("DOMAIN", f"{domain} is a folder, and --extend joins all files into one domain: name that")
     if extend and mode == "link":
@@ -117,7 +119,7 @@ def ingest(
 
     places = [_folder(word, place) for word, place in zip(sources, find_all(session, sources), strict=True)]
     flags = {"no_folders": no_folders, "public_read": public_read, "overwrite": overwrite}
-    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, extend=extend, **flags)
+    spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, extend=extend or "", **flags)
     if dry_run:
         _show_plan(session, spec)
         return None

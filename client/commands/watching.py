@@ -14,6 +14,7 @@ from client.session import Session, command
 from client.words import LOAD_MODES, Kind, kind_of, parse_count, parse_seconds
 
 if TYPE_CHECKING:
+    from client.landing import Landing
     from fileserver.v1.landing_pb2 import Watch
 
 _PAUSE: Final = 0.2  # seconds between two looks at a watch that is waited for
@@ -164,19 +165,32 @@ def _wait(session: Session, made: Watch) -> Exit | None:
             f"\n{name} goes on without you: cropduster inventory list {name}{session.settings.as_options()}"
         )
         return Exit.CANCELLED
-    if made.HasField("error"):
-        failure = made.error
-        raise ServerError(failure.reason, Code(failure.code), failure.message, dict(failure.metadata))
     found = landing.counts(made)
+    if made.HasField("error") and not any(found.values()):
+        raise _failure(made)
     if session.show.as_json:
         session.show.object(landing.watch_shape(made))
     else:
         session.show.line(f"{name}: " + (", ".join(f"{n:,} {state}" for state, n in found.items() if n) or "nothing"))
-    if not found["failed"]:
-        return None
+    if found["failed"]:
+        _show_failed(session, server, name, found["failed"])
+    if made.HasField("error"):  # of the look, or of names that it came by: the rest was done
+        raise _failure(made)
+    return Exit.EXCEPTIONS if found["failed"] else None
+
+
+def _failure(made: Watch) -> ServerError:
+    """What was wrong with the look itself."""
+    failure = made.error
+    return ServerError(failure.reason, Code(failure.code), failure.message, dict(failure.metadata))
+
+
+def _show_failed(session: Session, server: Landing, name: str, count: int) -> None:
+    """The first of the arrivals that failed."""
+    from client import landing  # noqa: PLC0415  # loaded with the client already
+
     failed = server.arrivals(name, landing.choose(["failed"], ()))
     for _, each in zip(range(_SHOWN), failed, strict=False):
         session.show.note(f"failed: {each.key}: {each.error.message} ({each.error.reason})")
-    if found["failed"] > _SHOWN:
-        session.show.note(f"and {found['failed'] - _SHOWN:,} more: cropduster inventory list {name} --only failed")
-    return Exit.EXCEPTIONS
+    if count > _SHOWN:
+        session.show.note(f"and {count - _SHOWN:,} more: cropduster inventory list {name} --only failed")

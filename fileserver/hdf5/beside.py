@@ -20,6 +20,7 @@ import numpy as np
 from h5py import h5d, h5p, h5s
 
 from fileserver.auth import caller
+from fileserver.configured import where
 from fileserver.hdf5.model import Segment
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.restored import set_fill
@@ -93,7 +94,9 @@ async def _raw(source: Source, segment: Segment, start: int, end: int) -> bytear
         if data:
             await source.plane.read(Extent(key, info.version, first, last), memoryview(data))
     except NotFound as error:
-        msg = f"the external file {segment.file} with its data is not there (looked for {source.plane.name}:{key})"
+        msg = (
+            f"the external file {segment.file} with its data is not there (looked for {where(source.plane.name, key)})"
+        )
         raise NotHeld(msg) from error
     return data
 

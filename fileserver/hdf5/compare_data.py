@@ -18,6 +18,8 @@ from fileserver.hdf5.stretches import Block, Contents
 from fileserver.hdf5.typing_rules import NotHeld
 from fileserver.together import side_by_side
 
+UNREADABLE: Final = "unreadable"
+"""What is said of something that the library cannot read in the file."""
 _WIDTH: Final = 4  # blocks that are held at a time
 _SAMPLES: Final = 4  # blocks of a dataset, where some are read
 
@@ -66,7 +68,7 @@ class DataComparison:
                     async with stretches.contents(self.source, here.node, here.facts) as held:
                         found.extend(await self._elements([held]))
                 except NotHeld as error:
-                    found.append(Difference(here.node.path, "unreadable", str(error), "there"))
+                    found.append(Difference(here.node.path, UNREADABLE, str(error), "there"))
         return found
 
     async def _elements(self, datasets: Sequence[Contents]) -> list[Difference]:
@@ -94,8 +96,9 @@ class DataComparison:
         return stretches.some(dims, stretches.step_of(facts, stretches.SAMPLE), _SAMPLES, self.random)
 
     async def _block(self, here: Contents, block: Block) -> Unequal | None:
-        theirs = await self.objects.read(self.ids[here.node.address], block.slabs)
+        # First the file: at a chunk that is damaged there, and was placed undecoded, the server fails for minutes.
         ours = await here.stored(block, self.ids)
+        theirs = await self.objects.read(self.ids[here.node.address], block.slabs)
         self.tally.bytes += len(theirs)
         return differing.elements(here.facts.typed.stored, block.start, block.count, ours, theirs)
 
@@ -104,7 +107,7 @@ def _said(here: Contents, wrong: Sequence[Unequal | str]) -> Difference:
     """One difference a dataset: how many elements, and the first of them."""
     reason = next((each for each in wrong if isinstance(each, str)), None)
     if reason is not None:
-        return Difference(here.node.path, "unreadable", reason, "there")
+        return Difference(here.node.path, UNREADABLE, reason, "there")
     unequal = sorted((each for each in wrong if isinstance(each, Unequal)), key=lambda each: each.place)
     at = f"[{', '.join(map(str, unequal[0].place))}] " if unequal[0].place else ""
     count = sum(each.count for each in unequal)

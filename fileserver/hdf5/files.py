@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from fileserver.configured import where
 from fileserver.hdf5.source import Source, opened
 from planes.errors import Changed
 from planes.plane import Plane
@@ -88,7 +89,7 @@ class Files:
         async with AsyncExitStack() as stack:
             source = await stack.enter_async_context(opened(place.plane, place.key))
             if source.info.version != place.version:
-                msg = f"{place.plane.name}:{place.key} has changed since it was listed: run the ingest again"
+                msg = f"{where(place.plane.name, place.key)} has changed since it was listed: run the ingest again"
                 raise Changed(msg, plane=place.plane.name, key=place.key)
             return _Open(source, stack.pop_all())
         raise AssertionError  # the stack swallows nothing

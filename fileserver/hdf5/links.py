@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from fileserver.configured import where
 from fileserver.hdf5 import grid, ids, read
 from fileserver.hdf5.model import ChunkTable, Trouble
 from fileserver.hdf5.outline import BROKEN
@@ -168,8 +169,8 @@ def _tables(file: h5py.File, datasets: Sequence[Planned]) -> list[ChunkTable | s
 def _layout(planned: Planned, table: ChunkTable, file_uri: str, name: str) -> tuple[Json, Table | None]:
     facts, chunk = planned.facts, planned.plan.chunk
     if facts.layout == "contiguous":
-        where: dict[str, Json] = {"file_uri": file_uri, "offset": facts.offset, "size": facts.stored}
-        return {"class": "H5D_CONTIGUOUS_REF", **where}, None
+        data: dict[str, Json] = {"file_uri": file_uri, "offset": facts.offset, "size": facts.stored}
+        return {"class": "H5D_CONTIGUOUS_REF", **data}, None
     head: dict[str, Json] = {"file_uri": file_uri, "dims": list(chunk)}
     if len(table.rows) <= FEW:
         places = zip(table.places.tolist(), table.rows["offset"].tolist(), table.rows["size"].tolist(), strict=True)
@@ -196,5 +197,5 @@ def _below_root(plane: Plane, info: Info, ticket: Ticket, storage: Plane | None)
 
 
 def _unreadable(plane: Plane, info: Info, why: str) -> Refused:
-    msg = f"HSDS cannot read {plane.name}:{info.key} through a link: {why}; or ingest it"
+    msg = f"HSDS cannot read {where(plane.name, info.key)} through a link: {why}; or ingest it"
     return Refused(msg, plane=plane.name, key=info.key)

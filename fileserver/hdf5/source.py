@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 import h5py
 from typing_extensions import Buffer
 
+from fileserver.configured import where
 from fileserver.errors import FormatMismatch
 from fileserver.hdf5 import superblock
 from planes.errors import Changed
@@ -148,7 +149,7 @@ class Source:
             return  # all of it came by one read of that version
         now = await self.plane.stat(self.info.key)
         if now.version != self.info.version:
-            msg = f"{self.plane.name}:{self.info.key} changed while it was read"
+            msg = f"{where(self.plane.name, self.info.key)} changed while it was read"
             raise Changed(msg, plane=self.plane.name, key=self.info.key)
 
     async def _open(self) -> None:
@@ -157,7 +158,7 @@ class Source:
         def wait(work: Coroutine[None, None, T]) -> T:
             return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-        name = f"{self.plane.name}:{self.info.key}"
+        name = where(self.plane.name, self.info.key)
         stream: io.RawIOBase | None = None
         if self._whole is None:
             stream = PlaneFile(lambda start, end: bytes(wait(self.read(start, end))), self.info.size)

@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Final
 
+from fileserver.configured import where
+from fileserver.errors import FormatMismatch
 from fileserver.hdf5 import compare
 from fileserver.hdf5.compare import Depth
+from fileserver.hdf5.compare_data import UNREADABLE
 from fileserver.hdf5.hsds.address import show
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Objects
@@ -30,6 +33,7 @@ async def verify(source: Source, connection: Connection, path: str, loaded: Load
 
     Raises:
         Corrupt: they differ; says where first.
+        FormatMismatch: the library cannot read what was placed undecoded.
         Changed: the file is another by now.
     """
     if level == "none":
@@ -40,6 +44,12 @@ async def verify(source: Source, connection: Connection, path: str, loaded: Load
     async with aclosing(found):
         async for each in found:
             key = source.info.key
+            if each.what == UNREADABLE:
+                msg = (
+                    f"the data of {each.path} in {where(source.plane.name, key)} cannot be read: {each.left}. The file "
+                    "is damaged: fetch it again, or load everything else of it with --mode rest"
+                )
+                raise FormatMismatch(msg, key=key, path=each.path)
             msg = (
                 f"{each.path} of {show(path)} on HSDS '{connection.name}', loaded from {key}, reads back otherwise "
                 f"than it was: {each.what}: {each.left or 'nothing'} in the file, {each.right or 'nothing'} there"

@@ -69,7 +69,7 @@ class Loading:
 
 def domain_of(watch: Watch, key: str) -> str:
     """The path of the domain that an arrival becomes; raises InvalidSpec for a key that can be no name."""
-    return address.parse(f"{watch.action.folder.rstrip('/')}/{key}", "key")
+    return address.parse_new(f"{watch.action.folder.rstrip('/')}/{key}", "key")
 
 
 def verdicts(record: Record, files: Mapping[str, File]) -> Callable[[str], Verdict]:

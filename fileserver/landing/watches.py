@@ -154,10 +154,15 @@ def looked(
 
 
 def end_if_done(c: sa.Connection, watch: Watch) -> bool:
-    """End a watch that was to look once, if it could not or nothing of what it saw is pending; whether it did."""
+    """End a watch that was to look once, if it could not or nothing of what it saw is pending; whether it did.
+
+    What has only its marker to wait for is not: that may never come, and is for another watch.
+    """
     a = t.arrivals.c
     has_looked = (_w.name == watch.name, _w.state == Life.ACTIVE, _w.looker == "", _w.next_look > 0.0)
     pending = sa.exists().where(a.watch == watch.name, a.state.in_(PENDING))
+    if watch.options.marker:
+        pending = pending.where(sa.or_(a.state != State.SEEN, a.changed > _w.looked - watch.options.settle))
     broke_off = sa.or_(_w.looked.is_(None), _w.looked < _w.looking)
     over = sa.or_(broke_off, ~pending)
     return bool(c.execute(t.watches.update().where(*has_looked, over).values(state=Life.ENDED)).rowcount)

@@ -57,7 +57,7 @@ def _domain(asked: str, field: str, wrong: dict[str, str]) -> str:
         wrong[field] = error.message
         return ""
     is_folder = asked.endswith("/")
-    if address.parent(path) == "/" and not is_folder:
+    if path == "/" or (address.parent(path) == "/" and not is_folder):
         wrong[field] = f"{asked} would lie beside the folders of users: name a domain like hdf5://home/user/name"
     return f"{path.rstrip('/')}/" if is_folder else path
 

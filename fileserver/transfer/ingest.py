@@ -8,7 +8,8 @@ done at once it is owed, and tried again.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -159,7 +160,8 @@ class IngestStages(Course):
         together = bool(ingest.aggregate)
         count, size = await self._store.write(lambda c: ingest_rows.arrange(c, transfer, together=together))
         live.total, live.parts_total = size, count
-        notes = [f"{expansion.skipped} files were left out that are no HDF5 by their names"] * bool(expansion.skipped)
+        left = "1 file was" if expansion.skipped == 1 else f"{expansion.skipped} files were"
+        notes = [f"{left} left out that are no HDF5 by their names"] * bool(expansion.skipped)
         made = Plan(
             plane="",
             file="",
@@ -313,10 +315,22 @@ class IngestStages(Course):
 
     async def clean_again(self) -> None:
         """Try again to remove what ended ingests have left, and forget files of transfers that are forgotten."""
+        by_server = defaultdict[str, list[Record]](list)
         for transfer in await self._store.read(ingest_rows.unclean):
-            await self._removed(await self.record(transfer))
-            await self._let_go(transfer)
+            record = await self.record(transfer)
+            by_server[_ingest(spec_from_json(record.spec)).target].append(record)
+        # Of servers that are away, each is waited for; so they are not asked one behind the other.
+        await side_by_side(by_server.values(), self._clean, max(1, len(by_server)))
         await self._store.write(ingest_rows.forgotten)
+
+    async def _clean(self, records: Sequence[Record]) -> None:
+        """Try again to remove what ingests into one server have left; not that of the others where it is away."""
+        for record in records:
+            try:
+                if await self._remove(record, []):
+                    return
+            finally:
+                await self._let_go(record.id)
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
@@ -344,20 +358,25 @@ class IngestStages(Course):
 
     async def _removed(self, record: Record) -> list[str]:
         """Remove what is half loaded, and finish what is half published; a sentence for what cannot be."""
-        transfer, left, after = record.id, list[str](), 0
+        left = list[str]()
+        await self._remove(record, left)
+        return left
+
+    async def _remove(self, record: Record, left: list[str]) -> bool:
+        """The same; what cannot be is added to `left`. Returns whether the server is away."""
+        transfer, after = record.id, 0
         while files := await self._store.read(partial(ingest_rows.owing, transfer=transfer, after=after)):
-            worker = (await self._run(transfer)).worker
             for file in files:
                 try:
-                    ended = await worker.settle(file)
+                    ended = await (await self._run(transfer)).worker.settle(file)
                 except Error as error:
                     left.append(error.message)
                     if isinstance(error, Throttled | Unavailable):
-                        return left  # the server is away: it would be asked in vain for every file
+                        return True  # it would be asked in vain for every file
                 else:
                     await self._store.write(partial(ingest_rows.settle, file=ended))
             after = files[-1].number
-        return left
+        return False
 
 
 def _ingest(spec: Spec) -> Ingest:

@@ -13,7 +13,8 @@ from fileserver.hdf5.hsds.targets import Targets
 from fileserver.transfer.ingest_rows import Found
 from fileserver.transfer.spec import Ingest, Location
 from fileserver.transfer.survey import key_of, matching
-from planes.errors import NotFound
+from planes.errors import NotFound, Refused
+from planes.left_out import LeftOut
 from planes.plane import Info
 
 SUFFIXES: Final = frozenset({".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nc", ".nc4", ".cdf", ".mat", ".hd5"})
@@ -61,11 +62,15 @@ class Expansion:
     async def _of(self, location: Location) -> AsyncIterator[Found]:
         plane, key = self.planes.plane(location.plane), key_of(location)
         if not key or key.endswith("/"):
-            async for info in plane.list(key):
-                if any(info.key.lower().endswith(suffix) for suffix in SUFFIXES):
+            unnamed = list[LeftOut]()
+            async for info in plane.list(key, left_out=unnamed.append):
+                if _is_hdf5(info.key):
                     yield self._found(location, info, info.key[len(key) :])
                 else:
                     self.skipped += not info.key.endswith("/")
+            for left in unnamed:
+                if left.has_data and _is_hdf5(left.name):
+                    yield self._nameless(location, left.name, left.name[len(key) :])
             return
         folder, _, last = key.rpartition("/")
         try:
@@ -84,13 +89,25 @@ class Expansion:
         domain = self._domain(name)
         found = Found(location.plane, info.key, info.size, info.version, domain)
         try:
-            address.parse(address.show(domain))
+            address.parse_new(address.show(domain))
         except InvalidSpec as error:
             return replace(found, state="failed", error=to_record(error))
         return found
 
+    def _nameless(self, location: Location, shown: str, name: str) -> Found:
+        msg = (
+            f"the name of {where(location.plane, shown)} is not UTF-8, so that neither a key nor a domain can be "
+            "called so: rename it"
+        )
+        error = to_record(Refused(msg, plane=location.plane, key=shown))
+        return Found(location.plane, shown, 0, "", self._domain(name), state="failed", error=error)
+
     def _domain(self, name: str) -> str:
         return self.ingest.domain + name if self.ingest.domain.endswith("/") else self.ingest.domain
+
+
+def _is_hdf5(key: str) -> bool:
+    return key.lower().endswith(tuple(SUFFIXES))
 
 
 def goes_direct(ingest: Ingest, targets: Targets) -> bool:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import TargetBusy, TransferNotFound
+from fileserver.hdf5.hsds import address
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.addresses import overlap
 from fileserver.transfer.record import Plan, Progress, Record
@@ -50,12 +51,16 @@ def create(c: sa.Connection, record: Record, request_id: str, target: str) -> Re
 def refuse_busy(c: sa.Connection, target: str) -> None:
     """Raise TargetBusy if a transfer holds the target ("file:…"), or what overlaps it ("object:…")."""
     kind, _, what = target.partition(":")
+    hsds, _, path = what.partition(":")  # of a domain
     r = t.reservations.c
     mine = r.target.startswith("object:") if kind == "object" else r.target == target
     for held, holder in c.execute(sa.select(r.target, r.transfer).where(mine)):
         if held != target and not overlap(held, target):
             continue
-        msg = f"{what} is being written by transfer {holder}; `cropduster transfers watch {holder}` shows how far it is"
+        shown = f"{address.show(path)} on HSDS '{hsds}'" if kind == "domain" else what
+        msg = (
+            f"{shown} is being written by transfer {holder}; `cropduster transfers watch {holder}` shows how far it is"
+        )
         raise TargetBusy(msg, target=what, transfer=holder)
 
 

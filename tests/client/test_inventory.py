@@ -117,7 +117,11 @@ def test_a_watch_that_could_not_look_ends_with_its_error(run, server):
     ended.error.CopyFrom(Failure(code=14, reason="PLANE_UNAVAILABLE", message="the store is down"))
     server.on("GetWatch", pb.GetWatchResponse(watch=ended))
     code, _, err = run("watch", "lz:in", "hdf5://home/x/", "--once", "--json")
-    assert (code, json.loads(err)["error"]["reason"]) == (8, "PLANE_UNAVAILABLE")
+    assert (code, json.loads(err.splitlines()[-1])["error"]["reason"]) == (8, "PLANE_UNAVAILABLE")
+    code, out, err = run("watch", "lz:in", "hdf5://home/x/", "--once")  # what had been seen all the same
+    assert (code, out) == (8, "in-1: 2 done, 1 failed\n")
+    assert "it is no HDF5 file (FORMAT_MISMATCH)" in err
+    assert "the store is down" in err
 
 
 def test_watches_and_arrivals_are_listed(run, server):

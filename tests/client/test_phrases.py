@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import phrases
-from fileserver.v1.transfer_pb2 import Despray, Outcome, PartRange, Progress, RouteTaken, Spray, Transfer, TransferSpec
+from fileserver.v1.transfer_pb2 import (
+    Despray,
+    Location,
+    Outcome,
+    PartRange,
+    Progress,
+    RouteTaken,
+    Spray,
+    Transfer,
+    TransferSpec,
+)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +110,8 @@ def test_the_routes_of_a_transfer_name_their_parts_and_reasons():
     ]
     assert lines[3].startswith("parts 9, 11, ")
     assert lines[3].endswith("47, … pulled (so)")
+
+
+def test_a_path_of_this_machine_is_absolute():
+    assert phrases.location(Location(plane="local", key="tmp/x.h5")) == "/tmp/x.h5"
+    assert phrases.location(Location(plane="data", key="x.h5")) == "data:x.h5"

@@ -52,9 +52,11 @@ def test_no_such_plane_lists_the_planes(tmp_path, monkeypatch):
 def test_logical_names_and_empty_words_are_no_places():
     problems = Problems()
     check_places("SOURCE", ["a::b", "", "fine.csv"], problems, "say -")
+    check_places("TARGET", ["hdf5://home/x"], problems, "say -")
     with pytest.raises(ServerError) as caught:
         problems.check()
     assert caught.value.violations["SOURCE"].count(";") == 1
+    assert "`cropduster hdf5 get` makes a file" in caught.value.violations["TARGET"]
 
 
 def found(names, **typed):

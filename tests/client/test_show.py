@@ -27,6 +27,11 @@ def test_what_is_wider_than_the_terminal_is_folded(monkeypatch, capsys):
     assert capsys.readouterr().out.count("x") == 30
 
 
+def test_a_row_is_one_line_whatever_is_in_a_cell(capsys):
+    Show(as_json=False).table(("key", "why"), [("new\nline.h5", "a\tb")])
+    assert capsys.readouterr().out.splitlines()[1].split("  ") == [r"new\nline.h5", r"a\tb"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2500])
 def test_a_table_of_any_length(count, capsys):
     Show(as_json=False).table(("name", ">size"), ((f"n{number}", str(number)) for number in range(count)))

@@ -136,6 +136,10 @@ def test_what_is_wrong_is_told_with_its_exit_code(machine, server, data):
     assert "`storage`" in json.dumps(direct.error)
     words = machine("ingest", "-", "/home/x", "--mode", "fast", "--verify", "no", "--json", code=2).error
     assert set(words["violations"]) == {"SOURCE", "DOMAIN", "--mode", "--verify"}
+    assert (
+        "--extend"
+        in machine("ingest", "data:a", f"{top}/x", "--extend", "", "--mode", "x", "--json", code=2).error["violations"]
+    )
 
 
 def test_many_files_become_one_domain_along_a_dimension_and_later_ones_extend_it(machine, server, data):
@@ -156,6 +160,7 @@ def test_many_files_become_one_domain_along_a_dimension_and_later_ones_extend_it
     )
     assert server.call("GET", "/", domain="/home/admin/all")[0] == 404
     assert "2 files loaded, 3 objects" in machine(*words).out
+    assert machine(*words).out == "nothing to load: 2 files are in the domain already\n"
     (data / "m2.h5").rename(data / "months/m2.h5")
     done = machine(*words, "--verify", "full", "--json").json
     values, attributes = read(server, "/home/admin/all", "wind")

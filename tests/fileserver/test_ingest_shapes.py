@@ -30,6 +30,7 @@ def test_an_ingest_goes_over_the_wire_and_into_the_store_unchanged(verb):
         (pb.Ingest(domain="hdf5://home/a/"), "sources"),
         (pb.Ingest(domain="/home/a/"), "domain"),
         (pb.Ingest(domain="hdf5://home"), "domain"),
+        (pb.Ingest(domain="hdf5://"), "domain"),
         (pb.Ingest(domain="hdf5://home/a/../b"), "domain"),
         (pb.Ingest(domain="hdf5://home/a/", sources=[pb.Location(key="x")]), "sources[0]"),
         (pb.Ingest(domain="hdf5://home/a/", aggregate=pb.Aggregate()), "aggregate"),

@@ -65,7 +65,7 @@ async def read(connection: Connection, path: str) -> dict[str, Permissions]:
 
 async def write(connection: Connection, path: str, user: str, permissions: Permissions) -> None:
     """Set one entry; what is read afterwards is what is in force. Raises what `Connection.call` does."""
-    if not user or user in {".", ".."}:
+    if not user or user in {".", ".."} or "/" in user:
         msg = "name a user, a group as g:NAME, or default for everybody else"
         raise InvalidSpec(msg, {"user": msg})
     body = {_ON_THE_WIRE.get(name, name): allowed for name, allowed in asdict(permissions).items()}

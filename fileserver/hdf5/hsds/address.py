@@ -39,6 +39,20 @@ def parse(address: str, field: str = "domain") -> str:
     return f"/{path}"
 
 
+def parse_new(address: str, field: str = "domain") -> str:
+    """The path of an address that a domain is to be given.
+
+    Raises:
+        InvalidSpec: as `parse` does; and for a name that HSDS 1.0.2 does not list where it stores in files, so that
+            the folder of such a domain cannot be removed either.
+    """
+    path = parse(address, field)
+    if "\\" in path:
+        why = "holds a backslash, and HSDS does not list such names"
+        raise _wrong(field, address, why)
+    return path
+
+
 def show(path: str) -> str:
     """The address of a path."""
     return SCHEME + path.removeprefix("/")

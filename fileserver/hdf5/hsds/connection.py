@@ -120,7 +120,8 @@ class Connection:
             Throttled: it had no room for two minutes.
             Unavailable: it did not answer for half a minute.
         """
-        asked = Asked(self.name, self.settings.endpoint, self.settings.user, f"{method} {path}", domain)
+        settings = self.settings
+        asked = Asked(self.name, settings.endpoint, settings.user, f"{method} {path}", domain, settings.bucket)
         request = _Request(method, path, self._query(domain, params), body, data, wants_bytes)
         faults = 0
 

@@ -44,6 +44,8 @@ class Asked:
     what: str
     """The request in words: `GET /datasets/d-…`."""
     domain: str = ""
+    bucket: str = ""
+    """As configured; empty for the server's own."""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -62,6 +64,8 @@ def answered(asked: Asked, status: int, reason: str, retry_after: str = "") -> E
     if status in {401, 403}:
         return _denied(asked, status)
     kind, what = _MEANING.get(status, (Unavailable if status in FAULTS else Refused, "the server answered {status}"))
+    if kind is NotFound and asked.bucket:
+        what = f"not there in its bucket {asked.bucket}"
     said = f": {reason[:_LONGEST]}" if reason and kind is not NotFound else ""
     msg = f"{asked.where}: {what.format(status=status)} ({asked.what}{said})"
     wait = float(retry_after) if retry_after.isdecimal() else 0.0

@@ -49,6 +49,13 @@ def test_what_is_none_is_told_with_the_way_out(text, said):
     assert list(refused.value.violations) == ["target"]
 
 
+def test_a_new_name_is_one_that_the_server_lists():
+    assert address.parse("hdf5://home/a\\b") == "/home/a\\b"  # there may be one
+    with pytest.raises(InvalidSpec, match="backslash"):
+        address.parse_new("hdf5://home/a\\b")
+    assert address.parse_new("hdf5://home/ab") == "/home/ab"
+
+
 def test_below():
     assert address.lies_below("/a/b", "/a")
     assert address.lies_below("/a", "/a")

@@ -147,6 +147,12 @@ async def test_a_server_with_room_for_two_is_not_stormed(tmp_path):
     assert refused < 100
 
 
+async def test_what_is_not_there_is_told_with_the_bucket_where_it_was_looked_for(tmp_path):
+    async with serving(tmp_path, always(404), Clock().patience(), bucket="lake") as (_, connection):
+        with pytest.raises(NotFound, match=r"not there in its bucket lake \(PUT /\)"):
+            await connection.call("PUT", "/", domain="/home/d")
+
+
 async def test_a_failing_server_is_asked_four_times(tmp_path):
     async with serving(tmp_path, first(3, 500), Clock().patience()) as (server, connection):
         await connection.call("GET", "/")

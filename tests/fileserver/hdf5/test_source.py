@@ -44,6 +44,15 @@ async def test_a_file_reads_the_same_whole_and_in_blocks(plane, whole, options, 
         assert (await file.run(lambda f: f["d"][:])).tolist() == list(range(5000))
 
 
+async def test_a_file_of_this_machine_is_told_by_its_path():
+    made = MemoryPlane("local", MemorySettings())
+    await put(made, b"none", "tmp/x.h5")
+    with pytest.raises(FormatMismatch, match=r"^/tmp/x\.h5 is not HDF5"):
+        async with source.opened(made, "tmp/x.h5"):
+            pass
+    await made.aclose()
+
+
 def test_blocks_are_read_once_and_few_are_kept(monkeypatch):
     monkeypatch.setattr(source, "_BLOCK", 10)
     monkeypatch.setattr(source, "_KEPT", 2)

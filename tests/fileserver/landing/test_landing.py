@@ -314,6 +314,19 @@ async def test_a_watch_that_looks_once_ends_with_what_it_saw(zone):
     assert await zone.states() == {"a": "done", "b": "running", "c": "running"}
 
 
+async def test_a_watch_that_looks_once_does_not_wait_for_markers_that_are_not_there(zone):
+    await zone.enter(once=True, marker="*.done", include=("*.h5",))
+    await zone.put("a.h5.done", "b.h5", "a.h5")
+    await zone.put("a.h5.done")
+    one = zone.process()
+    await zone.rounds(one)
+    assert one.unfinished() == 1
+    await zone.jobs.end("t1")
+    await zone.rounds(one)
+    assert (await zone.store.read(lambda c: watches.get(c, "w"))).state == "ended"
+    assert await zone.states() == {"a.h5": "done", "b.h5": "seen"}
+
+
 async def test_a_watch_that_cannot_look_once_ends_and_says_why(zone):
     await zone.enter(once=True)
     zone.faulty.script.faults = [Fault("list", 0, Raise(Unavailable("the store is down")))]

@@ -1,13 +1,21 @@
 """The stages of an ingest against a real HSDS: crashes at every step, bad files, clean-up."""
 
 import asyncio
+import os
 from dataclasses import replace
+from functools import partial
 
+import h5py
+import numpy as np
 import pytest
 
+from fileserver.catalogue import tables
+from fileserver.errors import TargetBusy
 from fileserver.hdf5 import rest
 from fileserver.hdf5.hsds.connection import Connection
-from fileserver.transfer import ledger
+from fileserver.transfer import ingest_rows, ledger
+from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress
 from planes.errors import Error, Unavailable
@@ -118,6 +126,8 @@ async def test_bad_files_fail_for_themselves_and_what_they_left_is_gone(world):
         world.make(name, 5)
     (world.data / "b.h5").write_bytes((world.data / "b.h5").read_bytes()[:-100])
     (world.data / "classic.nc").write_bytes(b"CDF\x01" + bytes(100))
+    for name in (b"\xff.h5", b"\xff.txt"):  # not UTF-8
+        (world.data / os.fsdecode(name)).write_bytes(b"")
     await world.begin("bad", "", domain=f"{world.folder}/in/", verify="full")
     record = await world.run("bad")
     assert record.state == "PARTLY_SUCCEEDED"
@@ -127,7 +137,9 @@ async def test_bad_files_fail_for_themselves_and_what_they_left_is_gone(world):
         "b.h5": "failed",
         "c.h5": "loaded",
         "classic.nc": "failed",
+        r"\xff.h5": "failed",
     }
+    assert "is not UTF-8" in files[r"\xff.h5"].error["message"]
     assert files["b.h5"].error["reason"] == files["classic.nc"].error["reason"] == "FORMAT_MISMATCH"
     assert not any(each.owed for each in files.values())
     assert world.left()[0] == ["in"]
@@ -149,6 +161,32 @@ async def test_what_reads_back_otherwise_is_not_published(world, monkeypatch):
     assert caught.value.reason == "CHECKSUM_MISMATCH"
     assert "/d of" in caught.value.message
     assert world.left()[0] == []
+
+
+async def test_who_writes_a_domain_is_told_to_the_next_one_by_its_address(world):
+    await world.store.write(
+        lambda c: c.execute(tables.reservations.insert(), [{"target": "domain:main:/h/x", "transfer": "t1"}])
+    )
+    with pytest.raises(TargetBusy, match=r"^hdf5://h/x on HSDS 'main' is being written by transfer t1"):
+        await world.store.read(lambda c: ledger.refuse_busy(c, "domain:main:/h/x"))
+
+
+async def test_a_damaged_chunk_is_told_as_what_it_is_before_the_server_fails_at_it(world):
+    with h5py.File(world.data / "a.h5", "w") as file:
+        file.create_dataset("d", data=np.arange(100), chunks=(100,), compression="gzip")
+        info = file["d"].id.get_chunk_info(0)
+    with (world.data / "a.h5").open("r+b") as raw:
+        raw.seek(info.byte_offset)
+        raw.write(b"\xff" * info.size)
+    await world.begin("damaged", "a.h5", verify="sample", target="main")
+    with pytest.raises(Error, match=r"the data of /d in data:a\.h5 cannot be read: .*--mode rest") as caught:
+        await world.run("damaged")
+    assert caught.value.reason == "FORMAT_MISMATCH"
+    assert world.left()[0] == []
+    await world.begin("rest", "a.h5", target="far")
+    await world.run("rest")
+    [file] = await world.files("rest")
+    assert file.state == "partly"
 
 
 async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypatch):
@@ -202,6 +240,21 @@ async def test_a_server_that_is_gone_ends_the_ingest_and_what_is_owed_is_removed
     names = {each.key for each in files if each.state == "loaded"}
     said = world.server.call("GET", "/domains", domain=f"{world.folder}/in/")[1]
     assert {each["name"].rpartition("/")[2] for each in said.get("domains", [])} == names
+
+
+async def test_what_is_owed_to_one_server_does_not_wait_for_another(world, monkeypatch):
+    world.make("a.h5", 1)
+    world.processes.append(IngestStages(world.planes, world.store, world.targets))
+    for name in ("gone", "main", "far"):  # the first is not configured any more
+        await world.begin(f"owed-{name}", "a.h5", target=name)
+        await world.stages.plan(f"owed-{name}", Live(Progress()))
+        await world.store.write(partial(ingest_rows.update, transfer=f"owed-{name}", number=1, owed=True))
+    await world.store.write(lambda c: c.execute(tables.transfers.update().values(ended=1.0)))
+    together = asyncio.Barrier(2)
+    monkeypatch.setattr(Target, "clean", lambda *_: together.wait())
+    async with asyncio.timeout(60):
+        await world.stages.clean_again()
+    assert [(await world.files(f"owed-{name}"))[0].owed for name in ("gone", "main", "far")] == [True, False, False]
 
 
 async def test_a_paused_ingest_stands_still_and_goes_on(world):

@@ -68,6 +68,15 @@ async def test_writers_share_the_blocks_and_what_users_read_is_what_belongs_ther
     assert await ground.compare(field) == []
 
 
+async def test_a_test_of_one_block_is_written_too(ground):
+    field = checked(4, 5, (10, 12), "block", 7)
+    await ground.make(field)
+    site = await ground.open()
+    assert (await write(site, Claims(site, "w", lease=60.0), lambda _: None)).blocks == 1
+    said = report(field, await site.rows())
+    assert (said.pending, said.taken, said.done) == (0, 0, 1)
+
+
 async def test_many_claimers_never_get_the_same_row(ground):
     await ground.make(checked(120, 1, (1, 1), "block", 0))
     sites = [await ground.open() for _ in range(6)]
