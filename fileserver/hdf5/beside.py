@@ -21,6 +21,7 @@ from h5py import h5d, h5p, h5s
 
 from fileserver.auth import caller
 from fileserver.configured import where
+from fileserver.hdf5 import inflated
 from fileserver.hdf5.model import Segment
 from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.restored import set_fill
@@ -190,6 +191,9 @@ def _read(file: h5py.File, held: Assembly, number: int) -> Values:
     space = place.get_space()
     if part.out_of.get_select_type() != h5s.SEL_ALL:
         space = part.out_of
+    if space.get_select_npoints():
+        first, last = space.get_select_bounds()
+        inflated.check(place, first, tuple(b - a + 1 for a, b in zip(first, last, strict=True)))
     values: Values = np.zeros((space.get_select_npoints(),), place.dtype)
     place.read(h5s.create_simple(values.shape), space, values, place.get_type())
     return values

@@ -9,7 +9,7 @@ import hdf5plugin  # noqa: F401 -- registers the filters that it brings
 import numpy as np
 from h5py import h5d, h5s, h5t
 
-from fileserver.hdf5 import grid
+from fileserver.hdf5 import grid, inflated
 from fileserver.hdf5.elements import Pointing, to_bytes
 from fileserver.hdf5.model import Facts
 from fileserver.hdf5.routes import Plan
@@ -35,13 +35,18 @@ def chunk_bytes(place: h5d.DatasetID, facts: Facts, plan: Plan, at: grid.Dims, p
 
 
 def read(place: h5d.DatasetID, facts: Facts, start: grid.Dims, count: grid.Dims) -> Values:
-    """A block of a dataset, decoded; elements of an array type have their dimensions last."""
+    """A block of a dataset, decoded; elements of an array type have their dimensions last.
+
+    Raises:
+        OSError, RuntimeError: the library cannot decode it, or would need far more memory than for a chunk.
+    """
     kind = place.dtype
     # The file's own type needs no conversion, and there is none for opaque bytes with a tag.
     memory = place.get_type() if facts.typed.exact and is_plain(facts.typed.stored) else h5t.py_create(kind)
     inner: tuple[int, ...] = ()
     if kind.subdtype is not None:
         kind, inner = kind.subdtype
+    inflated.check(place, start, count)
     values: Values = np.zeros((*count, *inner), kind)
     space = place.get_space()
     if count:
