@@ -160,6 +160,9 @@ def pages(page: Callable[[str], _Page], items: Callable[[_Page], Iterable[_Item]
     while True:
         answer = page(token)
         yield from items(answer)
-        token = answer.next_page_token
-        if not token:
+        if not answer.next_page_token:
             return
+        if answer.next_page_token == token:
+            msg = "the server gives the same page again and again: it is not one of ours, or broken"
+            raise unavailable(msg)
+        token = answer.next_page_token

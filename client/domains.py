@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from client.api import Client
 from client.calls import pages
+from client.moments import moment
 from client.shapes import JSON
 from fileserver.v1 import domain_pb2
 from fileserver.v1.domain_pb2_grpc import DomainServiceStub
-
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 LETTERS: Final = {
     "c": "create",
@@ -98,8 +96,8 @@ def shape(found: domain_pb2.Domain) -> dict[str, JSON]:
         "kind": "folder" if found.folder else "domain",
         "root": found.root or None,
         "owner": found.owner,
-        "create_time": time(found.create_time),
-        "modify_time": time(found.modify_time),
+        "create_time": moment(found.create_time),
+        "modify_time": moment(found.modify_time),
         "totals": {
             "groups": totals.groups,
             "datasets": totals.datasets,
@@ -121,8 +119,3 @@ def acl_shape(domain: str, entries: Iterable[domain_pb2.AclEntry]) -> dict[str, 
             {"user": each.user, **{name: bool(getattr(each, name)) for name in LETTERS.values()}} for each in entries
         ],
     }
-
-
-def time(moment: Timestamp) -> str | None:
-    """A time as RFC 3339; None where it is not known."""
-    return moment.ToJsonString() if moment.seconds or moment.nanos else None

@@ -9,7 +9,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from client.api import Client
 from client.calls import pages
-from client.domains import time
+from client.moments import moment
+from client.phrases import named
 from client.shapes import JSON, or_auto
 from client.specs import location
 from client.words import Location
@@ -122,12 +123,12 @@ def choose(states: Sequence[str], keys: Sequence[str]) -> pb.ArrivalFilter:
 
 def state(arrival: pb.Arrival) -> str:
     """As in `STATES`."""
-    return pb.Arrival.State.Name(arrival.state).removeprefix("STATE_").lower()
+    return named(pb.Arrival.State.Name, arrival.state).removeprefix("STATE_").lower()
 
 
 def life(watch: pb.Watch) -> str:
     """`active`, `stopped` or `ended`."""
-    return pb.Watch.State.Name(watch.state).removeprefix("STATE_").lower()
+    return named(pb.Watch.State.Name, watch.state).removeprefix("STATE_").lower()
 
 
 def name(watch: pb.Watch) -> str:
@@ -156,11 +157,11 @@ def watch_shape(watch: pb.Watch) -> dict[str, JSON]:
         "once": watch.once,
         "folder": watch.load.folder,
         "target": watch.load.target,
-        "mode": or_auto(Ingest.Mode.Name(watch.load.mode)),
+        "mode": or_auto(named(Ingest.Mode.Name, watch.load.mode)),
         "public_read": watch.load.public_read,
         "overwrite": watch.load.overwrite,
-        "create_time": time(watch.create_time),
-        "look_time": time(watch.look_time),
+        "create_time": moment(watch.create_time),
+        "look_time": moment(watch.look_time),
         "error": {"reason": watch.error.reason, "message": watch.error.message} if watch.HasField("error") else None,
         "counts": dict(counts(watch)),
     }
@@ -177,13 +178,13 @@ def arrival_shape(found: pb.Arrival) -> dict[str, JSON]:
         "domain": found.domain or None,
         "transfer": found.transfer.removeprefix("transfers/") or None,
         "tries": found.tries,
-        "first_seen_time": time(found.first_seen_time),
-        "last_seen_time": time(found.last_seen_time),
-        "change_time": time(found.change_time),
-        "settle_time": time(found.settle_time),
-        "start_time": time(found.start_time),
-        "end_time": time(found.end_time),
-        "retry_time": time(found.retry_time),
+        "first_seen_time": moment(found.first_seen_time),
+        "last_seen_time": moment(found.last_seen_time),
+        "change_time": moment(found.change_time),
+        "settle_time": moment(found.settle_time),
+        "start_time": moment(found.start_time),
+        "end_time": moment(found.end_time),
+        "retry_time": moment(found.retry_time),
         "error": {"reason": found.error.reason, "message": found.error.message} if found.HasField("error") else None,
     }
 

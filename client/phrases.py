@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
 from client.errors import rename
 from client.spool import is_spooled
 from client.words import STDIN
 from fileserver.v1 import transfer_pb2 as wire
+
+_Value = TypeVar("_Value", bound=int)
 
 _RUNS = 20  # of part numbers that are named for people; `--json` has all
 _UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
@@ -57,7 +63,7 @@ def _decimals(value: float, digits: int) -> int:
 
 def seconds(number: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if number < 9.95:
+    if number < 9.95 or not math.isfinite(number):
         return f"{number:.1f} s"
     whole = round(number)
     if whole < 60:
@@ -70,8 +76,13 @@ def seconds(number: float) -> str:
 
 def state(value: wire.Transfer.State.ValueType) -> str:
     """`SUCCEEDED` of STATE_SUCCEEDED; a state of a newer server is its number."""
+    return named(wire.Transfer.State.Name, value).removeprefix("STATE_")
+
+
+def named(name: Callable[[_Value], str], value: _Value) -> str:
+    """A word of an enum of the wire, by the enum's `Name`; one of a newer server is its number."""
     try:
-        return wire.Transfer.State.Name(value).removeprefix("STATE_")
+        return name(value)
     except ValueError:
         return str(value)
 

@@ -10,10 +10,9 @@ import base64
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from client import phrases
 from client.errors import ServerError, rename
+from client.moments import moment
 from fileserver.v1 import file_pb2, plane_pb2
 from fileserver.v1 import transfer_pb2 as wire
 
@@ -46,9 +45,9 @@ def transfer(message: wire.Transfer) -> dict[str, JSON]:
         "outcome": outcome(message.outcome) if message.HasField("outcome") else None,
         "error": stored_failure(message) if message.HasField("error") else None,
         "warnings": list[JSON](phrases.warnings(message)),
-        "create_time": _time(message.create_time),
-        "update_time": _time(message.update_time),
-        "end_time": _time(message.end_time),
+        "create_time": moment(message.create_time),
+        "update_time": moment(message.update_time),
+        "end_time": moment(message.end_time),
     }
 
 
@@ -100,8 +99,8 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "sources": [location(s) for s in ingest.sources],
                 "domain": ingest.domain,
                 "target": ingest.target,
-                "mode": or_auto(wire.Ingest.Mode.Name(ingest.mode)),
-                "verify": or_auto(wire.Ingest.Verify.Name(ingest.verify)),
+                "mode": or_auto(phrases.named(wire.Ingest.Mode.Name, ingest.mode)),
+                "verify": or_auto(phrases.named(wire.Ingest.Verify.Name, ingest.verify)),
                 "no_folders": ingest.no_folders,
                 "public_read": ingest.public_read,
                 "aggregate": ingest.aggregate.dimension,
@@ -114,7 +113,7 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
 
 def or_auto(name: str) -> str:
     """What a name of the wire is called here, like rest for MODE_REST; unspecified is auto."""
-    return name.partition("_")[2].lower().replace("unspecified", "auto")
+    return (name.partition("_")[2] or name).lower().replace("unspecified", "auto")
 
 
 def progress(message: wire.Progress) -> dict[str, JSON]:
@@ -269,8 +268,8 @@ def file(message: file_pb2.LogicalFile, *, parts: bool = True) -> dict[str, JSON
         "crc64nvme": message.crc64nvme.lower(),
         "part_count": message.part_count,
         "transfer": message.transfer,
-        "create_time": _time(message.create_time),
-        "expire_time": _time(message.expire_time),
+        "create_time": moment(message.create_time),
+        "expire_time": moment(message.expire_time),
     }
     if parts:
         shape["parts"] = [part(p) for p in message.parts]
@@ -285,7 +284,7 @@ def replica(message: file_pb2.Replica) -> dict[str, JSON]:
         "plane": message.plane,
         "evidence": message.evidence,
         "transfer": message.transfer,
-        "create_time": _time(message.create_time),
+        "create_time": moment(message.create_time),
         "parts": [part(p) for p in message.parts],
     }
 
@@ -379,7 +378,7 @@ def stored_object(message: plane_pb2.Object) -> dict[str, JSON]:
     return {
         "key": message.key,
         "size": message.size,
-        "modify_time": _time(message.modify_time),
+        "modify_time": moment(message.modify_time),
         "version": message.version,
     }
 
@@ -387,7 +386,3 @@ def stored_object(message: plane_pb2.Object) -> dict[str, JSON]:
 def left_out(message: plane_pb2.LeftOut) -> dict[str, JSON]:
     """What is there and is no object."""
     return {"name": message.name, "why": message.why, "has_data": message.has_data}
-
-
-def _time(message: Timestamp) -> str | None:
-    return message.ToJsonString() if message.seconds or message.nanos else None

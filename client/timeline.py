@@ -10,6 +10,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from client import phrases
+from client.moments import moment
 from client.shapes import JSON
 from fileserver.v1.transfer_pb2 import SegmentSpan
 
@@ -32,8 +33,8 @@ def shape(span: SegmentSpan) -> dict[str, JSON]:
         "size": span.size,
         "server": span.server,
         "tries": span.tries,
-        "begin_time": span.begin_time.ToJsonString(),
-        "end_time": span.end_time.ToJsonString() if span.HasField("end_time") else None,
+        "begin_time": moment(span.begin_time),
+        "end_time": moment(span.end_time),
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.commands import options
+from client.moments import moment
 from client.places import Problems
 from client.session import Session, command
 
@@ -53,7 +54,7 @@ def list_domains(
 def info(session: Session, domain: _ADDRESS, target: options.Hsds = "") -> None:
     """Show one domain or folder of HSDS; counts and bytes are as of the last scan of HSDS."""
     from client import phrases  # noqa: PLC0415  # protobuf, not for help
-    from client.domains import Domains, shape, time  # noqa: PLC0415  # the same
+    from client.domains import Domains, shape  # noqa: PLC0415  # the same
 
     found = Domains(session.client, target).get(domain)
     if session.show.as_json:
@@ -64,8 +65,8 @@ def info(session: Session, domain: _ADDRESS, target: options.Hsds = "") -> None:
         ("kind", "folder" if found.folder else "domain"),
         ("server", found.target),
         ("owner", found.owner or "-"),
-        ("made", time(found.create_time) or "-"),
-        ("modified", time(found.modify_time) or "-"),
+        ("made", moment(found.create_time) or "-"),
+        ("modified", moment(found.modify_time) or "-"),
     ]
     if not found.folder:
         totals = found.totals
@@ -162,7 +163,5 @@ def _told(session: Session, shape: dict[str, JSON], line: str) -> None:
 
 
 def _moment(found: Domain) -> str:
-    from client.domains import time  # noqa: PLC0415  # protobuf, not for help
-
-    moment = time(found.modify_time)
-    return f"{moment[:19]}Z" if moment else "-"
+    changed = moment(found.modify_time)
+    return f"{changed[:19]}Z" if changed else "-"

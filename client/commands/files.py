@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client import moments
 from client.commands import options
 from client.errors import Code, Exit, Reason, ServerError, bad_request
 from client.places import (
@@ -50,7 +51,7 @@ def list_files(
     from client import phrases, shapes  # noqa: PLC0415  # protobuf, not for help
 
     def cells(file: LogicalFile) -> tuple[str, ...]:
-        created = file.create_time.ToJsonString()[:19] + "Z"
+        created = moments.brief(file.create_time)
         record = shapes.format_name(file.format) or "-"
         return file.name, phrases.size(file.size), f"{file.part_count:,}", record, file.evidence, created
 
@@ -87,12 +88,12 @@ def _show(session: Session, file: LogicalFile) -> None:
         ("format", shapes.format_name(file.format) or "unknown"),
         ("evidence", file.evidence),
         ("crc64nvme", file.crc64nvme or "unknown"),
-        ("created", file.create_time.ToJsonString()),
+        ("created", moments.whole(file.create_time)),
     ]
     if file.transfer:
         facts.append(("made by", file.transfer))
     if file.HasField("expire_time"):
-        facts.append(("expires", file.expire_time.ToJsonString()))
+        facts.append(("expires", moments.whole(file.expire_time)))
     facts += [("source", f"{source.plane}:{source.key}") for source in file.sources]
     facts += [("copy", f"{r.plane}, {r.evidence}, by {r.transfer}") for r in file.replicas]
     screen.facts(facts)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from client import moments
 from client.errors import Code, Exit, Reason, ServerError
 from client.places import Problems
 from client.session import Session, command
@@ -179,7 +180,7 @@ def objects(
     where = split_plane(place)
 
     def cells(found: Object) -> tuple[str, ...]:
-        return f"{found.size:,}", found.modify_time.ToJsonString()[:19] + "Z", found.key
+        return f"{found.size:,}", moments.brief(found.modify_time), found.key
 
     odd: dict[str, LeftOut] = {}
     session.show.listing(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client import moments
 from client.commands import options
 from client.errors import Code, Exit, Reason, ServerError, from_failure, invalid, rename
 from client.session import Session, command, forget_output
@@ -43,7 +44,7 @@ def list_transfers(
             phrases.verb(transfer),
             phrases.state(transfer.state),
             phrases.size(transfer.progress.bytes_done),
-            transfer.create_time.ToJsonString()[:19] + "Z",
+            moments.brief(transfer.create_time),
             phrases.target(transfer),
         )
 
@@ -184,10 +185,10 @@ def _show(session: Session, transfer: Transfer) -> None:
         ("through this machine", phrases.size(progress.bytes_through_us)),
         ("copied natively", phrases.size(progress.bytes_native)),
         ("read for checksums", phrases.size(progress.bytes_checked)),
-        ("created", transfer.create_time.ToJsonString()),
+        ("created", moments.whole(transfer.create_time)),
     ]
     if transfer.HasField("end_time"):
-        facts.append(("ended", transfer.end_time.ToJsonString()))
+        facts.append(("ended", moments.whole(transfer.end_time)))
     if transfer.HasField("outcome"):
         facts += [("result", phrases.summary(transfer)), ("crc64nvme", transfer.outcome.crc64nvme)]
         facts += [("route", line) for line in phrases.routes(transfer.outcome)]

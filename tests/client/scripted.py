@@ -12,16 +12,30 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from fileserver.v1 import data_pb2_grpc, file_pb2_grpc, landing_pb2_grpc, plane_pb2_grpc, transfer_pb2_grpc
+from fileserver.v1 import (
+    data_pb2_grpc,
+    domain_pb2_grpc,
+    exchange_pb2_grpc,
+    file_pb2_grpc,
+    hdf5_pb2_grpc,
+    landing_pb2_grpc,
+    plane_pb2_grpc,
+    transfer_pb2_grpc,
+)
 
 SERVICES = (
     (data_pb2_grpc.DataServiceServicer, data_pb2_grpc.add_DataServiceServicer_to_server),
+    (domain_pb2_grpc.DomainServiceServicer, domain_pb2_grpc.add_DomainServiceServicer_to_server),
+    (exchange_pb2_grpc.ExchangeServiceServicer, exchange_pb2_grpc.add_ExchangeServiceServicer_to_server),
     (file_pb2_grpc.FileServiceServicer, file_pb2_grpc.add_FileServiceServicer_to_server),
+    (hdf5_pb2_grpc.Hdf5ServiceServicer, hdf5_pb2_grpc.add_Hdf5ServiceServicer_to_server),
     (landing_pb2_grpc.LandingServiceServicer, landing_pb2_grpc.add_LandingServiceServicer_to_server),
     (plane_pb2_grpc.PlaneServiceServicer, plane_pb2_grpc.add_PlaneServiceServicer_to_server),
     (transfer_pb2_grpc.TransferServiceServicer, transfer_pb2_grpc.add_TransferServiceServicer_to_server),
 )
-STREAMS = {"Read", "WatchTransfer"}
+STREAMS = {
+    *("Read", "WatchTransfer", "PlanSync", "PlanIngest", "ReportIngest", "CompareDomain", "ExportDomain", "CopyDomain")
+}
 
 
 class Fault(Exception):
