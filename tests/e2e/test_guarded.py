@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socket
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +237,21 @@ def test_internal_services_reflection_and_large_messages_are_not_for_outside(sit
             with pytest.raises(grpc.RpcError) as caught:
                 plane_pb2_grpc.PlaneServiceStub(channel).ListObjects(large, metadata=shown, compression=packed)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_whoever_connects_and_says_nothing_or_little_is_in_nobodys_way(site: Site) -> None:
+    host, _, port = site.external.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        for number in range(300):
+            plain = stack.enter_context(socket.create_connection((host, int(port))))
+            plain.sendall(b"\x16\x03\x01"[: number % 4])  # a TLS handshake that never goes on
+        trusting = ssl.create_default_context(cafile=str(site.authority.ca))
+        trusting.set_alpn_protocols(["h2"])
+        for number in range(30):
+            bare = stack.enter_context(socket.create_connection((host, int(port))))
+            secure = stack.enter_context(trusting.wrap_socket(bare, server_hostname="localhost"))
+            secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[:number])
+        assert site.outside("alice", "files", "list", "--json").json["files"]
 
 
 def test_who_calls_too_often_is_told_to_wait_and_nobody_else_is(site: Site) -> None:
