@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,22 @@ def place(tmp_path: Path) -> Iterator[Path]:
         (folder / "f").write_bytes(text)
     enough = threading.Event()
 
+    def at_last(change: Callable[[], object]) -> None:
+        """Make a change even if the plane has just made a folder of that name."""
+        while True:
+            try:
+                change()
+            except OSError:
+                shutil.rmtree(root / "d", ignore_errors=True)
+            else:
+                return
+
     def swap() -> None:
         while not enough.is_set():
             (root / "d").rename(root / "aside")
-            (root / "d").symlink_to(elsewhere)
+            at_last(lambda: (root / "d").symlink_to(elsewhere))
             (root / "d").unlink()
-            (root / "aside").rename(root / "d")
+            at_last(lambda: (root / "aside").rename(root / "d"))
             enough.wait(0.0005)  # else the other thread finds it there too seldom
 
     thread = threading.Thread(target=swap)
