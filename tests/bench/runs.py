@@ -143,7 +143,8 @@ def in_turn(
         )
         show("rate of our transfer to it", [b.wall / a.transfer for a, b in zip(mine, spent, strict=True)])
         show("rate of our whole command ", [b.wall / a.wall for a, b in zip(mine, spent, strict=True)])
-        show("CPU of all ours to it     ", [a.cpu / b.cpu for a, b in zip(mine, spent, strict=True) if b.cpu])
+        if all(b.cpu for b in spent):
+            show("CPU of all ours to it     ", [a.cpu / b.cpu for a, b in zip(mine, spent, strict=True)])
     return mine, theirs
 
 
