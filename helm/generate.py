@@ -289,12 +289,9 @@ class ServiceAccount(Section):
 
 
 class Kubernetes(Section):
-    """What the file servers themselves ask of Kubernetes."""
+    """What the file servers themselves ask of Kubernetes, beside the Secrets that the config names."""
 
     discovery: bool = Field(default=False, description="Replicas follow endpoint slices instead of a DNS name.")
-    secrets: list[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]] = Field(
-        default=[], description="Names of Secrets that {kubernetes: NAME/KEY} in config reads."
-    )
 
 
 class Operator(Section):

@@ -108,6 +108,9 @@
 {{- if and $v.writeTest.enabled $v.writeTest.target (not (hasKey $servers $v.writeTest.target)) -}}
 {{- fail (printf "writeTest.target is %s, but config.hsds has no server of that name" $v.writeTest.target) -}}
 {{- end -}}
+{{- if and $v.writeTest.enabled (include "cropduster.secrets" (list . $servers)) -}}
+{{- fail "writeTest runs in pods that may ask Kubernetes for nothing, and config.hsds names a secret as {kubernetes: …}: name it as {env: NAME} or {file: PATH}" -}}
+{{- end -}}
 {{- if and $v.watches (not (include "cropduster.tls.internal" .)) -}}
 {{- fail "watches are set up through the Service NAME-internal, which is closed: give it a certificate as tls.internal.secret or tls.internal.issuer" -}}
 {{- end -}}
