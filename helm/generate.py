@@ -61,6 +61,9 @@ class Autoscaling(Section):
     minReplicas: int = Field(default=2, ge=1)
     maxReplicas: int = Field(default=8, ge=1)
     cpu: int = Field(default=70, ge=1, description="Percent of the CPU that is requested.")
+    segments: int = Field(
+        default=0, ge=0, description="Unfinished segments of transfers for each file server; 0: not by them."
+    )
     metrics: list[Raw] = Field(default=[], description="More metrics of autoscaling/v2.")
 
 

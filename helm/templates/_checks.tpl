@@ -24,6 +24,12 @@
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas is %d and maxReplicas %d: the least is not more than the most" (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- end -}}
+{{- if and $v.autoscaling.segments (not $v.autoscaling.enabled) -}}
+{{- fail (printf "autoscaling.segments is %d, but autoscaling is off: switch autoscaling.enabled on, or leave it out" (int $v.autoscaling.segments)) -}}
+{{- end -}}
+{{- if and $v.autoscaling.segments (not $v.metrics.rules.enabled) -}}
+{{- fail "autoscaling.segments goes by a number that metrics.rules records for Prometheus: switch metrics.rules.enabled on" -}}
+{{- end -}}
 {{- if and $database $v.state.claim -}}
 {{- fail "state.claim is for a single file server without a database: with database.secret every replica has a directory of its own, so leave it out" -}}
 {{- end -}}

@@ -314,6 +314,24 @@ def test_rules_and_dashboard_ask_for_what_is_told():
     assert len(set(ids)) == len(ids)
 
 
+def test_file_servers_are_scaled_by_a_number_that_is_recorded_for_their_release():
+    found = rendered("scaled")
+    (metric,) = (each["external"]["metric"] for each in scaled_by(found) if each["type"] == "External")
+    (group,) = found["PrometheusRule", "lake-cropduster"]["spec"]["groups"]
+    (rule,) = (rule for rule in group["rules"] if rule.get("record") == metric["name"])
+    assert (
+        "sum by (namespace, service)" in rule["expr"]
+    )  # so that the selector finds one number, which is no sum of equals
+    (service,) = metric["selector"]["matchLabels"].values()
+    assert f'service="{service}"' in rule["expr"]
+    assert ("Service", service) in found
+    assert [each["type"] for each in scaled_by(found)] == ["Resource", "External", "Resource"]
+
+
+def scaled_by(found):
+    return found["HorizontalPodAutoscaler", "lake-cropduster"]["spec"]["metrics"]
+
+
 def test_each_pod_is_asked_for_its_numbers_once():
     found = rendered("cluster")
     monitor = found["ServiceMonitor", "lake-cropduster"]["spec"]
