@@ -104,6 +104,17 @@ class DatabaseSecret(Section):
     urlKey: str = Field(default="url", min_length=1, description="Its key with postgresql://USER:PASSWORD@HOST/NAME.")
 
 
+class Postgres(Section):
+    """A PostgreSQL of the chart's own, to try things with: one pod, one disk, no copy, no backup."""
+
+    enabled: bool = False
+    image: str = Field(default="postgres:17.6-bookworm", min_length=1, description="On Debian, where its user is 999.")
+    passwordKey: str = Field(default="password", min_length=1, description="Of the Secret that `database` names.")
+    size: Size = "10Gi"
+    storageClass: str = ""
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+
+
 class Migration(Section):
     """The Job that runs `cropduster migrate` before each install and upgrade; only with `database`."""
 
@@ -321,6 +332,7 @@ class Values(Section):
     volumes: Planes = Field(default={}, description="Claims for planes of type posix, mounted at /planes/NAME.")
     state: StateClaim = StateClaim()
     database: DatabaseSecret = DatabaseSecret()
+    postgres: Postgres = Postgres()
     migration: Migration = Migration()
     tls: Certificates = Certificates()
     envoy: Envoy = Envoy()

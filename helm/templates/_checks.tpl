@@ -24,6 +24,12 @@
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas is %d and maxReplicas %d: the least is not more than the most" (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- end -}}
+{{- if and $v.postgres.enabled (not $database) -}}
+{{- fail (printf "postgres.enabled starts a PostgreSQL, and nobody knows its password: make a Secret with a password and the URL postgresql://cropduster:PASSWORD@%s-postgres/cropduster, and name it as database.secret" (include "cropduster.name" .)) -}}
+{{- end -}}
+{{- if and $v.postgres.enabled (not $v.migration.enabled) -}}
+{{- fail "postgres.enabled starts a PostgreSQL that is empty, and no file server works with that: switch migration.enabled on" -}}
+{{- end -}}
 {{- if and $v.autoscaling.segments (not $v.autoscaling.enabled) -}}
 {{- fail (printf "autoscaling.segments is %d, but autoscaling is off: switch autoscaling.enabled on, or leave it out" (int $v.autoscaling.segments)) -}}
 {{- end -}}

@@ -17,6 +17,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: envoy
 {{- end }}
 
+{{- define "cropduster.selector.postgres" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: postgres
+{{- end }}
+
 {{/* Labels of everything; argument: a list of the root and the component. */}}
 {{- define "cropduster.labels" -}}
 {{- $root := index . 0 -}}

@@ -36,13 +36,15 @@ WRITTEN = {"listen", "state", "database", "replicas", "metrics"}
 
 ROUTE = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
 BENCH = {"DOMAIN", "TARGET", "ROWS", "COLUMNS", "CHUNK", "TASKS", "WRITERS"}
-PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH
+POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "PGDATA"}
+PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH | POSTGRES
 """Variables that hold no secret."""
 
 
 @cache
-def text(name, version="4", release="lake"):
-    done = helm.run(version, "template", release, CHART, "--namespace", "lake", "-f", HERE / "render" / f"{name}.yaml")
+def text(name, version="4", release="lake", *more):
+    values = HERE / "render" / f"{name}.yaml"
+    done = helm.run(version, "template", release, CHART, "--namespace", "lake", "-f", values, *more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -66,7 +68,8 @@ def values(name):
 def pods(name):
     """The templates of all pods, by kind and name of what makes them."""
     found = rendered(name)
-    made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in {"Deployment", "Job"}}
+    makers = {"Deployment", "StatefulSet", "Job"}
+    made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in makers}
     return made | {key: each for key, each in found.items() if key[0] == "Pod"}
 
 
@@ -172,10 +175,24 @@ def test_with_a_database_servers_are_replaced_one_by_one_after_it_was_migrated()
     assert "replicas" not in rendered("scaled")["Deployment", "lake-cropduster"]["spec"]
 
 
+def test_a_database_of_its_own_is_migrated_beside_its_start_and_before_each_upgrade():
+    kinds = [("ConfigMap", "lake-cropduster-migration"), ("Job", "lake-cropduster-migration")]
+    for kind in kinds:
+        assert "annotations" not in rendered("tried")[kind]["metadata"]  # a hook before all would wait for it in vain
+    assert rendered("tried")["Job", "lake-cropduster-migration"]["spec"]["backoffLimit"] == 10
+    upgraded = parsed(text("tried", "4", "lake", "--is-upgrade"))
+    hooks = [
+        each["metadata"]["annotations"]["helm.sh/hook"]
+        for each in upgraded
+        if (each["kind"], each["metadata"]["name"]) in kinds
+    ]
+    assert hooks == ["pre-install,pre-upgrade"] * 2
+
+
 def selected(name, selector):
-    """The names of the ports of the one Deployment whose pods have these labels; of no other pod."""
+    """The names of the ports of the one thing that stays and whose pods have these labels; of no other pod."""
     (key,) = (key for key, each in pods(name).items() if matches(selector, each["metadata"]["labels"]))
-    assert key[0] == "Deployment"
+    assert key[0] in {"Deployment", "StatefulSet"}
     return {port["name"] for port in pods(name)[key]["spec"]["containers"][0]["ports"]}
 
 
@@ -185,7 +202,7 @@ def test_selectors_find_the_pods_that_are_meant_and_no_others(name):
         spec = each.get("spec", {})
         if kind == "Service":
             assert {port["targetPort"] for port in spec["ports"]} <= selected(name, spec["selector"])
-        if kind in {"Deployment", "PodDisruptionBudget"}:
+        if kind in {"Deployment", "StatefulSet", "PodDisruptionBudget"}:
             assert selected(name, spec["selector"]["matchLabels"])
         if kind == "NetworkPolicy":
             ports = selected(name, spec["podSelector"]["matchLabels"])
@@ -211,8 +228,9 @@ def test_what_a_pod_speaks_of_is_there(name):
         spec = template["spec"]
         volumes = {each["name"]: each for each in spec["volumes"]}
         assert len(volumes) == len(spec["volumes"])
+        claimed = {each["metadata"]["name"] for each in found[key]["spec"].get("volumeClaimTemplates", ())}
         for container in spec["containers"]:
-            assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys()
+            assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys() | claimed
         for volume in volumes.values():
             if "configMap" in volume:
                 assert ("ConfigMap", volume["configMap"]["name"]) in found
@@ -280,7 +298,8 @@ def test_secrets_are_named_and_never_written(name):
             named = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
             assert len(written) + len(named) == len(container["env"])
             assert written <= plain
-            assert named == (secret if "CROPDUSTER_CONFIG" in written else set())
+            own = {"POSTGRES_PASSWORD"} if container["name"] == "postgres" else set()
+            assert named == (secret if "CROPDUSTER_CONFIG" in written else own)
 
 
 @pytest.mark.parametrize("name", RENDER)
@@ -289,7 +308,7 @@ def test_commands_in_a_pod_find_the_file_servers(name):
         for container in template["spec"]["containers"]:
             told = {each["name"]: each.get("value") for each in container["env"] if each["name"] in ROUTE}
             certified = "tls" in values(name)
-            if container["name"] == "envoy":
+            if container["name"] in {"envoy", "postgres"}:
                 continue
             if kind == "Deployment" or "CROPDUSTER_CONFIG" not in {each["name"] for each in container["env"]}:
                 assert told.keys() == (ROUTE if certified else {"CROPDUSTER_SERVER"})
