@@ -39,6 +39,7 @@ class Section(BaseModel):
 Words = dict[str, str]
 Raw = dict[str, Any]
 """Kubernetes' own words, which it checks itself."""
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Size = Annotated[str, Field(pattern=_SIZE)]
 Planes = dict[Annotated[str, Field(pattern=_NAME, max_length=50)], "Volume"]
@@ -194,6 +195,26 @@ class Watch(Section):
     )
 
 
+class Passwords(Section):
+    """A key of a Secret that is there already, with USER:PASSWORD in each line."""
+
+    secret: str = ""
+    key: str = Field(default="passwd.txt", pattern="^[A-Za-z0-9._-]+$")
+
+
+class HsdsSidecar(Section):
+    """An HSDS of each file server's own, at http://127.0.0.1:5101, on the bucket of the one that everybody reads."""
+
+    enabled: bool = False
+    image: str = Field(default="", description="Of HSDS 1.0, whose entry point goes by NODE_TYPE.")
+    dataNodes: int = Field(default=1, ge=1, le=16)
+    bucket: str = ""
+    passwords: Passwords = Passwords()
+    env: dict[Variable, str] = Field(default={}, description="Plain variables, as HSDS reads them.")
+    secrets: dict[Variable, FromSecret] = Field(default={}, description="Variables out of Secrets.")
+    resources: Raw = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
+
+
 class WriteTest(Section):
     """A Job that measures an HSDS server, and checks what it kept."""
 
@@ -323,9 +344,7 @@ class Values(Section):
     replicas: int = Field(default=1, ge=1, description="More than one needs `database`.")
     autoscaling: Autoscaling = Autoscaling()
     config: dict[str, Any] = {}
-    env: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], FromSecret] = Field(
-        default={}, description="Variables that {env: NAME} in config speaks of."
-    )
+    env: dict[Variable, FromSecret] = Field(default={}, description="Variables that {env: NAME} in config speaks of.")
     files: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Mounted] = Field(
         default={}, description="Secrets mounted at /run/secrets/NAME, for {file: …} and `ca` in config."
     )
@@ -339,6 +358,7 @@ class Values(Section):
     ingress: Ingress = Ingress()
     test: HelmTest = HelmTest()
     watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}
+    hsdsSidecar: HsdsSidecar = HsdsSidecar()
     writeTest: WriteTest = WriteTest()
     services: Services = Services()
     metrics: Metrics = Metrics()

@@ -120,6 +120,22 @@
 {{- if and $v.writeTest.enabled $v.writeTest.target (not (hasKey $servers $v.writeTest.target)) -}}
 {{- fail (printf "writeTest.target is %s, but config.hsds has no server of that name" $v.writeTest.target) -}}
 {{- end -}}
+{{- $h := $v.hsdsSidecar -}}
+{{- if $h.enabled -}}
+  {{- $called := false -}}
+  {{- range $_, $server := $servers -}}
+    {{- if hasPrefix "http://127.0.0.1:5101" (printf "%v" $server.endpoint) -}}{{- $called = true -}}{{- end -}}
+  {{- end -}}
+  {{- if not $called -}}
+  {{- fail "hsdsSidecar starts an HSDS beside each file server, and nobody calls it: name it in config.hsds, with the endpoint http://127.0.0.1:5101" -}}
+  {{- end -}}
+  {{- if not (and $h.image $h.bucket $h.passwords.secret) -}}
+  {{- fail "hsdsSidecar needs an image of HSDS, a bucket, and the Secret with its passwords: set hsdsSidecar.image, .bucket and .passwords.secret" -}}
+  {{- end -}}
+  {{- if not $v.networkPolicy.enabled -}}
+  {{- fail "the data nodes of hsdsSidecar answer whoever reaches them, without asking who that is: switch networkPolicy.enabled on" -}}
+  {{- end -}}
+{{- end -}}
 {{- if and $v.writeTest.enabled (include "cropduster.secrets" (list . $servers)) -}}
 {{- fail "writeTest runs in pods that may ask Kubernetes for nothing, and config.hsds names a secret as {kubernetes: …}: name it as {env: NAME} or {file: PATH}" -}}
 {{- end -}}

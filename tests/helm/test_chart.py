@@ -37,7 +37,8 @@ WRITTEN = {"listen", "state", "database", "replicas", "metrics"}
 ROUTE = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KEY"}
 BENCH = {"DOMAIN", "TARGET", "ROWS", "COLUMNS", "CHUNK", "TASKS", "WRITERS"}
 POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "PGDATA"}
-PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH | POSTGRES
+HSDS = {"NODE_TYPE", "TARGET_SN_COUNT", "TARGET_DN_COUNT", "DN_PORT", "BUCKET_NAME", "PASSWORD_FILE", "LOG_LEVEL"}
+PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH | POSTGRES | HSDS
 """Variables that hold no secret."""
 
 
@@ -71,6 +72,10 @@ def pods(name):
     makers = {"Deployment", "StatefulSet", "Job"}
     made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in makers}
     return made | {key: each for key, each in found.items() if key[0] == "Pod"}
+
+
+def containers(spec):
+    return [*spec["containers"], *spec.get("initContainers", ())]
 
 
 def served(name):
@@ -229,8 +234,8 @@ def test_what_a_pod_speaks_of_is_there(name):
         volumes = {each["name"]: each for each in spec["volumes"]}
         assert len(volumes) == len(spec["volumes"])
         claimed = {each["metadata"]["name"] for each in found[key]["spec"].get("volumeClaimTemplates", ())}
-        for container in spec["containers"]:
-            assert {mount["name"] for mount in container["volumeMounts"]} == volumes.keys() | claimed
+        mounted = [{mount["name"] for mount in each["volumeMounts"]} for each in containers(spec)]
+        assert set().union(*mounted) == volumes.keys() | claimed
         for volume in volumes.values():
             if "configMap" in volume:
                 assert ("ConfigMap", volume["configMap"]["name"]) in found
@@ -247,13 +252,13 @@ def test_every_pod_keeps_the_restricted_standard(name):
     """By the published rules of the Pod Security Standards, level restricted; and the root file system is read-only."""
     for template in pods(name).values():
         spec = template["spec"]
-        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & spec.keys()
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         kinds = {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
         assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
-        for container in spec["containers"]:
+        for container in containers(spec):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
@@ -290,15 +295,17 @@ def test_the_server_takes_the_config_as_it_was_given(name, tmp_path):
 @pytest.mark.parametrize("name", RENDER)
 def test_secrets_are_named_and_never_written(name):
     assert not [key for key in rendered(name) if key[0] == "Secret"]
-    plain = PLAIN | set(values(name).get("extraEnv", {}))
+    sidecar = values(name).get("hsdsSidecar", {})
+    plain = PLAIN | set(values(name).get("extraEnv", {})) | set(sidecar.get("env", {}))
+    hsds = set(sidecar.get("secrets", {}))
     secret = set(values(name).get("env", {})) | ({"CROPDUSTER_DATABASE"} if "database" in values(name) else set())
     for template in pods(name).values():
-        for container in template["spec"]["containers"]:
+        for container in containers(template["spec"]):
             written = {each["name"] for each in container["env"] if "value" in each}
             named = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
             assert len(written) + len(named) == len(container["env"])
             assert written <= plain
-            own = {"POSTGRES_PASSWORD"} if container["name"] == "postgres" else set()
+            own = {"postgres": {"POSTGRES_PASSWORD"}, "hsds": hsds}.get(container["name"].partition("-")[0], set())
             assert named == (secret if "CROPDUSTER_CONFIG" in written else own)
 
 
@@ -315,6 +322,21 @@ def test_commands_in_a_pod_find_the_file_servers(name):
                 assert told["CROPDUSTER_SERVER"].startswith(
                     "lake-cropduster-internal.lake.svc:" if certified else "127."
                 )
+
+
+def test_an_hsds_beside_a_file_server_is_whole_and_ends_after_it():
+    spec = served("tried")["spec"]
+    nodes = {each["name"]: {v["name"]: v.get("value") for v in each["env"]} for each in spec["initContainers"]}
+    assert {each["restartPolicy"] for each in spec["initContainers"]} == {"Always"}  # a sidecar, in Kubernetes' words
+    assert [env["NODE_TYPE"] for env in nodes.values()] == ["head_node", "sn", "dn", "dn"]
+    assert {env["TARGET_DN_COUNT"] for env in nodes.values()} == {"2"}
+    assert (nodes["hsds-dn1"]["DN_PORT"], nodes["hsds-dn2"]["DN_PORT"]) == ("6101", "6102")
+    ports = {port["port"] for rule in policy("tried")["ingress"] for port in rule["ports"]}
+    assert ports == {"internal", "external", "metrics"}  # nobody else reaches its nodes
+
+
+def policy(name):
+    return rendered(name)["NetworkPolicy", "lake-cropduster"]["spec"]
 
 
 def test_rules_and_dashboard_ask_for_what_is_told():
