@@ -15,6 +15,7 @@ FOR    := --only-binary=:all: --implementation cp --python-version 3.11 $(TAGS)
 EXTRAS := server,s3,azure,hdf5,postgres,kubernetes,telemetry
 ENGINE ?= podman
 IMAGE  ?= cropduster:latest
+BASE   ?=
 
 .PHONY: help install hsds demo demo-s3 test check soak bench format stubs wheels lock image play clean
 
@@ -69,8 +70,8 @@ wheels: $(READY) ## fetch what the image is made of, and build our own wheel, in
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes $(FOR) --dest wheels --requirement tests/image/requirements.txt
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir wheels .
 
-image: wheels ## build the image with podman (ENGINE=docker: with docker), without a network, and spray in it once
-	$(ENGINE) build --network=none --tag $(IMAGE) .
+image: wheels ## build the image with podman (ENGINE=docker: with docker), without a network (BASE=…: on another Python 3.11), and spray in it once
+	$(ENGINE) build --network=none $(if $(BASE),--build-arg PYTHON=$(BASE)) --tag $(IMAGE) .
 	$(BIN)/python tests/image/try.py $(ENGINE) $(IMAGE)
 
 play: $(READY) ## run the chart's pods with that image under podman: one as its notes say, then two with certificates

@@ -101,23 +101,28 @@ class Running:
         self.target = bare
 
     def prepare(self, connection: Connection) -> None:
-        """Wait at most `CONNECT_SECONDS` until somebody listens there and serves."""
+        """Try for `CONNECT_SECONDS` whether somebody listens there and serves."""
         deadline = time.monotonic() + CONNECT_SECONDS
         while True:
-            heard = self._listens()
-            if heard:
+            # A name may stand for servers that are gone: gRPC calls all of them at once, and what is tried below one
+            # after the other is only to say what is wrong with them. A machine's own address is one, and soon tried.
+            failure = None if self.is_encrypted else self._failure()
+            if failure is None:
                 connection.open()
-                if connection.serving():
+                if connection.serving(patient=not self.is_encrypted):
                     return
+                failure = self._failure()
             if time.monotonic() > deadline:
-                raise self._nobody(heard=heard)
+                raise self._nobody(failure)
             time.sleep(0.1)
 
-    def _nobody(self, *, heard: bool) -> ServerError:
-        """The error of a server that does not serve; `heard` says that something listens there."""
-        if not self.is_here:
+    def _nobody(self, failure: OSError | None) -> ServerError:
+        """The error of a server that does not serve; without a failure something listens there."""
+        if isinstance(failure, socket.gaierror):
+            way_out = f"the name {self._host} is not resolved ({failure.strerror}): check it, and the machine's DNS"
+        elif not self.is_here:
             way_out = "check the address, and whether a firewall lets you through"
-        elif heard and not self.is_encrypted:
+        elif failure is None and not self.is_encrypted:
             way_out = (
                 "something listens there; if that is its encrypted address, say who signed its certificate with --ca"
             )
@@ -128,15 +133,16 @@ class Running:
     def leave(self) -> None:
         """It is somebody else's server, and stays."""
 
-    def _listens(self) -> bool:
+    def _failure(self) -> OSError | None:
+        """Why nobody can be reached there; None where something listens."""
         try:
             if self.is_encrypted:
                 self.credentials.shake_hands(self._host, self._port, self.target)
             else:
                 socket.create_connection((self._host, self._port), timeout=1).close()
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error
+        return None
 
 
 class Embedded:
@@ -217,16 +223,19 @@ class Connection:
         else:
             self._channel = grpc.insecure_channel(self._route.target, options=_OPTIONS)
 
-    def serving(self) -> bool:
+    def serving(self, *, patient: bool = True) -> bool:
         """Ask the standard health service; a server that wants to know first who calls is alive, too.
 
         The two messages are two bytes together, which spares the client another distribution.
+
+        Args:
+            patient: wait up to two seconds for a server that cannot be reached; else that is an answer.
         """
         if self._channel is None:
             return False
         ask = self._channel.unary_unary("/grpc.health.v1.Health/Check", _identity, _identity)
         try:
-            answer = ask(b"", timeout=2, metadata=self.metadata, wait_for_ready=True)
+            answer = ask(b"", timeout=2, metadata=self.metadata, wait_for_ready=patient)
         except grpc.RpcError as error:
             return as_call(error).code() is grpc.StatusCode.UNAUTHENTICATED
         return answer == bytes([0x08, _SERVING])

@@ -39,6 +39,7 @@ class Section(BaseModel):
 Words = dict[str, str]
 Raw = dict[str, Any]
 """Kubernetes' own words, which it checks itself."""
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Size = Annotated[str, Field(pattern=_SIZE)]
 Planes = dict[Annotated[str, Field(pattern=_NAME, max_length=50)], "Volume"]
@@ -61,6 +62,9 @@ class Autoscaling(Section):
     minReplicas: int = Field(default=2, ge=1)
     maxReplicas: int = Field(default=8, ge=1)
     cpu: int = Field(default=70, ge=1, description="Percent of the CPU that is requested.")
+    segments: int = Field(
+        default=0, ge=0, description="Unfinished segments of transfers for each file server; 0: not by them."
+    )
     metrics: list[Raw] = Field(default=[], description="More metrics of autoscaling/v2.")
 
 
@@ -99,6 +103,17 @@ class DatabaseSecret(Section):
 
     secret: str = Field(default="", description="Name of a Secret that is there already.")
     urlKey: str = Field(default="url", min_length=1, description="Its key with postgresql://USER:PASSWORD@HOST/NAME.")
+
+
+class Postgres(Section):
+    """A PostgreSQL of the chart's own, to try things with: one pod, one disk, no copy, no backup."""
+
+    enabled: bool = False
+    image: str = Field(default="postgres:17.6-bookworm", min_length=1, description="On Debian, where its user is 999.")
+    passwordKey: str = Field(default="password", min_length=1, description="Of the Secret that `database` names.")
+    size: Size = "10Gi"
+    storageClass: str = ""
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
 class Migration(Section):
@@ -178,6 +193,26 @@ class Watch(Section):
     options: list[Annotated[str, Field(pattern="^--")]] = Field(
         default=[], description="As --OPTION or --OPTION=VALUE."
     )
+
+
+class Passwords(Section):
+    """A key of a Secret that is there already, with USER:PASSWORD in each line."""
+
+    secret: str = ""
+    key: str = Field(default="passwd.txt", pattern="^[A-Za-z0-9._-]+$")
+
+
+class HsdsSidecar(Section):
+    """An HSDS of each file server's own, at http://127.0.0.1:5101, on the bucket of the one that everybody reads."""
+
+    enabled: bool = False
+    image: str = Field(default="", description="Of HSDS 1.0, whose entry point goes by NODE_TYPE.")
+    dataNodes: int = Field(default=1, ge=1, le=16)
+    bucket: str = ""
+    passwords: Passwords = Passwords()
+    env: dict[Variable, str] = Field(default={}, description="Plain variables, as HSDS reads them.")
+    secrets: dict[Variable, FromSecret] = Field(default={}, description="Variables out of Secrets.")
+    resources: Raw = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 
 
 class WriteTest(Section):
@@ -289,12 +324,9 @@ class ServiceAccount(Section):
 
 
 class Kubernetes(Section):
-    """What the file servers themselves ask of Kubernetes."""
+    """What the file servers themselves ask of Kubernetes, beside the Secrets that the config names."""
 
     discovery: bool = Field(default=False, description="Replicas follow endpoint slices instead of a DNS name.")
-    secrets: list[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]] = Field(
-        default=[], description="Names of Secrets that {kubernetes: NAME/KEY} in config reads."
-    )
 
 
 class Operator(Section):
@@ -312,21 +344,21 @@ class Values(Section):
     replicas: int = Field(default=1, ge=1, description="More than one needs `database`.")
     autoscaling: Autoscaling = Autoscaling()
     config: dict[str, Any] = {}
-    env: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], FromSecret] = Field(
-        default={}, description="Variables that {env: NAME} in config speaks of."
-    )
+    env: dict[Variable, FromSecret] = Field(default={}, description="Variables that {env: NAME} in config speaks of.")
     files: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Mounted] = Field(
         default={}, description="Secrets mounted at /run/secrets/NAME, for {file: …} and `ca` in config."
     )
     volumes: Planes = Field(default={}, description="Claims for planes of type posix, mounted at /planes/NAME.")
     state: StateClaim = StateClaim()
     database: DatabaseSecret = DatabaseSecret()
+    postgres: Postgres = Postgres()
     migration: Migration = Migration()
     tls: Certificates = Certificates()
     envoy: Envoy = Envoy()
     ingress: Ingress = Ingress()
     test: HelmTest = HelmTest()
     watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}
+    hsdsSidecar: HsdsSidecar = HsdsSidecar()
     writeTest: WriteTest = WriteTest()
     services: Services = Services()
     metrics: Metrics = Metrics()

@@ -19,7 +19,7 @@ class Counts:
     oldest: float
     """When the oldest transfer that has not ended was accepted, in seconds since 1970; 0 if there is none."""
     segments: Mapping[str, int]
-    """Of transfers that have not ended: "waiting", "taken", "done"."""
+    """Of transfers that have not ended: "waiting", "taken" and "done"; "paused" are those that a paused one lacks."""
     garbage: int
     """Objects that are to be deleted once nobody can need them."""
     files: int
@@ -31,10 +31,11 @@ def count(c: sa.Connection) -> Counts:
     x, s = t.transfers.c, t.segments.c
     kind = x.spec["kind"].as_string()
     transfers = c.execute(sa.select(x.state, kind, sa.func.count()).group_by(x.state, kind))
-    taken = s.begun.is_not(None)
-    segments = dict.fromkeys(("waiting", "taken", "done"), 0)
-    for is_done, is_taken, many in c.execute(sa.select(s.done, taken, sa.func.count()).group_by(s.done, taken)):
-        segments["done" if is_done else "taken" if is_taken else "waiting"] += many
+    at = sa.case((s.done, "done"), (x.state == "PAUSED", "paused"), (s.begun.is_not(None), "taken"), else_="waiting")
+    of_transfers = t.segments.outerjoin(t.transfers, s.transfer == x.id)
+    segments = dict.fromkeys(("waiting", "taken", "done", "paused"), 0)
+    for state, many in c.execute(sa.select(at.label("at"), sa.func.count()).select_from(of_transfers).group_by("at")):
+        segments[state] = many
     return Counts(
         {(state, str(verb)): many for state, verb, many in transfers},
         c.execute(sa.select(sa.func.min(x.created)).where(x.ended.is_(None))).scalar() or 0.0,

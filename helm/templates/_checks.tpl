@@ -24,6 +24,18 @@
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas is %d and maxReplicas %d: the least is not more than the most" (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) -}}
 {{- end -}}
+{{- if and $v.postgres.enabled (not $database) -}}
+{{- fail (printf "postgres.enabled starts a PostgreSQL, and nobody knows its password: make a Secret with a password and the URL postgresql://cropduster:PASSWORD@%s-postgres/cropduster, and name it as database.secret" (include "cropduster.name" .)) -}}
+{{- end -}}
+{{- if and $v.postgres.enabled (not $v.migration.enabled) -}}
+{{- fail "postgres.enabled starts a PostgreSQL that is empty, and no file server works with that: switch migration.enabled on" -}}
+{{- end -}}
+{{- if and $v.autoscaling.segments (not $v.autoscaling.enabled) -}}
+{{- fail (printf "autoscaling.segments is %d, but autoscaling is off: switch autoscaling.enabled on, or leave it out" (int $v.autoscaling.segments)) -}}
+{{- end -}}
+{{- if and $v.autoscaling.segments (not $v.metrics.rules.enabled) -}}
+{{- fail "autoscaling.segments goes by a number that metrics.rules records for Prometheus: switch metrics.rules.enabled on" -}}
+{{- end -}}
 {{- if and $database $v.state.claim -}}
 {{- fail "state.claim is for a single file server without a database: with database.secret every replica has a directory of its own, so leave it out" -}}
 {{- end -}}
@@ -107,6 +119,25 @@
 {{- end -}}
 {{- if and $v.writeTest.enabled $v.writeTest.target (not (hasKey $servers $v.writeTest.target)) -}}
 {{- fail (printf "writeTest.target is %s, but config.hsds has no server of that name" $v.writeTest.target) -}}
+{{- end -}}
+{{- $h := $v.hsdsSidecar -}}
+{{- if $h.enabled -}}
+  {{- $called := false -}}
+  {{- range $_, $server := $servers -}}
+    {{- if hasPrefix "http://127.0.0.1:5101" (printf "%v" $server.endpoint) -}}{{- $called = true -}}{{- end -}}
+  {{- end -}}
+  {{- if not $called -}}
+  {{- fail "hsdsSidecar starts an HSDS beside each file server, and nobody calls it: name it in config.hsds, with the endpoint http://127.0.0.1:5101" -}}
+  {{- end -}}
+  {{- if not (and $h.image $h.bucket $h.passwords.secret) -}}
+  {{- fail "hsdsSidecar needs an image of HSDS, a bucket, and the Secret with its passwords: set hsdsSidecar.image, .bucket and .passwords.secret" -}}
+  {{- end -}}
+  {{- if not $v.networkPolicy.enabled -}}
+  {{- fail "the data nodes of hsdsSidecar answer whoever reaches them, without asking who that is: switch networkPolicy.enabled on" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.writeTest.enabled (include "cropduster.secrets" (list . $servers)) -}}
+{{- fail "writeTest runs in pods that may ask Kubernetes for nothing, and config.hsds names a secret as {kubernetes: …}: name it as {env: NAME} or {file: PATH}" -}}
 {{- end -}}
 {{- if and $v.watches (not (include "cropduster.tls.internal" .)) -}}
 {{- fail "watches are set up through the Service NAME-internal, which is closed: give it a certificate as tls.internal.secret or tls.internal.issuer" -}}

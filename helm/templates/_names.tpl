@@ -17,6 +17,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: envoy
 {{- end }}
 
+{{- define "cropduster.selector.postgres" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: postgres
+{{- end }}
+
 {{/* Labels of everything; argument: a list of the root and the component. */}}
 {{- define "cropduster.labels" -}}
 {{- $root := index . 0 -}}
@@ -51,8 +57,36 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if .Values.kubernetes.discovery -}}
 {{- $rules = append $rules (dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "list" "watch")) -}}
 {{- end -}}
-{{- with .Values.kubernetes.secrets -}}
+{{- $own := list -}}
+{{- range include "cropduster.secrets" (list . .Values.config) | splitList "\n" -}}
+  {{- $parts := splitList "/" . -}}
+  {{- if eq (first $parts) $.Release.Namespace -}}
+  {{- $own = append $own (last $parts) -}}
+  {{- end -}}
+{{- end -}}
+{{- with $own | uniq | sortAlpha -}}
 {{- $rules = append $rules (dict "apiGroups" (list "") "resources" (list "secrets") "resourceNames" . "verbs" (list "get")) -}}
 {{- end -}}
 {{- with $rules -}}{{- toYaml . -}}{{- end -}}
+{{- end }}
+
+{{/* Secrets that are named as {kubernetes: NAME/KEY}, a line NAMESPACE/NAME for each; arguments: a list of the root, and where. */}}
+{{- define "cropduster.secrets" -}}
+{{- $root := index . 0 -}}
+{{- $here := index . 1 -}}
+{{- if kindIs "slice" $here -}}
+  {{- range $here -}}{{- include "cropduster.secrets" (list $root .) -}}{{- end -}}
+{{- else if kindIs "map" $here -}}
+  {{- $parts := splitList "/" (printf "%v" $here.kubernetes) -}}
+  {{- if and (kindIs "string" $here.kubernetes) (eq (len $here) 1) (has (len $parts) (list 2 3)) -}}
+  {{- printf "%s\n" (join "/" (ternary (list $root.Release.Namespace (first $parts)) (initial $parts) (eq (len $parts) 2))) -}}
+  {{- else -}}
+    {{- range $_, $value := $here -}}{{- include "cropduster.secrets" (list $root $value) -}}{{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whether the file servers ask Kubernetes for anything, and need a token for that: "" or "yes". */}}
+{{- define "cropduster.asks" -}}
+{{- if or (include "cropduster.rules" .) (include "cropduster.secrets" (list . .Values.config)) -}}yes{{- end -}}
 {{- end }}

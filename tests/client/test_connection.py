@@ -3,8 +3,12 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from client import connection
 from client.connection import Connection, Running
@@ -67,6 +71,40 @@ def test_a_server_that_speaks_only_when_it_is_spoken_to_is_spoken_to(tmp_path):
         Credentials(ca=str(trust.ca)).shake_hands("127.0.0.1", listener.getsockname()[1], "x")
         serving.join()
     assert heard == [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address of a server that shows a certificate and serves, and who signed that."""
+    trust, server = authority.make(tmp_path), grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
+    pair = (trust.key.read_bytes(), trust.certificate.read_bytes())
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    yield f"127.0.0.1:{port}", Credentials(ca=str(trust.ca))
+    server.stop(None).wait()
+
+
+def test_addresses_of_a_name_that_are_dead_do_not_keep_from_the_server_that_serves(served, monkeypatch):
+    def dead(*_, **__):
+        raise TimeoutError  # as the first address of a name does, whose server is gone
+
+    monkeypatch.setattr(socket, "create_connection", dead)
+    made = Connection(Running(*served))
+    assert made.channel
+    made.close()
+
+
+def test_a_name_that_is_not_resolved_is_told_as_that(tmp_path, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    trust = authority.make(tmp_path)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0)
+    monkeypatch.setattr(socket, "create_connection", unknown)
+    with pytest.raises(ServerError, match=r"name 127.0.0.1 is not resolved \(Temporary failure") as caught:
+        assert Connection(Running("127.0.0.1:1", Credentials(ca=str(trust.ca)))).channel
+    assert caught.value.exit is Exit.UNAVAILABLE
 
 
 def test_no_cookie_of_this_machine_is_sent_to_another(tmp_path):

@@ -44,9 +44,9 @@ def transfer(name, state, kind, *, created=0.0, ended=None):
     return t.transfers.insert().values(**row, progress={}, warnings=[], updated=0.0)
 
 
-def segment(number, *, begun=None, done=False):
+def segment(number, *, of="a", begun=None, done=False):
     places = dict.fromkeys(("first_part", "last_part", "first_step", "last_step", "size"), 0)
-    return t.segments.insert().values(transfer="a", number=number, done=done, begun=begun, **places)
+    return t.segments.insert().values(transfer=of, number=number, done=done, begun=begun, **places)
 
 
 async def test_planes_are_told_as_they_were_used(planes, store):
@@ -72,7 +72,9 @@ async def test_transfers_and_segments_are_told_as_the_database_has_them(planes, 
         transfer("a", "RUNNING", "spray", created=now() - 60),
         transfer("b", "RUNNING", "spray", created=now() - 10),
         transfer("c", "FAILED", "sync", ended=1.0),
+        transfer("d", "PAUSED", "copy", created=now()),
         *(segment(1, begun=1.0, done=True), segment(2, begun=1.0), segment(3), segment(4)),
+        *(segment(1, of="d", begun=1.0, done=True), segment(2, of="d", begun=1.0), segment(3, of="d")),
         t.garbage.insert().values(plane="data", key="k", not_before=0.0),
     ]
     await store.write(lambda c: [c.execute(each) for each in statements])
@@ -80,8 +82,8 @@ async def test_transfers_and_segments_are_told_as_the_database_has_them(planes, 
     assert found["cropduster_database_answers",] == 1
     assert found["cropduster_transfers", "running", "spray"] == 2
     assert found["cropduster_transfers", "failed", "sync"] == 1
-    states = {state: found["cropduster_segments", state] for state in ("waiting", "taken", "done")}
-    assert states == {"waiting": 2, "taken": 1, "done": 1}
+    states = {state: found["cropduster_segments", state] for state in ("waiting", "taken", "done", "paused")}
+    assert states == {"waiting": 2, "taken": 1, "done": 2, "paused": 2}  # nobody takes those of a paused transfer
     assert 60 <= found["cropduster_oldest_transfer_seconds",] < 3600
     assert found["cropduster_garbage_objects",] == 1
     assert found["cropduster_files",] == 0

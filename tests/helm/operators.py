@@ -32,6 +32,7 @@ def _list(items: Any) -> dict[str, Any]:
 _SELECTOR: Final = _object("matchLabels", matchLabels=_TEXTS)
 _METADATA: Final = _object("name namespace labels", name=_TEXT, namespace=_TEXT, labels=_TEXTS)
 _ALERT: Final = _object("alert expr", alert=_TEXT, expr=_TEXT, **{"for": _DURATION}, labels=_TEXTS, annotations=_TEXTS)
+_RECORD: Final = _object("record expr", record=_TEXT, expr=_TEXT, labels=_TEXTS)
 _ISSUER: Final = _object("name", name=_TEXT, kind=_TEXT, group=_TEXT)
 _KEY: Final = _object(
     "",
@@ -57,7 +58,7 @@ _SPECS: Final = {
         "selector endpoints", selector=_SELECTOR, endpoints=_list(_object("port", port=_TEXT, interval=_DURATION))
     ),
     ("monitoring.coreos.com/v1", "PrometheusRule"): _object(
-        "groups", groups=_list(_object("name rules", name=_TEXT, rules=_list(_ALERT)))
+        "groups", groups=_list(_object("name rules", name=_TEXT, rules=_list({"anyOf": [_ALERT, _RECORD]})))
     ),
 }
 SCHEMAS: Final = {

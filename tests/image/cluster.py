@@ -1,7 +1,7 @@
 """Run what the chart makes of two replicas under podman: `python -m tests.image.cluster cropduster:latest`.
 
 Containers stand for the pods, with users, rights, environment and arguments as they are rendered; a podman network with
-its names for the headless Service, an authority of ours for cert-manager, a PostgreSQL of this machine for the other.
+its names for the Services, an authority of ours for cert-manager, a PostgreSQL of this machine for the other.
 The migration runs, then both servers, then what `helm test` runs; a spray is dealt to both, and a copy outlives one.
 """
 
@@ -28,6 +28,8 @@ _CHART: Final = Path(__file__).parents[2] / "helm"
 _USER: Final = 10001
 _NAME: Final = "play-cropduster"
 _SERVERS: Final = ("play-1", "play-2")
+_PODS: Final = (*_SERVERS, "play-test")
+_NAMES: Final = [f"{_NAME}-{side}.default.svc" for side in ("headless", "internal")]
 _VALUES: Final = {
     "replicas": 2,
     "database": {"secret": "database"},
@@ -86,27 +88,26 @@ def main(image: str) -> int:
                 subprocess.run(["podman", "logs", "--tail=20", name], check=False)
             raise
         finally:
-            _podman("rm", "--force", "--ignore", *_SERVERS)
+            for left in (_SERVERS, [f"{name}-pod" for name in _PODS]):
+                _podman("rm", "--force", "--ignore", "--time=0", *left)
 
 
 def _play(site: Site) -> int:
     print(_podman("run", "--rm", *site.words(site.container("Job", f"{_NAME}-migration"))), end="")
-    aliases = [f"--network-alias={_NAME}-{side}.default.svc" for side in ("headless", "internal")]
+    # What holds an address outlives the container in it, as a pod does. With each address that comes or goes, podman's
+    # bridge may change its own hardware address, and whoever is left asks that for a name in vain for half a minute.
+    for name in _PODS:
+        aliases = [f"--network-alias={each}" for each in _NAMES if name in _SERVERS]
+        holding = ["--network=play", *aliases, "--entrypoint=sleep", site.image, "infinity"]
+        _podman("run", "--detach", f"--name={name}-pod", *holding)
     for name in _SERVERS:
-        own = _owned(site.folder / name)
+        own = f"--volume={_owned(site.folder / name)}:/var/lib/cropduster"
         words = site.words(site.container("Deployment", _NAME))
-        _podman(
-            "run",
-            "--detach",
-            f"--name={name}",
-            "--network=play",
-            *aliases,
-            f"--volume={own}:/var/lib/cropduster",
-            *words,
-        )
+        _podman("run", "--detach", f"--name={name}", f"--network=container:{name}-pod", own, *words)
     for name in _SERVERS:
         _until_it_serves(name)
-    print(_podman("run", "--rm", "--network=play", *site.words(site.container("Pod", f"{_NAME}-test"))), end="")
+    test = site.words(site.container("Pod", f"{_NAME}-test"))
+    print(_podman("run", "--rm", f"--network=container:{_PODS[-1]}-pod", *test), end="")
     (site.folder / "data" / "large.csv").write_bytes(b"".join(_RECORD % number * 20_000 for number in range(300)))
     first, second = _SERVERS
     print(_exec(first, "spray", "data:large.csv", "demo::large", "--parts", "300"), end="")
@@ -135,8 +136,7 @@ def _site(image: str) -> Iterator[Site]:
         for name, key, file in (("config", _NAME, "config.yaml"), ("test", f"{_NAME}-test", "spray.py")):
             (folder / name).mkdir()
             (folder / name / file).write_text(found["ConfigMap", key]["data"][file])
-        names = [f"{_NAME}-{side}.default.svc" for side in ("headless", "internal")]
-        issued = Authority(folder / "tls").issue("tls", names=names)
+        issued = Authority(folder / "tls").issue("tls", names=_NAMES)
         for pem, to in ((issued.certificate, "tls.crt"), (issued.key, "tls.key"), (issued.ca, "ca.crt")):
             pem.rename(folder / "tls" / to)
         _owned(folder / "data")
