@@ -12,8 +12,9 @@ from typing import Final
 
 import h5py
 
-from fileserver.hdf5 import grid
-from fileserver.hdf5.making import Making, data_size, slabs
+from fileserver.hdf5 import fletcher, grid
+from fileserver.hdf5.making import Making, data_size, slabs, unlike_its_checksum
+from fileserver.hdf5.model import ChunkTable
 from fileserver.hdf5.routes import Route
 from fileserver.hdf5.storage import Piece
 from fileserver.hdf5.survey import Planned, Survey
@@ -86,12 +87,17 @@ class _Maker:
     def _place(self, batch: Sequence[Planned]) -> None:
         tables = self.making.tables(self.file, batch)
         for planned, table in tables:
-            for piece in self.making.raw(planned, table):
-                self._cut(piece)
-        for planned, table in tables:
-            if again := self.making.not_raw(planned, table):
-                with self.making.losing(planned.node):
-                    self._decode(planned, again)
+            with self.making.losing(planned.node):
+                self._placed(planned, table)
+
+    def _placed(self, planned: Planned, table: ChunkTable) -> None:
+        for piece in self.making.raw(planned, table):
+            behind = self.data[piece.end : piece.end + piece.trailer]
+            if piece.trailer and not fletcher.matches(self.data[piece.start : piece.end], behind):
+                raise unlike_its_checksum(piece)
+            self._cut(piece)
+        if again := self.making.not_raw(planned, table):
+            self._decode(planned, again)
 
     def _cut(self, piece: Piece) -> None:
         if self.has(piece.key):

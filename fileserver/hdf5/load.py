@@ -165,8 +165,10 @@ class _Load:
         tables = await self.source.run(partial(self.making.tables, batch=batch))
         largest = max((int(table.rows["size"].max()) for _, table in tables if len(table.rows)), default=0)
         raw = chain.from_iterable(self.making.raw(p, table) for p, table in tables)
-        await self.bucket.place(self.source, raw, largest)
+        self.making.lose_broken([p for p, _ in tables], await self.bucket.place(self.source, raw, largest))
         for planned, table in tables:
+            if planned.node.address in self.making.lost:
+                continue
             if again := self.making.not_raw(planned, table):
                 with self.making.losing(planned.node):
                     await self._transcode(planned, again)
