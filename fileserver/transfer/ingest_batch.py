@@ -177,7 +177,8 @@ class Batches:
         try:
             await target.bucket.put(name.key, name.data, upload_id=name.upload_id, replace=True)
             async with opened(self.worker.planes.plane(one.file.plane), one.file.key) as source:
-                await verify.verify(source, target.connection, staging, _of(one).loaded, "sample")
+                if await verify.verify(source, target.connection, staging, _of(one).loaded, "sample"):
+                    return False
         except Error:
             return False
         one.verified = "sample"

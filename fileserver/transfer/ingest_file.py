@@ -10,7 +10,7 @@ What is done is seen from what is there, so that every step may be done twice: a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
-from fileserver.errors import TargetBusy, to_record
+from fileserver.errors import FormatMismatch, TargetBusy, to_record
 from fileserver.hdf5 import describe, ids, links, load, rest, verify
 from fileserver.hdf5.hsds import acls, address, domains, publish
 from fileserver.hdf5.hsds.acls import Permissions
@@ -30,8 +30,8 @@ from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
+from fileserver.hdf5.survey import leaving, survey
 from fileserver.hdf5.survey import names as names_of
-from fileserver.hdf5.survey import survey
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
@@ -77,13 +77,12 @@ class Worker:
             file = await self._pinned(file, source)
             if is_mine and frame is None:
                 return await self._found_named(file, source)
-            loaded = await self._load(file, source, fresh=fresh)
-            file, told = loaded_file(file, loaded, self.level), list(report(loaded))
             is_new = there is None and not seen
-            if not is_mine and frame is not None:
-                await self._stage(file, loaded, frame, needed=not is_new)
+            behind = {} if fresh else {each.path: each.reason for each in await self._told_before(file)}
+            loaded = await self._load(file, source, behind, fresh=fresh)
             if not is_mine:
-                await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
+                file, loaded = await self._read_back(file, source, loaded, frame, is_new=is_new)
+            file, told = loaded_file(file, loaded, self.level), list(report(loaded))
         # Not while it is among the few that load: one flush serves all that wait for it.
         if self.target.bulk is not None:
             await settle(self.target.bulk)
@@ -124,18 +123,55 @@ class Worker:
         await self.store.write(lambda c: ingest_rows.update(c, file.transfer, file.number, version=version))
         return replace(file, version=version)
 
-    async def _load(self, file: File, source: Source, *, fresh: bool) -> Loaded:
-        """Past the server: not durable before the bucket has settled."""
+    async def _read_back(
+        self, file: File, source: Source, loaded: Loaded, frame: Frame | None, *, is_new: bool
+    ) -> tuple[File, Loaded]:
+        """A file as the server reads it; what the library cannot read of it, and we have placed, is left behind.
+
+        That is loaded once more, as another attempt, because the server remembers what it has read of the first.
+        """
+
+        async def compared() -> dict[str, str]:
+            if frame is not None:
+                await self._stage(file, loaded, frame, needed=not is_new)
+            return await verify.verify(source, self.target.connection, self.target.staging(file), loaded, self.level)
+
+        if damaged := await compared():
+            damaged |= await verify.damage(source, loaded)
+            file = await self._again_without(file, damaged)
+            loaded = await self._load(file, source, damaged, fresh=True)
+            for path, why in (await compared()).items():
+                msg = f"{path} in {where(file.plane, file.key)} is damaged, and reads otherwise every time: {why}"
+                raise FormatMismatch(msg, key=file.key, path=path)
+        return file, loaded
+
+    async def _again_without(self, file: File, damaged: Mapping[str, str]) -> File:
+        """Another attempt, for which is recorded what of the file stays behind."""
+        await self.target.clean(file)
+        file = replace(file, tries=file.tries + 1, begun=time())
+        told = [Told(path, "", "", 0, "failed", reason) for path, reason in damaged.items()]
+
+        def record(c: Any) -> None:
+            ingest_rows.begin(c, [file], file.begun or 0.0)
+            ingest_rows.report(c, file.transfer, file.number, told)
+
+        await self.store.write(record)
+        return file
+
+    async def _load(self, file: File, source: Source, behind: Mapping[str, str], *, fresh: bool) -> Loaded:
+        """Past the server: not durable before the bucket has settled. What is to stay `behind` is not loaded."""
         begun = file.begun or time()
         if self.target.bulk is not None:
             link = ""
             if self.target.ingest.mode == "link":
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
-            return await load.load(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
+            bulk = self.target.bulk
+            return await load.load(source, bulk, file.load, begun, link=link, fresh=fresh, behind=behind)
         connection, staging = self.target.connection, self.target.staging(file)
+        found = leaving(await survey(source, Means(bucket=False)), behind) if behind else None
         for _ in range(PASSES):
             lost = connection.traffic.lost
-            loaded = await rest.load(source, connection, staging, file.load, begun)
+            loaded = await rest.load(source, connection, staging, file.load, begun, found=found)
             await self.target.flush(staging)
             if connection.traffic.lost == lost:
                 return loaded

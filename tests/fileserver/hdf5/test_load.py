@@ -170,6 +170,26 @@ async def test_one_damaged_dataset_is_left_out_with_its_reason_and_the_rest_arri
     assert sorted(root["links"]) == ["group", "placed", "slab"]
 
 
+async def test_of_a_small_file_every_compressed_chunk_is_tried(plane):
+    def fill(file):
+        for name, kind in (("cut", "gzip"), ("changed", "gzip"), ("good", "gzip"), ("plain", None)):
+            file.create_dataset(name, data=np.arange(60.0), chunks=(20,), compression=kind, shuffle=kind is not None)
+
+    data = bytearray(hdf5(fill))
+    with h5py.File(io.BytesIO(data)) as file:
+        places = {name: file[name].id.get_chunk_info(1) for name in ("cut", "changed")}
+    data[places["changed"].byte_offset + 15] ^= 1
+    short = zlib.compress(bytes(80)).ljust(places["cut"].size, b"\0")
+    data[places["cut"].byte_offset : places["cut"].byte_offset + len(short)] = short
+    await plane.put("x.h5", bytes(data), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    done = await run(plane, bucket)
+    assert {(t.path, t.what) for t in done.troubles} == {("/cut", "failed"), ("/changed", "failed")}
+    assert all("cannot be decompressed" in t.reason for t in done.troubles)
+    root = json.loads((await content(bucket))[ids.key(done.root, done.root)])
+    assert sorted(root["links"]) == ["good", "plain"]
+
+
 @pytest.mark.parametrize("at_a_time", [True, False])
 @pytest.mark.parametrize("compression", [None, "gzip"])
 async def test_a_chunk_that_does_not_match_its_checksum_costs_its_dataset_alone(
