@@ -164,6 +164,7 @@ class Joiner(Worker):
         new = {each.number for each in fresh}
         await self._say_there([each for each in files if each.number not in new])
         if not fresh:
+            await self._need_along(files, there)
             return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
         held, level, connection = self._held(fresh), self._verified, self.target.connection
         try:
@@ -190,6 +191,18 @@ class Joiner(Worker):
         row = replace(head, root=root, objects=len(made.joints), verified=level, state=state)
         row = replace(row, through_us=written.carried, native=written.copied)
         return await self._publish(row, saying.of(0) if is_new else [THERE], there)
+
+    async def _need_along(self, files: Sequence[File], there: Domain) -> None:
+        """Raise FormatMismatch if files that are in a domain already are not joined there along this dimension."""
+        held = self._held(files[:1])
+        try:
+            looked = await self._looked(held, files)
+            dimension = self.target.ingest.aggregate
+            await extension.need_along(looked, self.target.connection, there.path, there.root, dimension)
+        except Misfit as error:
+            raise await self._unfit(files, {0: error}) from error
+        finally:
+            await held.aclose()
 
     async def _need_still(self, made: Extension, head: File) -> None:
         """Raise TargetChanged if somebody else has changed what was extended."""
