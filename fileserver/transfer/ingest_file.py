@@ -170,10 +170,11 @@ class Worker:
         connection, staging = self.target.connection, self.target.staging(file)
         found = leaving(await survey(source, Means(bucket=False)), behind) if behind else None
         for _ in range(PASSES):
-            lost = connection.traffic.lost
-            loaded = await rest.load(source, connection, staging, file.load, begun, found=found)
+            lost = self.target.lost
+            with self.target.closed(address.parent(file.domain)):
+                loaded = await rest.load(source, connection, staging, file.load, begun, found=found)
             await self.target.flush(staging)
-            if connection.traffic.lost == lost:
+            if self.target.lost == lost:
                 return loaded
         msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that {file.key} was sent to it"
         raise Unavailable(msg, hsds=self.target.name, key=file.key)

@@ -247,12 +247,12 @@ class Joiner(Worker):
 
     async def _sent(self, head: File, send: Callable[[], Awaitable[T]]) -> T:
         """Send until the server has lost nothing of it, and has stored it."""
-        connection, staging = self.target.connection, self.target.staging(head)
+        staging = self.target.staging(head)
         for _ in range(PASSES):
-            lost = connection.traffic.lost
+            lost = self.target.lost
             done = await send()
             await self.target.flush(staging)
-            if connection.traffic.lost == lost:
+            if self.target.lost == lost:
                 return done
         msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that the files were sent to it"
         raise Unavailable(msg, hsds=self.target.name)

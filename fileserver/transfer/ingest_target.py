@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fileserver.configured import Configured
-from fileserver.errors import TargetBusy
+from fileserver.errors import CallerDenied, TargetBusy
 from fileserver.hdf5 import ids
 from fileserver.hdf5.hsds import address, domains
 from fileserver.hdf5.hsds.domains import Domain
@@ -34,6 +35,7 @@ LOADS: Final = 4
 """Files that are loaded at once, by all segments of a transfer: each may hold some tens of MiB."""
 _FLUSHES: Final = 32  # that wait at once: the server answers each after a second or two, and waiting costs it little
 _GONE: Final = "410"
+_FORBIDDEN: Final = "403"
 _RIGHTS: Final = {"create": False, "read": True, "update": False, "delete": False, "readACL": False, "updateACL": False}
 
 
@@ -133,13 +135,29 @@ class Target:
         probe = self._probe(folder)
         async with self._probing:
             await domains.delete_found(self.connection, probe)
-            await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
+            with self.closed(folder):
+                await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
             try:
                 said = await self._written(probe)
             finally:
                 await domains.delete_found(self.connection, probe)
         frame = Frame(said["owner"], said["acls"])
         return Frame(frame.owner, {**frame.acls, "default": _RIGHTS}) if self.ingest.public_read else frame
+
+    @contextmanager
+    def closed(self, folder: str) -> Iterator[None]:
+        """Where nothing may be made in a folder, tell of the folder, not of what we call the domain meanwhile."""
+        try:
+            yield
+        except CallerDenied as error:
+            if error.facts.get("status") != _FORBIDDEN:
+                raise
+            where, who = address.show(folder), self.connection.settings.user
+            msg = (
+                f"{where} on HSDS '{self.name}': {who} may not make anything in this folder; whoever owns it can allow "
+                f"that with `cropduster hdf5 acl`"
+            )
+            raise CallerDenied(msg, retry_after=None, **error.facts) from error
 
     async def _written(self, path: str) -> dict[str, Any]:
         """What the server has written for a domain."""
@@ -164,6 +182,11 @@ class Target:
         return f"{path.removeprefix('/')}/.domain.json"
 
     # --- at the end ---------------------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer so far: what they, and others before them, had brought may be gone."""
+        return self.connection.traffic.lost + self._flushes.traffic.lost
 
     async def flush(self, path: str) -> None:
         """Return once everything that was sent of a domain is stored."""
