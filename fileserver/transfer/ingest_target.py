@@ -45,6 +45,11 @@ class Frame:
 
     owner: str
     acls: Mapping[str, Mapping[str, bool]]
+    is_fresh: bool = False
+    """The folder was made just now, and the server remembers none: nothing in it was ever anybody's.
+
+    A server forgets when it is started anew, each node for itself; what is in the bucket, it never overlooks.
+    """
 
 
 class Target:
@@ -120,18 +125,27 @@ class Target:
             raise
 
     async def _have(self, path: str) -> Frame | None:
-        there = await domains.find(self.connection, path)
+        there, seen = await self.there(path)
         if there is None and self.ingest.no_folders:
             msg = f"the folder {address.show(path)} on HSDS '{self.name}' is not there, and --no-folders makes none"
             raise NotFound(msg, hsds=self.name, domain=address.show(path))
         if there is None:
-            await domains.make_folder(self.connection, path, parents=True, exist_ok=True)
+            seen |= not await self._made(path)
         elif not there.is_folder:
             msg = f"{address.show(path)} on HSDS '{self.name}' is a domain, no folder: nothing can be put into it"
             raise AlreadyExists(msg, hsds=self.name, domain=address.show(path))
-        return await self._frame(path) if self.bucket is not None else None
+        return await self._frame(path, is_fresh=not seen) if self.bucket is not None else None
 
-    async def _frame(self, folder: str) -> Frame:
+    async def _made(self, path: str) -> bool:
+        """Make a folder, and those above it; whether nobody else was faster."""
+        try:
+            await domains.make_folder(self.connection, path, parents=True)
+        except AlreadyExists:
+            await domains.make_folder(self.connection, path, parents=True, exist_ok=True)
+            return False
+        return True
+
+    async def _frame(self, folder: str, *, is_fresh: bool) -> Frame:
         probe = self._probe(folder)
         async with self._probing:
             await domains.delete_found(self.connection, probe)
@@ -141,8 +155,8 @@ class Target:
                 said = await self._written(probe)
             finally:
                 await domains.delete_found(self.connection, probe)
-        frame = Frame(said["owner"], said["acls"])
-        return Frame(frame.owner, {**frame.acls, "default": _RIGHTS}) if self.ingest.public_read else frame
+        more = {"default": _RIGHTS} if self.ingest.public_read else {}
+        return Frame(said["owner"], {**said["acls"], **more}, is_fresh)
 
     @contextmanager
     def closed(self, folder: str) -> Iterator[None]:
