@@ -29,9 +29,10 @@ from fileserver.hdf5.load_many import Made, Small
 from fileserver.hdf5.source import WHOLE, opened
 from fileserver.together import side_by_side
 from fileserver.transfer.ingest_feed import Begun
-from fileserver.transfer.ingest_file import Worker, attempt, loaded_file, report
+from fileserver.transfer.ingest_file import Worker, attempt, loaded_file
 from fileserver.transfer.ingest_rows import Ended, File
 from fileserver.transfer.ingest_target import Frame
+from fileserver.transfer.ingest_told import report
 from planes import bulk
 from planes.errors import Error, Throttled, Unavailable
 from planes.many import Whole

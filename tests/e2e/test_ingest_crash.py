@@ -80,7 +80,7 @@ def test_ten_thousand_files_of_one_ingest_in_bounded_memory_through_three_kills(
         while (done := machine("transfers", "show", name, "--json").json)["state"] == "RUNNING":
             most = max(most, peak(machine.pid()))
             time.sleep(0.5)
-        assert done["state"] == "SUCCEEDED"
+        assert done["state"] == "SUCCEEDED", done["outcome"]
         most = max(most, peak(machine.pid()))
         assert done["outcome"]["files"]["loaded"] == count
         assert most < 300

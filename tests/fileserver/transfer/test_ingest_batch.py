@@ -68,7 +68,9 @@ async def test_many_files_cost_at_most_a_request_each_and_read_as_they_were(worl
     assert below(world) == [f"{i}.h5" for i in range(9)]
     assert [world.read(f"in/{i}.h5") for i in range(9)] == [(i, i) for i in range(9)]
     assert not any(each.owed for each in await world.files(f"many-{folder}"))
-    for i in range(9):  # whether it is there, which nothing is in a new folder; once more if it is the last of its batch
+    for i in range(
+        9
+    ):  # whether it is there, which nothing is in a new folder; once more if it is the last of its batch
         times = asked.count(("GET", "/", f"{i}.h5"))
         assert times == (folder != "new") + (i % 3 == 2), i
     assert not [each for each in asked if each[0] != "GET" and each[2].endswith(".h5")]
