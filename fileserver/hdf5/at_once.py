@@ -6,14 +6,16 @@ a load makes that goes object by object (`fileserver.hdf5.load`).
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import h5py
 
-from fileserver.hdf5 import grid
-from fileserver.hdf5.making import Making, data_size, slabs
+from fileserver.hdf5 import fletcher, grid
+from fileserver.hdf5.making import Making, data_size, decoded_size, slabs, unlike_its_checksum
+from fileserver.hdf5.model import ChunkTable
 from fileserver.hdf5.routes import Route
 from fileserver.hdf5.storage import Piece
 from fileserver.hdf5.survey import Planned, Survey
@@ -86,12 +88,21 @@ class _Maker:
     def _place(self, batch: Sequence[Planned]) -> None:
         tables = self.making.tables(self.file, batch)
         for planned, table in tables:
-            for piece in self.making.raw(planned, table):
-                self._cut(piece)
-        for planned, table in tables:
-            if again := self.making.not_raw(planned, table):
-                with self.making.losing(planned.node):
-                    self._decode(planned, again)
+            with self.making.losing(planned.node):
+                self._placed(planned, table)
+
+    def _placed(self, planned: Planned, table: ChunkTable) -> None:
+        size = decoded_size(planned) if planned.plan.level is not None else 0
+        for piece in self.making.raw(planned, table):
+            behind = self.data[piece.end : piece.end + piece.trailer]
+            if piece.trailer and not fletcher.matches(self.data[piece.start : piece.end], behind):
+                raise unlike_its_checksum(piece)
+            if size and not _is_whole(self.data[piece.start : piece.end], size):
+                msg = f"the chunk at byte {piece.start} cannot be decompressed to what a chunk holds: it is damaged"
+                raise OSError(msg)  # as the library says of what it finds
+            self._cut(piece)
+        if again := self.making.not_raw(planned, table):
+            self._decode(planned, again)
 
     def _cut(self, piece: Piece) -> None:
         if self.has(piece.key):
@@ -106,3 +117,13 @@ class _Maker:
         todo = [place for place, key in keys.items() if not self.has(key)]
         decoded = self.making.decode(self.file, planned, todo)
         self.made.chunks.extend((keys[place], data) for place, data in zip(todo, decoded, strict=True))
+
+
+def _is_whole(data: memoryview, size: int) -> bool:
+    """Whether bytes are those of a compressed chunk; of a small file that costs little, and nobody else may look."""
+    unpacked = zlib.decompressobj()
+    try:
+        found = len(unpacked.decompress(data, size + 1))
+    except zlib.error:
+        return False
+    return found == size and unpacked.eof

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import h5py
 import numpy as np
-from h5py import h5a, h5o, h5p, h5s, h5t
+from h5py import h5a, h5p, h5s, h5t
 
 from fileserver.hdf5.elements import Pointing, fixed, to_value
 from fileserver.hdf5.model import Attribute, Trouble
@@ -73,7 +73,7 @@ def shape_json(dims: tuple[int, ...] | None) -> dict[str, Json]:
 
 
 def _names(place: Located) -> list[bytes]:
-    if not h5o.get_info(place).num_attrs:
+    if not h5a.get_num_attrs(place):
         return []
     names: list[bytes] = []
     index = h5py.h5.INDEX_CRT_ORDER if ordered(place) else h5py.h5.INDEX_NAME
@@ -82,16 +82,18 @@ def _names(place: Located) -> list[bytes]:
 
 
 def _read(attribute: h5a.AttrID, name: str, pointing: Pointing) -> tuple[Attribute, tuple[str, ...]]:
-    found = typed(attribute.get_type())
+    raw, space = attribute.get_type(), attribute.get_space()
+    found = typed(raw)
     kind = found.stored
-    if attribute.get_space().get_simple_extent_type() == h5s.NULL:
+    if space.get_simple_extent_type() == h5s.NULL:
         return Attribute(name, to_json(kind), shape_json(None), None), found.notes
-    held = math.prod(attribute.shape) * attribute.get_type().get_size()
+    dims = space.get_simple_extent_dims()
+    held = math.prod(dims) * raw.get_size()
     if held > MOST:
         msg = f"an attribute of {held} bytes: more than {MOST} would be too much for JSON"
         raise NotHeld(msg)
-    values = _values(attribute, found)
-    shape = shape_json(attribute.shape)
+    values = _values(attribute, found, raw, dims)
+    shape = shape_json(dims)
     if _opaque_inside(kind):
         return _bytewise(name, kind, values, shape, (_INSIDE, *found.notes))
     try:
@@ -138,14 +140,13 @@ _UNDECODABLE: Final = "text that is not UTF-8 stored as opaque bytes: HSDS has a
 _NOWHERE: Final = Pointing(lambda _: None, lambda _: None)
 
 
-def _values(attribute: h5a.AttrID, found: Typed) -> Values:
-    kind = attribute.dtype
-    shape = attribute.shape
+def _values(attribute: h5a.AttrID, found: Typed, raw: h5t.TypeID, shape: tuple[int, ...]) -> Values:
+    kind = raw.dtype
     # The file's own type needs no conversion, and there is none for opaque bytes with a tag.
-    memory = attribute.get_type() if found.exact and is_plain(found.stored) else h5t.py_create(kind)
+    memory = raw if found.exact and is_plain(found.stored) else h5t.py_create(kind)
     if kind.subdtype is not None:
         kind, inner = kind.subdtype
-        shape += inner
+        shape = (*shape, *inner)
     values = np.zeros(shape, kind)
     attribute.read(values, mtype=memory)
     return values

@@ -55,11 +55,34 @@ async def measure(files: Files, looked: Looked, connection: Connection, path: st
     Raises:
         Misfit: they cannot continue what the domain has.
     """
-    one = looked.first
     objects = Objects(connection, path, root)
+    known = await _walk(objects, root)
+    found, there = await _joints(looked, objects, known, path)
+    async with files.open(0) as source:
+        without = frozenset(there)
+        told = [each async for each in differences(source, objects, root, Depth.FULL, without=without)]
+    troubles = [trouble for each in told if (trouble := _trouble(each, without)) is not None]
+    return Extension(root, _state(there), found, there, known, tuple(troubles))
+
+
+async def need_along(looked: Looked, connection: Connection, path: str, root: str, dimension: str) -> None:
+    """Raise Misfit if the domain at `path` is not what a file that it was joined of could continue."""
+    objects = Objects(connection, path, root)
+    try:
+        await _joints(looked, objects, await _walk(objects, root), path)
+    except Misfit as error:
+        msg = f"{show(path)} has it already, and was not joined along {dimension}: {error}"
+        raise Misfit(msg, 0) from error
+
+
+async def _joints(
+    looked: Looked, objects: Objects, known: Mapping[str, str], path: str
+) -> tuple[list[Joint], dict[str, Declared]]:
+    """The datasets that files continue, and as the domain has them; raises Misfit."""
+    one = looked.first
     shares = [one.shares, *(each.shares for each in looked.others)]
     planned = {each.node.address: each for each in one.survey.datasets}
-    found, there, known = [], dict[str, Declared](), await _walk(objects, root)
+    found, there = [], dict[str, Declared]()
     for i, lying in enumerate(one.joined):
         first = planned[lying.node.address]
         has = await _dataset(objects, known, first.node.path, show(path))
@@ -68,11 +91,7 @@ async def measure(files: Files, looked: Looked, connection: Connection, path: st
         how = _continued(first, lying.axis, has, sum(each.extent for each in mine), show(path))
         old = (has.dims or ())[lying.axis]
         found.append(Joint(replace(first, plan=how), lying.axis, mine, old))
-    async with files.open(0) as source:
-        without = frozenset(there)
-        told = [each async for each in differences(source, objects, root, Depth.FULL, without=without)]
-    troubles = [trouble for each in told if (trouble := _trouble(each, without)) is not None]
-    return Extension(root, _state(there), found, there, known, tuple(troubles))
+    return found, there
 
 
 async def still(made: Extension, connection: Connection, path: str) -> bool:

@@ -22,7 +22,9 @@ from fileserver.hdf5.aggregate import Cut, Part
 from fileserver.hdf5.dimension import Misfit
 from fileserver.hdf5.elements import Pointing, to_bytes
 from fileserver.hdf5.files import Files
+from fileserver.hdf5.fletcher import TRAILER
 from fileserver.hdf5.joint import Joint
+from fileserver.hdf5.making import folder_of, unlike_its_checksum
 from fileserver.hdf5.model import FLETCHER, Facts
 from fileserver.hdf5.outline import BROKEN, outline
 from fileserver.hdf5.source import Source
@@ -36,7 +38,6 @@ _DECODED: Final = 8 * MIB  # bytes of chunks that are put together at a time
 _FILES: Final = 2  # of which chunks are placed at a time
 _ROWS: Final = 2  # rows that are put together at a time
 _GUESS: Final = 64  # bytes of an element of variable length
-_TRAILER: Final = 4  # bytes of a fletcher32 checksum
 _NOTHING: Final = b"\0\0\0\0"  # an element of variable length without content
 
 Elements: TypeAlias = npt.NDArray[np.void | np.object_]
@@ -102,8 +103,15 @@ class Joining:
                     part = Part(number + 1, place[joint.axis] * joint.chunk, _end(joint, place, number), 0)
                     await self._together(joint, [at], [part], source)
             largest = max((piece.end - piece.start for piece in pieces), default=0)
-            await self.bucket.place(source, pieces, largest)
+            self._need_whole(await self.bucket.place(source, pieces, largest), [joint for joint, _ in todo], number)
             await source.unchanged()
+
+    def _need_whole(self, broken: Sequence[Piece], placed: Sequence[Joint], number: int) -> None:
+        """Raise Misfit if chunks of a file do not have the checksum that lies behind them."""
+        for piece in broken[:1]:
+            folders = {folder_of(self._key(joint, (0,))): joint for joint in placed}
+            with naming(folders[folder_of(piece.key)], number):
+                raise unlike_its_checksum(piece)
 
     def _found(
         self, file: h5py.File, joint: Joint, moved: Mapping[int, int], size: int
@@ -114,7 +122,7 @@ class Joining:
         if len(table.rows) and int((table.rows["offset"] + table.rows["size"]).max()) > size:
             msg = f"a chunk of {joint.path} reaches past the end of the file: its index of chunks is damaged"
             raise OSError(msg)  # as the library says of damage that it finds
-        trailer = _TRAILER if facts.filters and facts.filters[-1].number == FLETCHER else 0
+        trailer = TRAILER if facts.filters and facts.filters[-1].number == FLETCHER else 0
         pieces, skipped = [], []
         for i in np.argsort(table.rows["offset"], kind="stable"):
             place = tuple(table.places[i].tolist())
@@ -125,7 +133,7 @@ class Joining:
                 continue
             start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
             key = self._key(joint, grid.with_axis(place, joint.axis, moved[place[joint.axis]]))
-            pieces.append(Piece(key, start, start + held - trailer))
+            pieces.append(Piece(key, start, start + held - trailer, trailer=trailer))
         return pieces, skipped
 
     # --- put together -------------------------------------------------------------------------------------------

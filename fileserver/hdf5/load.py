@@ -20,7 +20,7 @@ from fileserver.hdf5.model import Facts, Trouble
 from fileserver.hdf5.routes import Means, Route
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Piece, Written
-from fileserver.hdf5.survey import Planned, Survey, look, names, survey
+from fileserver.hdf5.survey import Planned, Survey, leaving, look, names, survey
 from fileserver.together import side_by_side
 from planes.plane import MIB, Plane
 
@@ -55,13 +55,15 @@ async def load(
     link: str = "",
     fresh: bool = False,
     found: Survey | None = None,
+    behind: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Write a file's objects into a bucket; `name` is a text that no other load has, `created` seconds since 1970.
 
     In a bucket that is open in bulk (`planes.bulk`), which is faster, it has to settle before anything names the root.
     With the same `name` and `created` it goes on where an earlier attempt was stopped; `fresh`: there was none. With
     `link`, which is the file as the server calls it (`links.uri`), data that the server can read there are not written.
-    What is `found` already is not looked for, and travels as that says.
+    What is `found` already is not looked for, and travels as that says. Datasets that are to stay `behind` are given by
+    their paths, with the reasons.
 
     Raises:
         Changed: the source is not the version that was opened any more.
@@ -70,7 +72,9 @@ async def load(
     to = Bucket(bucket, root, name)
     if not fresh:
         await to.resume()
-    making, made = await _begin(source, to, root, created, link, found)
+    if found is None and (link or behind):
+        found = await _found(source, to, created, link, behind or {})
+    making, made = await _begin(source, to, created, found)
     if made is None:
         await _Load(source, to, making).run()
     else:
@@ -80,25 +84,28 @@ async def load(
     return Loaded(root, created, making.survey, tuple(making.troubles), to.written, making.frame.ids)
 
 
+async def _found(source: Source, to: Bucket, created: float, link: str, behind: Mapping[str, str]) -> Survey:
+    """What is known of a file of which not everything is to be written."""
+    found = leaving(await survey(source, Means(link=bool(link))), behind)
+    if not link:
+        return found
+    keep = partial(links.put, to, to.root, created)
+    datasets, more = await links.linked(source, found.datasets, link, to.root, keep)
+    return replace(found, datasets=datasets, troubles=(*found.troubles, *more))
+
+
 async def _begin(
-    source: Source, to: Bucket, root: str, created: float, link: str, found: Survey | None
+    source: Source, to: Bucket, created: float, found: Survey | None
 ) -> tuple[Making, at_once.Made | None]:
     """What is known of a file, and all that is to be written if that can be made at once."""
     if found is not None:
-        return _making(found, source, root, created), None
-    if not link:
-        return await source.run(partial(_begun, source=source, to=to, root=root, created=created))
-    found = await survey(source, Means(link=True))
-    datasets, more = await links.linked(source, found.datasets, link, root, partial(links.put, to, root, created))
-    found = replace(found, datasets=datasets, troubles=(*found.troubles, *more))
-    return _making(found, source, root, created), None
+        return _making(found, source, to.root, created), None
+    return await source.run(partial(_begun, source=source, to=to, created=created))
 
 
-def _begun(
-    file: h5py.File, source: Source, to: Bucket, root: str, created: float
-) -> tuple[Making, at_once.Made | None]:
+def _begun(file: h5py.File, source: Source, to: Bucket, created: float) -> tuple[Making, at_once.Made | None]:
     found = look(file, Means())
-    making = _making(found, source, root, created)
+    making = _making(found, source, to.root, created)
     if source.whole is None or to.copies(source) or not at_once.suits(found):
         return making, None
     return making, at_once.make(file, making, source.whole, to.has)
@@ -165,8 +172,10 @@ class _Load:
         tables = await self.source.run(partial(self.making.tables, batch=batch))
         largest = max((int(table.rows["size"].max()) for _, table in tables if len(table.rows)), default=0)
         raw = chain.from_iterable(self.making.raw(p, table) for p, table in tables)
-        await self.bucket.place(self.source, raw, largest)
+        self.making.lose_broken([p for p, _ in tables], await self.bucket.place(self.source, raw, largest))
         for planned, table in tables:
+            if planned.node.address in self.making.lost:
+                continue
             if again := self.making.not_raw(planned, table):
                 with self.making.losing(planned.node):
                     await self._transcode(planned, again)

@@ -88,7 +88,17 @@ class Making:
         raw = np.flatnonzero(table.rows["mask"] == 0)
         for i in raw[np.argsort(table.rows["offset"][raw], kind="stable")]:
             start, held = int(table.rows["offset"][i]), int(table.rows["size"][i])
-            yield Piece(self.key(planned, table.places[i].tolist()), start, start + held - planned.plan.trailer)
+            key, trailer = self.key(planned, table.places[i].tolist()), planned.plan.trailer
+            yield Piece(key, start, start + held - trailer, trailer=trailer)
+
+    def lose_broken(self, placed: Sequence[Planned], pieces: Sequence[Piece]) -> None:
+        """Leave behind datasets of which these chunks do not have the checksum that lies behind them."""
+        first = {folder_of(piece.key): piece for piece in reversed(pieces)}
+        for planned in placed:
+            piece = first.get(folder_of(self.key(planned, (0,))))
+            if piece is not None:
+                with self.losing(planned.node):
+                    raise unlike_its_checksum(piece)
 
     def not_raw(self, planned: Planned, table: ChunkTable) -> list[grid.Dims]:
         """Places of chunks that have to be decoded all the same, or written out because there are none."""
@@ -131,6 +141,17 @@ class Making:
                 data = describe.dataset_json(self.frame, known, planned.plan)
             found.append((ids.key(self.frame.ids[node.address], root=self.frame.root), data))
         return found
+
+
+def folder_of(key: str) -> str:
+    """What the keys of all chunks of one dataset begin with."""
+    return key.rpartition("/")[0]
+
+
+def unlike_its_checksum(piece: Piece) -> OSError:
+    """Damage that is found in a chunk; as the library says of what it finds."""
+    msg = f"the chunk at byte {piece.start} does not match the checksum (fletcher32) behind it: it is damaged"
+    return OSError(msg)
 
 
 @contextmanager

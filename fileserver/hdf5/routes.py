@@ -9,8 +9,8 @@ link       the domain says where the chunks lie in the file
 none       there is nothing to write
 
 Raw bytes are taken as they are only for what HSDS 1.0.2 reads: no filter, deflate, shuffle before deflate, each with a
-checksum (fletcher32) behind it, which is cut off. A shuffle without compression is not among them: HSDS stores such
-chunks unshuffled, and unshuffles them when it reads them again.
+checksum (fletcher32) behind it, which is cut off, and checked where the bytes pass through us. A shuffle without
+compression is not among them: HSDS stores such chunks unshuffled, and unshuffles them when it reads them again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from enum import StrEnum
 from typing import Final
 
 from fileserver.hdf5 import grid
+from fileserver.hdf5.fletcher import TRAILER
 from fileserver.hdf5.model import DEFLATE, FLETCHER, SHUFFLE, Facts
 from fileserver.hdf5.types import Json, is_plain
 from fileserver.hdf5.typing_rules import NotHeld
 
 _LEVEL: Final = 4  # of gzip, where the source has another compression
 _GUESS: Final = 16  # bytes of an element of variable length, to choose how many go into a chunk
-_TRAILER: Final = 4  # bytes of a fletcher32 checksum
 _RAW: Final = ((), (DEFLATE,), (SHUFFLE, DEFLATE))
 
 
@@ -124,7 +124,7 @@ def _bucket_plan(facts: Facts) -> Plan:
         return _slab(facts, dims, item)
     chunk = facts.chunk or dims
     level, shuffle = _compression(facts)
-    trailer = _TRAILER if facts.filters and facts.filters[-1].number == FLETCHER else 0
+    trailer = TRAILER if facts.filters and facts.filters[-1].number == FLETCHER else 0
     held = math.prod(chunk) * item
     if held > grid.MOST:
         return _transcoded(facts, Route.TRANSCODE, f"chunks of {held} bytes: HSDS reads at most {grid.MOST}")

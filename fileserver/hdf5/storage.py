@@ -6,6 +6,7 @@ object appears whole, and what is there already is not written again: so a load 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,7 +14,7 @@ from typing import Final
 
 from typing_extensions import Buffer
 
-from fileserver.hdf5 import ids
+from fileserver.hdf5 import fletcher, ids
 from fileserver.hdf5.source import Source
 from fileserver.together import side_by_side
 from planes import bulk
@@ -31,12 +32,16 @@ _MEMORY: Final = 32 * MIB  # of pieces that go through us, for one load
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes [start, end) of the source that become one object, filled up with zeros to `full`."""
+    """Bytes [start, end) of the source that become one object, filled up with zeros to `full`.
+
+    Behind them lie `trailer` bytes: none, or their checksum (`fileserver.hdf5.fletcher`).
+    """
 
     key: str
     start: int
     end: int
     full: int = 0
+    trailer: int = 0
 
 
 @dataclass(slots=True)
@@ -96,18 +101,20 @@ class Bucket:
             self.written.objects += 1
             self.written.carried += receipt.size
 
-    async def place(self, source: Source, pieces: Iterable[Piece], largest: int = 0) -> None:
+    async def place(self, source: Source, pieces: Iterable[Piece], largest: int = 0) -> list[Piece]:
         """Write objects from raw bytes of the source, `WIDTH` at a time; by the provider itself where it can.
 
-        Fewer at a time, if the `largest` piece is so large that as many would take too much memory.
+        Fewer at a time, if the `largest` piece is so large that as many would take too much memory. Returns the pieces
+        that were not written, because they went through us and do not have the checksum that lies behind them.
         """
         width = max(1, min(WIDTH, _MEMORY // max(1, largest)))
-        ticket = self._ticket(source)
+        ticket, broken = self._ticket(source), list[Piece]()
         todo = (piece for piece in pieces if not self._kept(piece))
         if ticket is not None:
-            await side_by_side(todo, lambda piece: self._copy_or_carry(source, ticket, piece), WIDTH)
+            await side_by_side(todo, lambda piece: self._copy_or_carry(source, ticket, piece, broken), WIDTH)
         else:
-            await side_by_side(_together(todo), lambda group: self._carry(source, group), width)
+            await side_by_side(_together(todo), lambda group: self._carry(source, group, broken), width)
+        return broken
 
     def copies(self, source: Source) -> bool:
         """Whether the provider can be asked to copy ranges of a source by itself."""
@@ -126,15 +133,15 @@ class Bucket:
             return None
         return ticket if source.info.size > self.plane.limits.min_copy_source else None
 
-    async def _copy_or_carry(self, source: Source, ticket: Ticket, piece: Piece) -> None:
+    async def _copy_or_carry(self, source: Source, ticket: Ticket, piece: Piece, broken: list[Piece]) -> None:
         size = piece.end - piece.start
         if size < piece.full or not size:
-            await self._carry(source, [piece])
+            await self._carry(source, [piece], broken)
             return
         try:
             await self._copy(source, ticket, piece)
         except (Unsupported, Refused):  # a hope that did not come true, see planes.plane
-            await self._carry(source, [piece])
+            await self._carry(source, [piece], broken)
 
     async def _copy(self, source: Source, ticket: Ticket, piece: Piece) -> None:
         size = piece.end - piece.start
@@ -145,12 +152,16 @@ class Bucket:
         self.written.objects += 1
         self.written.copied += size
 
-    async def _carry(self, source: Source, group: Sequence[Piece]) -> None:
-        start, end = group[0].start, max(piece.end for piece in group)
+    async def _carry(self, source: Source, group: Sequence[Piece], broken: list[Piece]) -> None:
+        start, end = group[0].start, max(piece.end + piece.trailer for piece in group)
         data = await source.read(start, end)
 
         async def put(piece: Piece) -> None:
             part = data[piece.start - start : piece.end - start]
+            behind = data[piece.end - start : piece.end + piece.trailer - start]
+            if piece.trailer and not await asyncio.to_thread(fletcher.matches, part, behind):
+                broken.append(piece)
+                return
             await self.put(piece.key, part if len(part) >= piece.full else bytes(part).ljust(piece.full, b"\0"))
 
         await side_by_side(group, put, min(len(group), _PUTS))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import h5py
@@ -58,6 +59,14 @@ def look(file: h5py.File, means: Means) -> Survey:
             troubles.append(Trouble(node.path, "failed", f"it cannot be read: {error}"))
             refused.add(node.address)
     return Survey(seen, tuple(datasets), tuple(troubles), frozenset(refused))
+
+
+def leaving(found: Survey, behind: Mapping[str, str]) -> Survey:
+    """The same, but that datasets whose data cannot be read, by their paths with the reasons, stay behind."""
+    datasets = tuple(each for each in found.datasets if each.node.path not in behind)
+    refused = {each.node.address for each in found.datasets if each.node.path in behind}
+    troubles = (Trouble(path, "failed", reason) for path, reason in behind.items())
+    return replace(found, datasets=datasets, troubles=(*found.troubles, *troubles), refused=found.refused | refused)
 
 
 def names(found: Survey, root: str) -> dict[int, str]:

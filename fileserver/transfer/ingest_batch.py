@@ -1,6 +1,7 @@
 """Small files of an ingest into new domains, many at a time: what costs as much for one as for many is done once.
 
-    ask the server for each name     free, and never anybody's: else the file goes the long way (`ingest_file`)
+    ask the server for each name     free, and never anybody's: else the file goes the long way (`ingest_file`); it
+                                     need not be asked of a folder that was made just now
     read · make                      one trip to the HDF5 library for all of them
     write                            one trip to the bucket; what is there then is read and compared with what was made
     sample                           of 250 files, the first is read through the server and compared with its file
@@ -28,9 +29,10 @@ from fileserver.hdf5.load_many import Made, Small
 from fileserver.hdf5.source import WHOLE, opened
 from fileserver.together import side_by_side
 from fileserver.transfer.ingest_feed import Begun
-from fileserver.transfer.ingest_file import Worker, attempt, loaded_file, report
+from fileserver.transfer.ingest_file import Worker, attempt, loaded_file
 from fileserver.transfer.ingest_rows import Ended, File
 from fileserver.transfer.ingest_target import Frame
+from fileserver.transfer.ingest_told import report
 from planes import bulk
 from planes.errors import Error, Throttled, Unavailable
 from planes.many import Whole
@@ -113,10 +115,9 @@ class Batches:
             if is_gone:
                 return
             try:
-                if await target.there(domain) == (None, False):
-                    frame = await target.folder(address.parent(domain))
-                    if frame is not None:
-                        found.append(_One(begun.file, frame))
+                frame = await target.folder(address.parent(domain))
+                if frame is not None and (frame.is_fresh or await target.there(domain) == (None, False)):
+                    found.append(_One(begun.file, frame))
             except Error as error:  # said when it is brought for itself
                 if isinstance(error, Throttled | Unavailable):
                     is_gone = True
@@ -177,7 +178,8 @@ class Batches:
         try:
             await target.bucket.put(name.key, name.data, upload_id=name.upload_id, replace=True)
             async with opened(self.worker.planes.plane(one.file.plane), one.file.key) as source:
-                await verify.verify(source, target.connection, staging, _of(one).loaded, "sample")
+                if await verify.verify(source, target.connection, staging, _of(one).loaded, "sample"):
+                    return False
         except Error:
             return False
         one.verified = "sample"

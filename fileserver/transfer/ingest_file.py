@@ -9,8 +9,7 @@ What is done is seen from what is there, so that every step may be done twice: a
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,22 +18,22 @@ from typing import Any, Final
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
-from fileserver.errors import TargetBusy, to_record
+from fileserver.errors import FormatMismatch, TargetBusy, to_record
 from fileserver.hdf5 import describe, ids, links, load, rest, verify
 from fileserver.hdf5.hsds import acls, address, domains, publish
 from fileserver.hdf5.hsds.acls import Permissions
 from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.hsds.publish import Outcome, Publication
 from fileserver.hdf5.load import Loaded
-from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
+from fileserver.hdf5.survey import leaving, survey
 from fileserver.hdf5.survey import names as names_of
-from fileserver.hdf5.survey import survey
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
+from fileserver.transfer.ingest_told import report
 from planes.bulk import settle
 from planes.errors import AlreadyExists, Changed, Error, NotFound, Unavailable
 from planes.plane import Plane
@@ -42,7 +41,6 @@ from planes.plane import Plane
 PASSES: Final = 5
 """Times that a file is sent to a server that loses requests."""
 _READ: Final = Permissions(read=True)
-_KINDS: Final = {"g": "group", "d": "dataset", "t": "datatype"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +71,13 @@ class Worker:
         if not is_mine:
             self._may_be(there, file)
         frame = await self.target.folder(address.parent(file.domain))
-        async with self.target.loading, self._source(file) as source:
-            file = await self._pinned(file, source)
-            if is_mine and frame is None:
-                return await self._found_named(file, source)
-            loaded = await self._load(file, source, fresh=fresh)
-            file, told = loaded_file(file, loaded, self.level), list(report(loaded))
-            is_new = there is None and not seen
-            if not is_mine and frame is not None:
-                await self._stage(file, loaded, frame, needed=not is_new)
-            if not is_mine:
-                await verify.verify(source, self.target.connection, self.target.staging(file), loaded, file.verified)
+        if is_mine and frame is None:
+            return await self._found_named(file)
+        is_new = there is None and not seen
+        behind = {} if fresh else {each.path: each.reason for each in await self._told_before(file)}
+        bring = self._past if self.target.bulk is not None else self._asked
+        file, loaded = await bring(file, frame, behind, fresh=fresh, is_mine=is_mine, is_new=is_new)
+        file, told = loaded_file(file, loaded, self.level), list(report(loaded))
         # Not while it is among the few that load: one flush serves all that wait for it.
         if self.target.bulk is not None:
             await settle(self.target.bulk)
@@ -93,10 +87,12 @@ class Worker:
             return await self.unstaged(file, told)
         return await self._publish(file, told, there)
 
-    async def _found_named(self, file: File, source: Source) -> Ended:
+    async def _found_named(self, file: File) -> Ended:
         """A file whose domain the server had named when we died: what is left is to say so."""
         await domains.unlink(self.target.connection, self.target.staging(file))
-        found, root = await survey(source, Means(bucket=False)), ids.root_id(file.load)
+        async with self.target.loading, self._source(file) as source:
+            file = await self._pinned(file, source)
+            found, root = await survey(source, Means(bucket=False)), ids.root_id(file.load)
         names = names_of(found, root)
         loaded = Loaded(root, file.begun or 0.0, found, found.troubles, Written(), names)
         return _ended(loaded_file(file, loaded, self.level), list(report(loaded)))
@@ -110,6 +106,51 @@ class Worker:
 
     # --- load ---------------------------------------------------------------------------------------------------
 
+    async def _past(
+        self,
+        file: File,
+        frame: Frame | None,
+        behind: Mapping[str, str],
+        *,
+        fresh: bool,
+        is_mine: bool,
+        is_new: bool,
+    ) -> tuple[File, Loaded]:
+        """A file past the server, and read back unless it is published already; not durable yet."""
+        async with self.target.loading, self._source(file) as source:
+            file = await self._pinned(file, source)
+            loaded = await self._load(file, source, behind, fresh=fresh)
+            if is_mine:
+                return file, loaded
+            return await self._read_back(file, source, loaded, frame, is_new=is_new)
+
+    async def _asked(
+        self,
+        file: File,
+        frame: Frame | None,
+        behind: Mapping[str, str],
+        *,
+        fresh: bool,
+        is_mine: bool,
+        is_new: bool,
+    ) -> tuple[File, Loaded]:
+        """A file by requests, and read back. While the server stores it, which takes seconds, another one is loaded."""
+        del fresh, is_mine  # it is all the same to who asks
+
+        async def send() -> Loaded:
+            nonlocal file
+            async with self.target.loading, self._source(file) as source:
+                file = await self._pinned(file, source)
+                return await self._pass(file, source, behind)
+
+        loaded = await self._until_kept(file, send)
+        if self.level == "none":
+            return file, loaded
+        async with self.target.loading, self._source(file) as source:
+            if source.info.version != file.version:
+                raise self._changed(file)
+            return await self._read_back(file, source, loaded, frame, is_new=is_new)
+
     def _source(self, file: File) -> AbstractAsyncContextManager[Source]:
         return opened(self.planes.plane(file.plane), file.key)
 
@@ -119,25 +160,74 @@ class Worker:
         if version == file.version:
             return file
         if file.tries > 1 or file.size != source.info.size:
-            msg = f"{where(file.plane, file.key)} has changed since it was listed: run the ingest again"
-            raise Changed(msg, plane=file.plane, key=file.key)
+            raise self._changed(file)
         await self.store.write(lambda c: ingest_rows.update(c, file.transfer, file.number, version=version))
         return replace(file, version=version)
 
-    async def _load(self, file: File, source: Source, *, fresh: bool) -> Loaded:
-        """Past the server: not durable before the bucket has settled."""
-        begun = file.begun or time()
+    @staticmethod
+    def _changed(file: File) -> Changed:
+        msg = f"{where(file.plane, file.key)} has changed since it was listed: run the ingest again"
+        return Changed(msg, plane=file.plane, key=file.key)
+
+    async def _read_back(
+        self, file: File, source: Source, loaded: Loaded, frame: Frame | None, *, is_new: bool
+    ) -> tuple[File, Loaded]:
+        """A file as the server reads it; what the library cannot read of it, and we have placed, is left behind.
+
+        That is loaded once more, as another attempt, because the server remembers what it has read of the first.
+        """
+
+        async def compared() -> dict[str, str]:
+            if frame is not None:
+                await self._stage(file, loaded, frame, needed=not is_new)
+            return await verify.verify(source, self.target.connection, self.target.staging(file), loaded, self.level)
+
+        if damaged := await compared():
+            damaged |= await verify.damage(source, loaded)
+            file = await self._again_without(file, damaged)
+            loaded = await self._load(file, source, damaged, fresh=True)
+            for path, why in (await compared()).items():
+                msg = f"{path} in {where(file.plane, file.key)} is damaged, and reads otherwise every time: {why}"
+                raise FormatMismatch(msg, key=file.key, path=path)
+        return file, loaded
+
+    async def _again_without(self, file: File, damaged: Mapping[str, str]) -> File:
+        """Another attempt, for which is recorded what of the file stays behind."""
+        await self.target.clean(file)
+        file = replace(file, tries=file.tries + 1, begun=time())
+        told = [Told(path, "", "", 0, "failed", reason) for path, reason in damaged.items()]
+
+        def record(c: Any) -> None:
+            ingest_rows.begin(c, [file], file.begun or 0.0)
+            ingest_rows.report(c, file.transfer, file.number, told)
+
+        await self.store.write(record)
+        return file
+
+    async def _load(self, file: File, source: Source, behind: Mapping[str, str], *, fresh: bool) -> Loaded:
+        """Past the server: not durable before the bucket has settled. What is to stay `behind` is not loaded."""
         if self.target.bulk is not None:
-            link = ""
+            begun, link = file.begun or time(), ""
             if self.target.ingest.mode == "link":
                 link = await links.uri(self.planes.plane(file.plane), source.info, self.target.bucket)
-            return await load.load(source, self.target.bulk, file.load, begun, link=link, fresh=fresh)
+            bulk = self.target.bulk
+            return await load.load(source, bulk, file.load, begun, link=link, fresh=fresh, behind=behind)
+        return await self._until_kept(file, lambda: self._pass(file, source, behind))
+
+    async def _pass(self, file: File, source: Source, behind: Mapping[str, str]) -> Loaded:
+        """Send all of a file; not stored yet."""
         connection, staging = self.target.connection, self.target.staging(file)
+        found = leaving(await survey(source, Means(bucket=False)), behind) if behind else None
+        with self.target.closed(address.parent(file.domain)):
+            return await rest.load(source, connection, staging, file.load, file.begun or time(), found=found)
+
+    async def _until_kept(self, file: File, send: Callable[[], Awaitable[Loaded]]) -> Loaded:
+        """Send until the server has lost nothing of it, and has stored it."""
         for _ in range(PASSES):
-            lost = connection.traffic.lost
-            loaded = await rest.load(source, connection, staging, file.load, begun)
-            await self.target.flush(staging)
-            if connection.traffic.lost == lost:
+            lost = self.target.lost
+            loaded = await send()
+            await self.target.flush(self.target.staging(file))
+            if self.target.lost == lost:
                 return loaded
         msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that {file.key} was sent to it"
         raise Unavailable(msg, hsds=self.target.name, key=file.key)
@@ -279,25 +369,3 @@ def publication_from_json(data: dict[str, Any]) -> Publication:
     plain = {name: value for name, value in data.items() if name not in {"entries", "ends"}}
     entries = tuple((user, Permissions(**rights)) for user, rights in data["entries"])
     return Publication(**plain, entries=entries)
-
-
-def report(loaded: Loaded) -> Iterator[Told]:
-    """What became of each object of a file, then of each attribute and link that did not arrive as it was."""
-    troubles = defaultdict[str, list[Trouble]](list)
-    for each in loaded.troubles:
-        troubles[each.path].append(each)
-    plans = {planned.node.address: planned for planned in loaded.survey.datasets}
-    for node in loaded.survey.outline.nodes.values():
-        planned, wrong = plans.get(node.address), troubles.pop(node.path, [])
-        route = str(planned.plan.route) if planned else ""
-        reason = "; ".join(each.reason for each in wrong) or (planned.plan.reason if planned else "")
-        size = planned.facts.stored if planned else 0
-        yield Told(node.path, _KINDS[node.kind], route, size, worst(wrong), reason)
-    for path, wrong in troubles.items():
-        yield Told(path, "", "", 0, worst(wrong), "; ".join(each.reason for each in wrong))
-
-
-def worst(wrong: list[Trouble]) -> str:
-    """What the worst of troubles makes of an object: failed, refused, mapped, or loaded if there are none."""
-    found = {each.what for each in wrong}
-    return next((what for what in ("failed", "refused", "mapped") if what in found), "loaded")

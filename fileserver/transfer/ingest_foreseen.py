@@ -10,6 +10,7 @@ from fileserver.configured import Configured
 from fileserver.errors import from_record
 from fileserver.hdf5 import joined
 from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.extension import need_along
 from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.hsds.targets import Targets
@@ -52,9 +53,10 @@ async def foreseen(
         for each in files:
             if each.number not in new:
                 yield each, [THERE], None
+        fresh = fresh or files[:1]  # which is looked at
         held = Files([Place(planes.plane(each.plane), each.key, each.version) for each in fresh])
         try:
-            saying, wrong = await _looked(held, target, before, is_known=is_known) if fresh else (None, {})
+            saying, wrong = await _looked(held, target, before, is_known=is_known, is_new=bool(new))
         finally:
             await held.aclose()
     finally:
@@ -67,12 +69,15 @@ async def foreseen(
 
 
 async def _looked(
-    held: Files, target: Target, before: Domain | None, *, is_known: bool
+    held: Files, target: Target, before: Domain | None, *, is_known: bool, is_new: bool
 ) -> tuple[Saying | None, Mapping[int, Misfit | Error]]:
     looked = await joined.look(held, target.ingest.aggregate)
     if looked.wrong:
         return None, looked.wrong
     try:
+        if before is not None and not is_new:
+            await need_along(looked, target.connection, before.path, before.root, target.ingest.aggregate)
+            return None, {}
         return await _saying(held, target, looked, before, is_known=is_known), {}
     except Misfit as error:
         return None, {error.number or 0: error}

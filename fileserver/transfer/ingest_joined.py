@@ -164,6 +164,7 @@ class Joiner(Worker):
         new = {each.number for each in fresh}
         await self._say_there([each for each in files if each.number not in new])
         if not fresh:
+            await self._need_along(files, there)
             return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
         held, level, connection = self._held(fresh), self._verified, self.target.connection
         try:
@@ -190,6 +191,18 @@ class Joiner(Worker):
         row = replace(head, root=root, objects=len(made.joints), verified=level, state=state)
         row = replace(row, through_us=written.carried, native=written.copied)
         return await self._publish(row, saying.of(0) if is_new else [THERE], there)
+
+    async def _need_along(self, files: Sequence[File], there: Domain) -> None:
+        """Raise FormatMismatch if files that are in a domain already are not joined there along this dimension."""
+        held = self._held(files[:1])
+        try:
+            looked = await self._looked(held, files)
+            dimension = self.target.ingest.aggregate
+            await extension.need_along(looked, self.target.connection, there.path, there.root, dimension)
+        except Misfit as error:
+            raise await self._unfit(files, {0: error}) from error
+        finally:
+            await held.aclose()
 
     async def _need_still(self, made: Extension, head: File) -> None:
         """Raise TargetChanged if somebody else has changed what was extended."""
@@ -234,12 +247,12 @@ class Joiner(Worker):
 
     async def _sent(self, head: File, send: Callable[[], Awaitable[T]]) -> T:
         """Send until the server has lost nothing of it, and has stored it."""
-        connection, staging = self.target.connection, self.target.staging(head)
+        staging = self.target.staging(head)
         for _ in range(PASSES):
-            lost = connection.traffic.lost
+            lost = self.target.lost
             done = await send()
             await self.target.flush(staging)
-            if connection.traffic.lost == lost:
+            if self.target.lost == lost:
                 return done
         msg = f"HSDS '{self.target.name}' lost requests each of the {PASSES} times that the files were sent to it"
         raise Unavailable(msg, hsds=self.target.name)

@@ -56,5 +56,5 @@ def _exception(file: File) -> dict[str, str]:
     name = where(file.plane, file.key)
     if file.error is not None:
         return {"key": name, "reason": file.error["reason"], "message": file.error["message"]}
-    message = f"{address.show(file.domain)} lacks something that HSDS cannot hold; the report says what"
+    message = f"{address.show(file.domain)} lacks what HSDS cannot hold or nobody can read; the report says what"
     return {"key": name, "reason": "PARTLY", "message": message}

@@ -164,7 +164,10 @@ def update(c: sa.Connection, transfer: str, number: int, **values: Any) -> None:
 
 def begin(c: sa.Connection, files: Sequence[File], now: float) -> None:
     """These are about to be loaded."""
-    f = t.ingest_files
+    f, r = t.ingest_files, t.ingest_reports
+    again = [{"of": each.transfer, "at": each.number} for each in files if each.tries > 1]
+    if again:  # what was said of an earlier attempt
+        c.execute(r.delete().where(r.c.transfer == sa.bindparam("of"), r.c.number == sa.bindparam("at")), again)
     rows = [{"of": each.transfer, "at": each.number, "tries_": each.tries} for each in files]
     query = f.update().where(f.c.transfer == sa.bindparam("of"), f.c.number == sa.bindparam("at"))
     if rows:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fileserver.configured import Configured
-from fileserver.errors import TargetBusy
+from fileserver.errors import CallerDenied, TargetBusy
 from fileserver.hdf5 import ids
 from fileserver.hdf5.hsds import address, domains
 from fileserver.hdf5.hsds.domains import Domain
@@ -34,6 +35,7 @@ LOADS: Final = 4
 """Files that are loaded at once, by all segments of a transfer: each may hold some tens of MiB."""
 _FLUSHES: Final = 32  # that wait at once: the server answers each after a second or two, and waiting costs it little
 _GONE: Final = "410"
+_FORBIDDEN: Final = "403"
 _RIGHTS: Final = {"create": False, "read": True, "update": False, "delete": False, "readACL": False, "updateACL": False}
 
 
@@ -43,6 +45,11 @@ class Frame:
 
     owner: str
     acls: Mapping[str, Mapping[str, bool]]
+    is_fresh: bool = False
+    """The folder was made just now, and the server remembers none: nothing in it was ever anybody's.
+
+    A server forgets when it is started anew, each node for itself; what is in the bucket, it never overlooks.
+    """
 
 
 class Target:
@@ -118,28 +125,53 @@ class Target:
             raise
 
     async def _have(self, path: str) -> Frame | None:
-        there = await domains.find(self.connection, path)
+        there, seen = await self.there(path)
         if there is None and self.ingest.no_folders:
             msg = f"the folder {address.show(path)} on HSDS '{self.name}' is not there, and --no-folders makes none"
             raise NotFound(msg, hsds=self.name, domain=address.show(path))
         if there is None:
-            await domains.make_folder(self.connection, path, parents=True, exist_ok=True)
+            seen |= not await self._made(path)
         elif not there.is_folder:
             msg = f"{address.show(path)} on HSDS '{self.name}' is a domain, no folder: nothing can be put into it"
             raise AlreadyExists(msg, hsds=self.name, domain=address.show(path))
-        return await self._frame(path) if self.bucket is not None else None
+        return await self._frame(path, is_fresh=not seen) if self.bucket is not None else None
 
-    async def _frame(self, folder: str) -> Frame:
+    async def _made(self, path: str) -> bool:
+        """Make a folder, and those above it; whether nobody else was faster."""
+        try:
+            await domains.make_folder(self.connection, path, parents=True)
+        except AlreadyExists:
+            await domains.make_folder(self.connection, path, parents=True, exist_ok=True)
+            return False
+        return True
+
+    async def _frame(self, folder: str, *, is_fresh: bool) -> Frame:
         probe = self._probe(folder)
         async with self._probing:
             await domains.delete_found(self.connection, probe)
-            await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
+            with self.closed(folder):
+                await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
             try:
                 said = await self._written(probe)
             finally:
                 await domains.delete_found(self.connection, probe)
-        frame = Frame(said["owner"], said["acls"])
-        return Frame(frame.owner, {**frame.acls, "default": _RIGHTS}) if self.ingest.public_read else frame
+        more = {"default": _RIGHTS} if self.ingest.public_read else {}
+        return Frame(said["owner"], {**said["acls"], **more}, is_fresh)
+
+    @contextmanager
+    def closed(self, folder: str) -> Iterator[None]:
+        """Where nothing may be made in a folder, tell of the folder, not of what we call the domain meanwhile."""
+        try:
+            yield
+        except CallerDenied as error:
+            if error.facts.get("status") != _FORBIDDEN:
+                raise
+            where, who = address.show(folder), self.connection.settings.user
+            msg = (
+                f"{where} on HSDS '{self.name}': {who} may not make anything in this folder; whoever owns it can allow "
+                f"that with `cropduster hdf5 acl`"
+            )
+            raise CallerDenied(msg, retry_after=None, **error.facts) from error
 
     async def _written(self, path: str) -> dict[str, Any]:
         """What the server has written for a domain."""
@@ -164,6 +196,11 @@ class Target:
         return f"{path.removeprefix('/')}/.domain.json"
 
     # --- at the end ---------------------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer so far: what they, and others before them, had brought may be gone."""
+        return self.connection.traffic.lost + self._flushes.traffic.lost
 
     async def flush(self, path: str) -> None:
         """Return once everything that was sent of a domain is stored."""

@@ -1,9 +1,9 @@
-"""What is told of files that are joined: where each went, how, what was compared, and what of it stays behind."""
+"""What is told of files and their objects: where each went, how, what was compared, and what of it stays behind."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -14,7 +14,6 @@ from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.model import Trouble
 from fileserver.hdf5.routes import Route
 from fileserver.transfer import ingest_rows
-from fileserver.transfer.ingest_file import report, worst
 from fileserver.transfer.ingest_rows import File, Told
 
 _BATCH: Final = 100  # files that are recorded at a time
@@ -86,3 +85,28 @@ class Saying:
 def ends(troubles: Sequence[Trouble]) -> str:
     """How a file ends of which this stays behind."""
     return "loaded" if worst(list(troubles)) in {"loaded", "mapped"} else "partly"
+
+
+def report(loaded: Loaded) -> Iterator[Told]:
+    """What became of each object of a file, then of each attribute and link that did not arrive as it was."""
+    troubles = defaultdict[str, list[Trouble]](list)
+    for each in loaded.troubles:
+        troubles[each.path].append(each)
+    plans = {planned.node.address: planned for planned in loaded.survey.datasets}
+    for node in loaded.survey.outline.nodes.values():
+        planned, wrong = plans.get(node.address), troubles.pop(node.path, [])
+        route = str(planned.plan.route) if planned else ""
+        reason = "; ".join(each.reason for each in wrong) or (planned.plan.reason if planned else "")
+        size = planned.facts.stored if planned else 0
+        yield Told(node.path, _KINDS[node.kind], route, size, worst(wrong), reason)
+    for path, wrong in troubles.items():
+        yield Told(path, "", "", 0, worst(wrong), "; ".join(each.reason for each in wrong))
+
+
+def worst(wrong: list[Trouble]) -> str:
+    """What the worst of troubles makes of an object: failed, refused, mapped, or loaded if there are none."""
+    found = {each.what for each in wrong}
+    return next((what for what in ("failed", "refused", "mapped") if what in found), "loaded")
+
+
+_KINDS: Final = {"g": "group", "d": "dataset", "t": "datatype"}

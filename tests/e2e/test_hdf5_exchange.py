@@ -1,5 +1,7 @@
 """HDF5 files and domains of a real HSDS through the installed command line."""
 
+import time
+
 import h5py
 import h5pyd
 import numpy as np
@@ -69,6 +71,29 @@ def test_get_writes_a_domain_as_a_file_that_is_seen_whole(machine, server):
     assert machine("hdf5", "get", address, str(path), "--json", code=5).error["reason"] == "TARGET_EXISTS"
     assert "480 bytes of data compared" in machine("hdf5", "get", address, str(path), "--overwrite").out
     assert [each.name for each in machine.folder.glob("*out*")] == ["out.h5"]
+
+
+def test_a_get_whose_server_is_killed_leaves_nothing_of_the_file_and_may_be_asked_for_again(machine, server):
+    configured(machine, server)
+    values = np.random.default_rng(5).random((8, 1 << 16))
+    with domain(server, "/home/admin/killed") as there:
+        there.create_dataset("d", data=values, chunks=(1, 1 << 16))
+    folder = machine.folder / "out"
+    folder.mkdir()
+    words = ("hdf5", "get", "hdf5://home/admin/killed", str(folder / "x.h5"), "--verify", "full")
+    command = machine.start(*words)
+    while not list(machine.state.glob("exports/*")):
+        time.sleep(0.001)  # a file comes without an event
+    machine.kill()
+    out, err = command.communicate(60)
+    assert command.returncode == 8, out + err
+    assert list(folder.iterdir()) == []
+    assert list(machine.state.glob("exports/*"))
+    machine(*words)
+    assert [each.name for each in folder.iterdir()] == ["x.h5"]
+    with h5py.File(folder / "x.h5") as file:
+        assert np.array_equal(file["d"], values)
+    assert not list(machine.state.glob("exports/*"))
 
 
 def test_relink_needs_the_bucket_and_links_that_begin_so(machine, server):

@@ -127,8 +127,10 @@ def test_what_is_wrong_is_told_with_its_exit_code(machine, server, data):
     assert "is not the bucket of HSDS 'wrong'" in bucket["message"]
     for mode in ("direct", "rest"):
         options = ("--target", "alice", "--mode", mode, "--json")
-        assert (
-            machine("ingest", "data:in/a.h5", "hdf5://home/bob/x", *options, code=3).error["reason"] == "CALLER_DENIED"
+        closed = machine("ingest", "data:in/a.h5", "hdf5://home/bob/x", *options, code=3).error
+        assert closed["reason"] == "CALLER_DENIED"
+        assert closed["message"].startswith(
+            "hdf5://home/bob on HSDS 'alice': alice may not make anything in this folder"
         )
         assert machine("ingest", "data:in/a.h5", f"hdf5://home/alice/{mode}", *options).json["outcome"]
     assert read(server, "/home/alice/direct")[1] == {"i": 0}

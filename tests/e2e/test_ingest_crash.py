@@ -1,10 +1,13 @@
 """Ingests through the installed command line: a server of ours that is killed, and a bucket in S3."""
 
+import json
 import time
+from pathlib import Path
 
 import h5py
 import h5pyd
 import numpy as np
+import pytest
 
 from tests.doubles import hsds, seaweedfs
 
@@ -46,6 +49,48 @@ def test_a_server_that_is_killed_amid_many_files_is_taken_up_where_it_was(machin
                 assert set(file["d"][()].tolist()) == {i}
         roots = {each["root"][2:19] for each in listed}
         assert {path.parent.parent.name for path in server.storage.glob("db/*/d/*")} == roots
+
+
+def peak(pid):
+    """MiB that a process has held at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ten_thousand_files_of_one_ingest_in_bounded_memory_through_three_kills(machine, tmp_path):
+    count, folder = 10_000, machine.folder / "data"
+    for i in range(count):
+        path = folder / f"{i // 1000}" / f"{i:05}.h5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["d"] = np.full(20, i)
+    with hsds.running(tmp_path / "hsds") as server:
+        planes = f"  data: {{type: posix, path: {folder}}}\n  bucket: {{type: posix, path: {server.storage}}}\n"
+        configure(machine, server, planes)
+        name = machine("ingest", "data:", "hdf5://home/admin/", "--no-wait", "--json").json["name"]
+        home, most = server.storage / "home/admin", 0.0
+        for share in (0.1, 0.4, 0.7):
+            while sum(1 for _ in home.glob("*/*.h5/.domain.json")) < share * count:
+                most = max(most, peak(machine.pid()))
+                time.sleep(0.5)  # files come without an event
+            machine.kill()
+            machine("transfers", "show", name)  # which starts the next server
+        while (done := machine("transfers", "show", name, "--json").json)["state"] == "RUNNING":
+            most = max(most, peak(machine.pid()))
+            time.sleep(0.5)
+        assert done["state"] == "SUCCEEDED", done["outcome"]
+        most = max(most, peak(machine.pid()))
+        assert done["outcome"]["files"]["loaded"] == count
+        assert most < 300
+        found = {path.parent.name: json.loads(path.read_text())["root"] for path in home.glob("*/*/.domain.json")}
+        assert sorted(found) == [f"{i:05}.h5" for i in range(count)]
+        assert {path.name for path in (server.storage / "db").iterdir()} == {root[2:19] for root in found.values()}
+        domain = {"endpoint": server.endpoint, "username": "admin", "password": server.password}
+        for i in range(0, count, 997):
+            with h5pyd.File(f"/home/admin/{i // 1000}/{i:05}.h5", "r", **domain) as read:
+                assert set(read["d"][()].tolist()) == {i}
 
 
 def test_source_and_bucket_in_one_s3_and_hardly_a_byte_through_us(machine, tmp_path):

@@ -25,7 +25,8 @@ from planes.retrying import Outage, Patience
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
-_MOST_FAULTS: Final = 4
+MOST_FAULTS: Final = 4
+"""Times that a server may fail at a request, if nothing else is said."""
 """Times that a server may fail at one request with 500: it says that for what will pass, and for what never will."""
 _CONNECT_SECONDS: Final = 10.0
 _SLICE: Final = 256 * 1024  # bytes that are handed to the socket at once
@@ -103,6 +104,7 @@ class Connection:
         body: JSON = None,
         data: Buffer | None = None,
         wants_bytes: bool = False,
+        faults: int = MOST_FAULTS,
     ) -> Answer:
         """One request, answered with a status below 400.
 
@@ -114,6 +116,7 @@ class Connection:
             body: sent as JSON.
             data: sent as bytes, instead of `body`.
             wants_bytes: in return, instead of JSON.
+            faults: after so many failures of the server at it, it fails for good.
 
         Raises:
             CallerDenied, NotFound, AlreadyExists, Refused, Unsupported: what the server says, see `errors`.
@@ -123,16 +126,16 @@ class Connection:
         settings = self.settings
         asked = Asked(self.name, settings.endpoint, settings.user, f"{method} {path}", domain, settings.bucket)
         request = _Request(method, path, self._query(domain, params), body, data, wants_bytes)
-        faults = 0
+        failed = 0
 
         async def attempt() -> Answer:
-            nonlocal faults
+            nonlocal failed
             status, reason, wait, content = await self._exchange(asked, request)
             if status < 300:
                 return Answer(asked, status, content)
-            faults += status in errors.FAULTS
-            if faults >= _MOST_FAULTS:
-                raise errors.for_good(asked, status, faults)
+            failed += status in errors.FAULTS
+            if failed >= faults:
+                raise errors.for_good(asked, status, failed)
             if status < 400:
                 raise errors.garbled(asked, f"it sends us elsewhere with {status}")
             raise errors.answered(asked, status, reason, wait)

@@ -20,6 +20,7 @@ from planes.errors import AlreadyExists, NotFound, Refused
 
 _PAGE: Final = 1000
 _ROOT: Final = "/"
+_FAULTS: Final = 1000  # of a flush: as long as there is patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +220,15 @@ async def _move_folder(connection: Connection, source: str, target: str) -> None
 async def flush(connection: Connection, path: str) -> int:
     """Return once everything that was written to a domain is stored; how many data nodes said so.
 
+    The server fails at it, with 500, as long as a data node is away: it is asked again until that is back. What that
+    node had not stored is lost, and counts among the connection's lost requests.
+
     Raises:
         Refused: not all of the server's data nodes did.
+        Unavailable: one is away for long.
     """
-    answer = await connection.call("PUT", "/", domain=path, params={"flush": "1", "getdnids": "1"})
+    params = {"flush": "1", "getdnids": "1"}
+    answer = await connection.call("PUT", "/", domain=path, params=params, faults=_FAULTS)
     said = Reader(answer.asked, answer.json())
     nodes = len(said.texts("dn_ids")) if said.has("dn_ids") else 0
     if not nodes:

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from fileserver.errors import CallerDenied
+from fileserver.hdf5.hsds import domains
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.settings import HsdsSettings
 from planes.errors import AlreadyExists, NotFound, Refused, Throttled, Unavailable, Unsupported
@@ -161,6 +162,15 @@ async def test_a_failing_server_is_asked_four_times(tmp_path):
         with pytest.raises(Refused, match="failed with 500 at GET /x, 4 times"):
             await connection.call("GET", "/x")
         assert len(server.seen) == 4
+
+
+async def test_a_flush_waits_until_all_data_nodes_are_back_and_what_they_lost_is_counted(tmp_path):
+    async with serving(tmp_path, first(9, 500, {"dn_ids": ["dn-1"]}), Clock().patience()) as (server, connection):
+        assert await domains.flush(connection, "/home/x") == 1
+        assert (len(server.seen), connection.traffic.lost) == (10, 9)
+    async with serving(tmp_path / "..", always(500), Clock().patience()) as (server, connection):
+        with pytest.raises(Unavailable):
+            await domains.flush(connection, "/home/x")
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,25 @@ async def test_a_load_that_died_anywhere_goes_on_and_ends_the_same(plane):
         assert again.written.objects <= done.written.objects
 
 
+async def test_a_chunk_that_does_not_match_its_checksum_is_told_with_the_file(plane):
+    def checked(file):
+        time = file.create_dataset("time", data=np.arange(4))
+        time.make_scale("time")
+        file.create_dataset("d", data=np.arange(4.0), chunks=(2,), fletcher32=True).dims[0].attach_scale(time)
+
+    contents = []
+    for _ in range(2):
+        held = io.BytesIO()
+        with h5py.File(held, "w") as file:
+            checked(file)
+            offset = file["d"].id.get_chunk_info(0).byte_offset
+        contents.append(bytearray(held.getvalue()))
+    contents[1][offset] ^= 1
+    with pytest.raises(Misfit, match=rf"the data of /d cannot be read: the chunk at byte {offset} does") as caught:
+        await join(plane, MemoryPlane("bucket", MemorySettings()), *map(bytes, contents))
+    assert caught.value.number == 1
+
+
 async def test_damaged_data_are_told_with_the_file_and_nothing_is_named(plane):
     data = bytearray(month(1))
     with h5py.File(io.BytesIO(data)) as file:

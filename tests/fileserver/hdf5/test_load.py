@@ -100,9 +100,9 @@ async def test_raw_chunks_that_lie_together_are_read_together(plane, monkeypatch
     groups = []
     carry = storage.Bucket._carry
 
-    async def counted(self, source, group):
+    async def counted(self, source, group, *more):
         groups.append(len(group))
-        await carry(self, source, group)
+        await carry(self, source, group, *more)
 
     monkeypatch.setattr(storage.Bucket, "_carry", counted)
     monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)  # a small one is made at once
@@ -168,6 +168,51 @@ async def test_one_damaged_dataset_is_left_out_with_its_reason_and_the_rest_arri
     assert not done.whole
     root = json.loads((await content(bucket))[ids.key(done.root, done.root)])
     assert sorted(root["links"]) == ["group", "placed", "slab"]
+
+
+async def test_of_a_small_file_every_compressed_chunk_is_tried(plane):
+    def fill(file):
+        for name, kind in (("cut", "gzip"), ("changed", "gzip"), ("good", "gzip"), ("plain", None)):
+            file.create_dataset(name, data=np.arange(60.0), chunks=(20,), compression=kind, shuffle=kind is not None)
+
+    data = bytearray(hdf5(fill))
+    with h5py.File(io.BytesIO(data)) as file:
+        places = {name: file[name].id.get_chunk_info(1) for name in ("cut", "changed")}
+    data[places["changed"].byte_offset + 15] ^= 1
+    short = zlib.compress(bytes(80)).ljust(places["cut"].size, b"\0")
+    data[places["cut"].byte_offset : places["cut"].byte_offset + len(short)] = short
+    await plane.put("x.h5", bytes(data), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    done = await run(plane, bucket)
+    assert {(t.path, t.what) for t in done.troubles} == {("/cut", "failed"), ("/changed", "failed")}
+    assert all("cannot be decompressed" in t.reason for t in done.troubles)
+    root = json.loads((await content(bucket))[ids.key(done.root, done.root)])
+    assert sorted(root["links"]) == ["good", "plain"]
+
+
+@pytest.mark.parametrize("at_a_time", [True, False])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_a_chunk_that_does_not_match_its_checksum_costs_its_dataset_alone(
+    plane, monkeypatch, at_a_time, compression
+):
+    def fill(file):
+        for name in ("bad", "good"):
+            options = {"chunks": (20,), "fletcher32": True, "compression": compression}
+            file.create_dataset(name, data=np.arange(60.0), **options)
+        file.attrs["to"] = file["bad"].ref
+
+    monkeypatch.setattr(at_once, "suits", lambda _: at_a_time)
+    data = bytearray(hdf5(fill))
+    with h5py.File(io.BytesIO(data)) as file:
+        info = file["bad"].id.get_chunk_info(1)
+    data[info.byte_offset + 10] ^= 1  # one bit
+    await plane.put("x.h5", bytes(data), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    done = await run(plane, bucket)
+    assert [(t.path, t.what) for t in done.troubles] == [("/bad", "failed")]
+    assert f"the chunk at byte {info.byte_offset} does not match the checksum" in done.troubles[0].reason
+    root = json.loads((await content(bucket))[ids.key(done.root, done.root)])
+    assert list(root["links"]) == ["good"]
 
 
 async def test_a_chunk_table_that_leads_out_of_the_file(plane):

@@ -171,22 +171,63 @@ async def test_who_writes_a_domain_is_told_to_the_next_one_by_its_address(world)
         await world.store.read(lambda c: ledger.refuse_busy(c, "domain:main:/h/x"))
 
 
-async def test_a_damaged_chunk_is_told_as_what_it_is_before_the_server_fails_at_it(world):
+def damaged(world):
+    """A file of which two datasets cannot be read, of the second one only one of many chunks."""
+    values = np.random.default_rng(3).random(240_000)
     with h5py.File(world.data / "a.h5", "w") as file:
-        file.create_dataset("d", data=np.arange(100), chunks=(100,), compression="gzip")
-        info = file["d"].id.get_chunk_info(0)
+        file.create_dataset("bad", data=values[:100], chunks=(100,), compression="gzip")
+        file.create_dataset("end", data=values, chunks=(20_000,), compression="gzip")
+        file["d"] = np.full(8, 5, "<i4")
+        file.create_group("g").attrs["value"] = 5
+        chunks = [file["bad"].id.get_chunk_info(0), file["end"].id.get_chunk_info(5)]
     with (world.data / "a.h5").open("r+b") as raw:
-        raw.seek(info.byte_offset)
-        raw.write(b"\xff" * info.size)
-    await world.begin("damaged", "a.h5", verify="sample", target="main")
-    with pytest.raises(Error, match=r"the data of /d in data:a\.h5 cannot be read: .*--mode rest") as caught:
-        await world.run("damaged")
-    assert caught.value.reason == "FORMAT_MISMATCH"
-    assert world.left()[0] == []
-    await world.begin("rest", "a.h5", target="far")
-    await world.run("rest")
-    [file] = await world.files("rest")
-    assert file.state == "partly"
+        for info in chunks:
+            raw.seek(info.byte_offset + 8)
+            raw.write(b"\xff" * (info.size - 8))
+
+
+@pytest.mark.parametrize("target", ["main", "far"])
+async def test_a_damaged_chunk_costs_its_dataset_alone(world, monkeypatch, target):
+    damaged(world)
+    monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)  # of small ones every chunk is looked at
+    transfer = f"damaged-{target}"
+    await world.begin(transfer, "a.h5", verify="sample", target=target)
+    assert (await world.run(transfer)).state == "PARTLY_SUCCEEDED"
+    told = await world.store.read(lambda c: ingest_rows.told(c, transfer, 1, 0))
+    results = {each.path: each.result for each in told}
+    assert results == dict.fromkeys(("/", "/d", "/g"), "loaded") | dict.fromkeys(("/bad", "/end"), "failed")
+    assert all("its data cannot be read" in each.reason for each in told if each.result == "failed")
+    assert world.read() == (5, 5)
+    with world.open() as domain:
+        assert sorted(domain) == ["d", "g"]
+    assert world.left()[0] == ["x"]
+
+
+@pytest.mark.parametrize("step", [23, pytest.param(3, marks=pytest.mark.soak)])
+async def test_a_process_that_dies_at_a_damaged_file_goes_on_without_what_is_damaged(world, monkeypatch, step):
+    damaged(world)
+    monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)
+    died = 4
+    while True:
+        transfer = f"dies-{step}-{died}"
+        await world.begin(transfer, "a.h5", verify="sample", target="main", domain=f"{world.folder}/{transfer}")
+        world.life.left = died
+        try:
+            await world.run(transfer)
+        except Crash:
+            world.life.left = 1 << 30
+            await world.run(transfer)
+            is_over = False
+        else:
+            is_over = True
+        assert [each.state for each in await world.files(transfer)] == ["partly"]
+        with world.open(transfer) as domain:
+            assert sorted(domain) == ["d", "g"]
+        if is_over:
+            break
+        died += step
+    assert died > 40
+    assert not [name for name in world.left()[0] if name.startswith(".")]
 
 
 async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypatch):
@@ -195,12 +236,11 @@ async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypat
     real, killed = Connection.call, []
 
     async def call(own, method, path, **options):
-        found = await real(own, method, path, **options)
-        if path.endswith("/value") and not killed:
+        if "flush" in (options.get("params") or {}) and not killed:
             killed.append(path)
-            world.server.kill("dn1")  # with what it had not stored
+            world.server.kill("dn1")  # with all that it had not stored, and had said yes to
             world.restarting = asyncio.create_task(asyncio.to_thread(world.server.start, "dn1"))
-        return found
+        return await real(own, method, path, **options)
 
     monkeypatch.setattr(Connection, "call", call)
     record = await world.run("died")
@@ -217,11 +257,11 @@ async def test_a_server_that_is_gone_ends_the_ingest_and_what_is_owed_is_removed
     await world.begin("gone", "", domain=f"{world.folder}/in/", target="far", verify="none")
     real, count = rest.load, []
 
-    async def loading(*words):
+    async def loading(*words, **more):
         count.append(words)
         if len(count) == 2:
             world.server.kill("sn")
-        return await real(*words)
+        return await real(*words, **more)
 
     monkeypatch.setattr(rest, "load", loading)
     monkeypatch.setattr("fileserver.transfer.ingest_target.LOADS", 1)

@@ -53,18 +53,26 @@ async def levels(world, transfer):
     return await world.store.read(lambda c: ingest_rows.levels(c, transfer))
 
 
-async def test_many_files_cost_a_request_each_and_read_as_they_were(world, asked):
+@pytest.mark.parametrize("folder", ["new", "there", "gone"])
+async def test_many_files_cost_at_most_a_request_each_and_read_as_they_were(world, asked, folder):
     make(world, 9)
-    await begin(world, "many")
-    record = await world.run("many")
+    if folder != "new":
+        for path in (world.folder, f"{world.folder}/in"):
+            assert world.server.call("PUT", "/", {"folder": 1}, domain=path)[0] == 201
+    if folder == "gone":  # what was in it then, may be known still
+        assert world.server.call("DELETE", "/", domain=f"{world.folder}/in")[0] == 200
+    await begin(world, f"many-{folder}")
+    record = await world.run(f"many-{folder}")
     assert record.state == "SUCCEEDED"
     assert record.outcome["ingest"]["verified"] == "1 sample, 8 stored"
     assert below(world) == [f"{i}.h5" for i in range(9)]
     assert [world.read(f"in/{i}.h5") for i in range(9)] == [(i, i) for i in range(9)]
-    assert not any(each.owed for each in await world.files("many"))
-    for i in range(9):  # whether it is there; once more if it is the last of its batch
+    assert not any(each.owed for each in await world.files(f"many-{folder}"))
+    for i in range(
+        9
+    ):  # whether it is there, which nothing is in a new folder; once more if it is the last of its batch
         times = asked.count(("GET", "/", f"{i}.h5"))
-        assert times == (2 if i % 3 == 2 else 1), i
+        assert times == (folder != "new") + (i % 3 == 2), i
     assert not [each for each in asked if each[0] != "GET" and each[2].endswith(".h5")]
 
 

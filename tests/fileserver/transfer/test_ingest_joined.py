@@ -7,6 +7,7 @@ import pytest
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress
+from fileserver.transfer.spec import spec_from_json
 from planes.errors import Error
 from tests.fileserver.transfer.ingest_world import Crash, World, living, server
 
@@ -263,6 +264,27 @@ async def test_a_domain_of_which_nothing_is_known_is_extended_by_what_it_has_not
     await world.join("more", "m1.h5")
     assert (await world.run("more")).state == "SUCCEEDED"
     assert world.whole(0, 1) == 10
+
+
+@pytest.mark.parametrize(("dimension", "why"), [("level", "was not joined along level"), ("nothing", "nothing")])
+async def test_a_domain_that_was_joined_along_another_dimension_is_refused(world, dimension, why):
+    def change(file):
+        level = file.create_dataset("level", data=np.arange(8))
+        level.make_scale("level")
+        file["wind"].dims[1].attach_scale(level)
+
+    for number in range(2):
+        world.month(number, change=change, few=False)
+    await world.join(f"along-{dimension}", verify="metadata")
+    await world.run(f"along-{dimension}")
+    await world.join(f"other-{dimension}", aggregate=dimension)
+    with pytest.raises(Error, match=why) as caught:
+        await world.run(f"other-{dimension}")
+    assert caught.value.reason == "FORMAT_MISMATCH"
+    assert world.extent() == 10
+    spec = spec_from_json((await world.stages.record(f"other-{dimension}")).spec)
+    told = [each async for each in world.stages.preview_joined(spec)]
+    assert [error.message for _, _, error in told if error] == [caught.value.message]
 
 
 async def test_damaged_data_that_are_placed_undecoded_are_told_with_their_file(world):
