@@ -26,6 +26,9 @@ from client.errors import ServerError, as_call, invalid, unavailable
 COOKIE_KEY: Final = "cropduster-cookie"
 TOKEN_KEY: Final = "authorization"  # noqa: S105 - the name of a header
 CONNECT_SECONDS: Final = 5.0
+"""Until somebody listens."""
+ANSWER_SECONDS: Final = 15.0
+"""Until who listens serves: a server to which hundreds come at once takes that long."""
 
 _COOKIE: Final = re.compile(rb"[0-9A-Za-z+/=_-]{32,128}")
 _OPTIONS: Final = (
@@ -101,8 +104,8 @@ class Running:
         self.target = bare
 
     def prepare(self, connection: Connection) -> None:
-        """Try for `CONNECT_SECONDS` whether somebody listens there and serves."""
-        deadline = time.monotonic() + CONNECT_SECONDS
+        """Wait until somebody listens there and serves: `CONNECT_SECONDS` for the one, `ANSWER_SECONDS` for both."""
+        begun = time.monotonic()
         while True:
             # A name may stand for servers that are gone: gRPC calls all of them at once, and what is tried below one
             # after the other is only to say what is wrong with them. A machine's own address is one, and soon tried.
@@ -112,7 +115,7 @@ class Running:
                 if connection.serving(patient=not self.is_encrypted):
                     return
                 failure = self._failure()
-            if time.monotonic() > deadline:
+            if time.monotonic() > begun + (CONNECT_SECONDS if failure else ANSWER_SECONDS):
                 raise self._nobody(failure)
             time.sleep(0.1)
 
@@ -124,7 +127,8 @@ class Running:
             way_out = "check the address, and whether a firewall lets you through"
         elif failure is None and not self.is_encrypted:
             way_out = (
-                "something listens there; if that is its encrypted address, say who signed its certificate with --ca"
+                "something listens there: try again if it has much to do; if that is its encrypted address, say who "
+                "signed its certificate with --ca"
             )
         else:
             way_out = f"start one with 'cropduster serve --listen {self.target}', or leave out --server"

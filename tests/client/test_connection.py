@@ -139,3 +139,18 @@ def test_nobody_there_is_an_error_that_says_how_to_start_one(monkeypatch):
         with pytest.raises(ServerError, match=f"cropduster serve --listen {address}") as caught:
             _ = Connection(Running(address)).channel
     assert caught.value.exit is Exit.UNAVAILABLE
+
+
+def test_a_server_that_listens_and_has_much_to_do_is_waited_for(monkeypatch):
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0)
+    answers = iter([b"\x08\x02", b"\x08\x02"])  # not serving
+    health = grpc.unary_unary_rpc_method_handler(lambda _request, _context: next(answers, b"\x08\x01"))
+    handler = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health})
+    server = grpc.server(ThreadPoolExecutor(1), handlers=(handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    made = Connection(Running(f"127.0.0.1:{port}"))
+    assert made.channel
+    assert next(answers, None) is None
+    made.close()
+    server.stop(None)

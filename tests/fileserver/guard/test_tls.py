@@ -284,7 +284,7 @@ async def test_the_client_says_what_is_wrong_between_it_and_the_server(site, aut
 
 
 async def test_an_encrypted_address_that_is_called_in_the_clear_is_told_to_be_one(site, monkeypatch):
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0)
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0)
     with pytest.raises(ServerError, match="--ca"):
         await planes(site)
 
