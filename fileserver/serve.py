@@ -193,11 +193,11 @@ def _for_agents(agents: Agents, store: Store, planes: Configured, jobs: Transfer
     """What agents call; on the internal address DataService answers without a grant, too."""
     from fileserver.services.agent import AgentServicer  # noqa: PLC0415 - see `_rooms`
     from fileserver.services.granted import GrantedData  # noqa: PLC0415
+    from fileserver.services.halves import Halves  # noqa: PLC0415
 
+    halves = Halves(jobs.buffers)
     servicer = AgentServicer(agents, lambda name: planes.plane(name).capabilities.shared)
-    inside, outside = (
-        GrantedData(agents.keys, store, planes, jobs.buffers, data, inside=inside) for inside in (True, False)
-    )
+    inside, outside = (GrantedData(agents.keys, store, planes, halves, data, inside=inside) for inside in (True, False))
     return [
         Service("AgentService", partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
         Service("DataService", inside.add_to, external=False),

@@ -19,7 +19,7 @@ from fileserver.transfer.book import Page
 from fileserver.transfer.manifest import Extent as Piece
 from fileserver.v1 import data_pb2
 from planes import checksum
-from planes.errors import Corrupt, Error, NotFound, Throttled, Unavailable
+from planes.errors import Corrupt, Error, NotFound, OutOfRange, Throttled, Unavailable
 from planes.plane import MIB, Capabilities, Extent, Info, Plane, StepReceipt, Take
 from planes.threads import Stop, Threads
 from planes.wrapped import WrappedPlane, WrappedUpload
@@ -33,6 +33,7 @@ SILENT: Final = 120.0
 _SLOWEST: Final = 64 * 1024  # bytes a second
 _READ: Final = "/fileserver.v1.DataService/Read"
 _WRITE: Final = "/fileserver.v1.DataService/Write"
+_QUERY: Final = "/fileserver.v1.DataService/QueryWrite"
 
 
 class Call(Protocol):
@@ -56,6 +57,11 @@ class Data:
         read = channel.unary_stream(_READ, data_pb2.ReadRequest.SerializeToString, codec.decode_read)
         write = channel.stream_stream(_WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
         self._read, self._write = read, write
+        self._query = channel.unary_unary(
+            _QUERY, data_pb2.QueryWriteRequest.SerializeToString, data_pb2.QueryWriteResponse.FromString
+        )
+        self._begun: set[str] = set()
+        """Writes that broke, or are under way."""
 
     def close(self) -> None:
         """Let the threads go."""
@@ -89,27 +95,53 @@ class Data:
         await self._run(work)
 
     async def write(self, first: codec.WriteRequest, data: memoryview, crc: int, grant: str) -> data_pb2.WriteResponse:
-        """Send a step in one stream, whose first message says which; the last answer."""
+        """Have a step stored, whose first message says which; one that broke goes on with what the server misses.
 
-        def messages() -> Iterator[codec.WriteRequest]:
-            message, at = first, 0
-            while True:
-                view = data[at : at + MESSAGE]
-                last = at + MESSAGE >= data.nbytes
-                yield replace(
-                    message,
-                    offset=first.offset + at,
-                    data=view,
-                    crc32c=checksum.compute(view, 0, "crc32c"),
-                    finish=last,
-                    crc64nvme=checksum.to_hex(crc) if last else "",
+        The last answer.
+        """
+        name, held = first.write_id, 0
+        if name in self._begun:
+            asked = await self.query(name, grant)
+            if asked.finished:
+                self._begun.discard(name)
+                return data_pb2.WriteResponse(
+                    persisted_size=asked.persisted_size,
+                    finished=True,
+                    crc64nvme=asked.crc64nvme,
+                    etag=asked.etag,
+                    compared=asked.compared,
                 )
-                if last:
-                    return
-                message, at = codec.WriteRequest(), at + MESSAGE
+            held = min(asked.persisted_size, data.nbytes)
+        self._begun.add(name)
+        try:
+            answer = await self._send(first, data, held, crc, grant)
+        except OutOfRange:
+            if not held:
+                raise
+            answer = await self._send(first, data, 0, crc, grant)  # another file server has what that one held
+        self._begun.discard(name)
+        return answer
+
+    async def query(self, name: str, grant: str) -> data_pb2.QueryWriteResponse:
+        """How much of a write the file server holds."""
+
+        def work(_stop: Stop, keep: Callable[[Call], None]) -> data_pb2.QueryWriteResponse:
+            asked = data_pb2.QueryWriteRequest(write_id=name)
+            call = self._query.future(asked, timeout=SILENT, metadata=((METADATA_KEY, grant),))
+            keep(call)
+            answer: data_pb2.QueryWriteResponse = call.result()
+            return answer
+
+        return await self._run(work)
+
+    async def _send(
+        self, first: codec.WriteRequest, data: memoryview, held: int, crc: int, grant: str
+    ) -> data_pb2.WriteResponse:
+        """Send what is behind the first `held` bytes of a step in one stream."""
 
         def work(_stop: Stop, keep: Callable[[Call], None]) -> data_pb2.WriteResponse:
-            call = self._write(messages(), timeout=_patience(data.nbytes), metadata=((METADATA_KEY, grant),))
+            sent = _messages(first, data, held, crc)
+            call = self._write(sent, timeout=_patience(data.nbytes - held), metadata=((METADATA_KEY, grant),))
             keep(call)
             answer = data_pb2.WriteResponse()
             for answer in call:  # noqa: B007  # the last one counts
@@ -139,6 +171,25 @@ class Data:
             return running.result()
         except grpc.RpcError as failure:
             raise _told(failure) from None
+
+
+def _messages(first: codec.WriteRequest, data: memoryview, begin: int, crc: int) -> Iterator[codec.WriteRequest]:
+    """A step from its byte `begin` on."""
+    message, at = first, begin
+    while True:
+        view = data[at : at + MESSAGE]
+        last = at + MESSAGE >= data.nbytes
+        yield replace(
+            message,
+            offset=first.offset + at,
+            data=view,
+            crc32c=checksum.compute(view, 0, "crc32c"),
+            finish=last,
+            crc64nvme=checksum.to_hex(crc) if last else "",
+        )
+        if last:
+            return
+        message, at = codec.WriteRequest(), at + MESSAGE
 
 
 def _told(failure: grpc.RpcError) -> Error:

@@ -22,8 +22,9 @@ from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import METADATA_KEY, Direction, Grant, Keys, fingerprint
 from fileserver.services.data import SERVICE, DataServicer
+from fileserver.services.halves import Half, Halves, Key
+from fileserver.together import to_its_end
 from fileserver.transfer import ledger, manifest_rows, routes
-from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.manifest import Extent
@@ -68,20 +69,20 @@ class GrantedData:
         keys: tell grants from other text.
         store: where parts are looked up.
         planes: the configured planes.
-        buffers: the memory for steps.
+        halves: the steps that are being received.
         data: answers reads, and on the internal address calls without a grant.
         inside: this is for the internal address.
     """
 
     def __init__(
-        self, keys: Keys, store: Store, planes: Planes, buffers: Buffers, data: DataServicer, *, inside: bool
+        self, keys: Keys, store: Store, planes: Planes, halves: Halves, data: DataServicer, *, inside: bool
     ) -> None:
         self._keys = keys
         self._store = store
         self._planes = planes
-        self._buffers = buffers
         self._data = data
         self._inside = inside
+        self._halves = halves
 
     def add_to(self, server: aio.Server) -> None:
         """Register the calls with a server."""
@@ -132,37 +133,50 @@ class GrantedData:
             msg = "a Write begins with a message that names its step"
             raise InvalidSpec(msg, {"write_id": msg})
         due = await asyncio.to_thread(_due, opened, first.write_id)
+        key = _key(opened, due)
+        await self._halves.broken_off(key)
         with self._data.taken(first.write_id):
-            async with self._buffers.take(due.size) as buffer:
-                crc = await _fill(buffer, due, first, requests)
+            async with self._halves.take(key) as half:
+                crc = await _fill(half, due, first, requests)
                 opened = await self._open(token, "write")  # that took a while
-                receipt = await self._put(opened, due, buffer, crc)
-        value = receipt.crc64nvme if receipt.crc64nvme is not None else crc
+                # Whole bytes are stored even if the caller has gone meanwhile: it asks how that ended.
+                put = self._put(opened, due, half.memory.view, crc)
+                await to_its_end(put, lambda receipt: self._halves.store(key, _of_bytes(receipt, crc)))
+        receipt = self._halves.stored(key)
+        assert receipt is not None
         answer = data_pb2.WriteResponse(
             persisted_size=due.size,
             finished=True,
-            crc64nvme=checksum.to_hex(value),
+            crc64nvme=_hex(receipt.crc64nvme),
             etag=receipt.etag,
             compared=receipt.compared,
         )
         await send(context, answer)
 
     async def query_write(self, request: data_pb2.QueryWriteRequest, context: Context) -> data_pb2.QueryWriteResponse:
-        """Whether a step is stored and recorded."""
+        """Whether a step is stored, and how much of it is held here if it is not; ends a stream that is still at it."""
         token = self._token(context)
         if token is None:
             return await self._data.query_write(request, context)
         opened = await self._open(token, "write")
         due = await asyncio.to_thread(_due, opened, request.write_id)
-        part = opened.row.part.number
-        have = await self._store.read(
-            lambda c: manifest_rows.steps(c, opened.grant.transfer, part, part, max(due.number, 1), max(due.number, 1))
+        key, part, number = _key(opened, due), opened.row.part.number, max(due.number, 1)
+        await self._halves.broken_off(key)
+        receipt = self._halves.stored(key)
+        if receipt is None:
+            have = await self._store.read(
+                lambda c: manifest_rows.steps(c, opened.grant.transfer, part, part, number, number)
+            )
+            receipt = next((each.receipt for each in have.get(part, ())), None)
+        if receipt is None:
+            return data_pb2.QueryWriteResponse(persisted_size=self._halves.received(key))
+        return data_pb2.QueryWriteResponse(
+            persisted_size=due.size,
+            finished=True,
+            crc64nvme=_hex(receipt.crc64nvme),
+            etag=receipt.etag,
+            compared=receipt.compared,
         )
-        for each in have.get(part, ()):
-            value = "" if each.receipt.crc64nvme is None else checksum.to_hex(each.receipt.crc64nvme)
-            etag = each.receipt.etag
-            return data_pb2.QueryWriteResponse(persisted_size=due.size, finished=True, crc64nvme=value, etag=etag)
-        return data_pb2.QueryWriteResponse()
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
@@ -262,43 +276,76 @@ def _due(opened: _Open, write_id: str) -> _Due:
     return due
 
 
-async def _fill(
-    buffer: memoryview, due: _Due, first: codec.WriteRequest, rest: AsyncIterator[codec.WriteRequest]
-) -> int:
-    """Take in all bytes of a step, in order; their CRC64NVME."""
-    at, request = 0, first
+def _key(opened: _Open, due: _Due) -> Key:
+    return Key(due.name, opened.grant.upload, due.offset, due.size)
+
+
+def _of_bytes(receipt: StepReceipt, crc: int) -> StepReceipt:
+    """A receipt with the checksum of what was sent, where the plane does not say one."""
+    return receipt if receipt.crc64nvme is not None else replace(receipt, crc64nvme=crc)
+
+
+def _hex(value: int | None) -> str:
+    return "" if value is None else checksum.to_hex(value)
+
+
+async def _fill(half: Half, due: _Due, first: codec.WriteRequest, rest: AsyncIterator[codec.WriteRequest]) -> int:
+    """Take in what is missing of a step, in order; the CRC64NVME of the whole.
+
+    A first message at the beginning of the step begins it again.
+    """
+    request, buffer = first, half.memory.view
+    if request.offset == due.offset:
+        half.at = 0
     while True:
-        data = memoryview(request.data).cast("B")
+        data, at = memoryview(request.data).cast("B"), half.at
         if request.offset != due.offset + at or at + data.nbytes > due.size:
-            msg = f"write {due.name} is at offset {due.offset + at} of {due.offset + due.size}: begin the step again"
+            msg = (
+                f"write {due.name} is at offset {due.offset + at} of {due.offset + due.size}: "
+                "ask QueryWrite how much is held, and go on from there"
+            )
             raise OutOfRange(msg, write=due.name, offset=str(due.offset + at), sent=str(request.offset))
         if data.nbytes and checksum.compute(data, 0, "crc32c") != request.crc32c:
             msg = f"{data.nbytes} bytes at offset {due.offset + at} of write {due.name} came with another checksum"
             raise Corrupt(msg, write=due.name, offset=str(due.offset + at))
         buffer[at : at + data.nbytes] = data
-        at += data.nbytes
+        half.at += data.nbytes
         if request.finish:
             break
-        following = await _next(rest)
+        following = await _next(rest, half)
         if following is None:
-            msg = f"write {due.name} ended after {at} of {due.size} bytes: begin the step again"
-            raise OutOfRange(msg, write=due.name, offset=str(due.offset + at))
+            msg = f"write {due.name} ended after {half.at} of {due.size} bytes: go on from there"
+            raise OutOfRange(msg, write=due.name, offset=str(due.offset + half.at))
         request = following
-    if at != due.size:
-        msg = f"write {due.name} has {due.size} bytes, and {at} came: begin the step again"
-        raise OutOfRange(msg, write=due.name, offset=str(due.offset + at))
+    if half.at != due.size:
+        msg = f"write {due.name} has {due.size} bytes, and {half.at} came: go on from there"
+        raise OutOfRange(msg, write=due.name, offset=str(due.offset + half.at))
     crc = checksum.compute(buffer)
     if request.crc64nvme and request.crc64nvme != checksum.to_hex(crc):
+        half.at = 0
         msg = f"write {due.name} has CRC64NVME {checksum.to_hex(crc)} and not {request.crc64nvme}: send it again"
         raise Corrupt(msg, write=due.name)
     return crc
 
 
-async def _next(requests: AsyncIterator[codec.WriteRequest]) -> codec.WriteRequest | None:
-    """The next message; None after the last. Raises Unavailable for a caller that is silent."""
+async def _next(requests: AsyncIterator[codec.WriteRequest], half: Half | None = None) -> codec.WriteRequest | None:
+    """The next message; None after the last.
+
+    Raises:
+        Unavailable: the caller is silent, or goes on by another stream.
+    """
     try:
-        async with asyncio.timeout(SILENT):
+        async with asyncio.timeout(SILENT) as waiting:
+            if half is not None:
+                half.waits = waiting
+                if half.wanted:
+                    half.cut()
             return await anext(requests, None)
     except TimeoutError:
-        msg = f"nothing came for {SILENT:.0f} seconds: begin the step again"
+        elsewhere = half is not None and half.wanted
+        why = "another stream goes on with it" if elsewhere else f"nothing came for {SILENT:.0f} seconds"
+        msg = f"{why}: ask QueryWrite how much is held"
         raise Unavailable(msg) from None
+    finally:
+        if half is not None:
+            half.waits = None

@@ -212,14 +212,19 @@ class QueryWriteResponse(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     CRC64NVME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
     persisted_size: _builtins.int
-    """Bytes that are stored and need not be sent again."""
+    """Bytes that are stored and need not be sent again; under a grant, that this file server holds in memory: if it has
+    lost them when the write goes on, or another one answers, that is told as OFFSET_MISMATCH.
+    """
     finished: _builtins.bool
     """The object is visible."""
     crc64nvme: _builtins.str
     """With finished, under a grant: CRC64NVME of the step in lower-case hex."""
     etag: _builtins.str
     """With finished, under a grant: the provider's name of the step."""
+    compared: _builtins.bool
+    """With finished, under a grant: the checksum equals one of the bytes as they were received."""
     def __init__(
         self,
         *,
@@ -227,10 +232,11 @@ class QueryWriteResponse(_message.Message):
         finished: _builtins.bool = ...,
         crc64nvme: _builtins.str = ...,
         etag: _builtins.str = ...,
+        compared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "etag", b"etag", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "crc64nvme", b"crc64nvme", "etag", b"etag", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

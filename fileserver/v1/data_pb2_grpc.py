@@ -29,7 +29,7 @@ class DataServiceStub:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     def __init__(self, channel):
@@ -59,7 +59,7 @@ class DataServiceServicer:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     def Read(self, request, context):
@@ -114,7 +114,7 @@ class DataService:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     @staticmethod

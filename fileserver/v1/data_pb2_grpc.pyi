@@ -30,7 +30,7 @@ class DataServiceStub:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     @_typing.overload
@@ -51,7 +51,7 @@ class DataServiceAsyncStub(DataServiceStub):
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -68,7 +68,7 @@ class DataServiceServicer(metaclass=_abc_1.ABCMeta):
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     @_abc_1.abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,27 @@ async def test_a_connection_that_breaks_is_dialled_again_and_what_is_stored_is_n
         await world.done(transfer)
         assert between.cuts
         assert between.carried < large + 9 * MIB  # steps that were in flight, eight at most
+    assert b"".join(await world.content()) == data
+
+
+async def test_a_step_that_a_break_has_cut_goes_on_where_it_was_cut(world, large, monkeypatch):
+    steps = replace(world.plane.limits, put_size=large)
+    monkeypatch.setattr(type(world.plane), "limits", steps)
+    data, came = world.write("x", noise(large)), large // 2
+
+    def held():
+        return sum(half.at for half in world.halves._held.values())
+
+    async with cable(world.port) as between, world.agent(port=between.port):
+        between.stall_after(came + 3 * MIB)
+        transfer = await world.spray("x", parts=1)
+        async with asyncio.timeout(30):
+            while held() < came:
+                await asyncio.sleep(0.01)
+        before = held()
+        between.cut()
+        await world.done(transfer)
+        assert between.carried - (large - before) < came + 4 * MIB  # what came before the cut, and then only the rest
     assert b"".join(await world.content()) == data
 
 
