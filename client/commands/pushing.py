@@ -20,7 +20,8 @@ _PUSH = """Examples:
 
 It is 'spray', with nothing listening here and no key of a store on this machine. After a break the same command,
 given again, goes on with the same transfer. 'spray' and 'despray' do the same by themselves where the server says that
-it does not see the files of this machine.
+it does not see the files of this machine. Where the plane says `direct: true` the bytes go straight to its store, or
+come from there.
 """
 
 

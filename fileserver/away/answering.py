@@ -20,8 +20,10 @@ from fileserver.agents.wire import (
     step_message,
     steps_of,
 )
+from fileserver.away.data import Data
 from fileserver.away.fence import FencedPlane
-from fileserver.away.remote import Data, RemotePlane
+from fileserver.away.paths import Paths
+from fileserver.away.remote import RemotePlane
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import format_of
 from fileserver.transfer.book import Page
@@ -171,13 +173,14 @@ class Answering:
         transfer = a.fill.segment.transfer.removeprefix("transfers/")
         live = Live(Progress(), elsewhere=True)
         book = _Book(page, lambda stored: report(_report(a.id, live, stored)))
-        remote = RemotePlane(transfer, self._files, page, grants, self._data, shared=a.fill.target_shared)
+        paths = Paths(self._data.direct, page.plan.direct)
+        remote = RemotePlane(transfer, self._files, page, grants, self._data, paths, shared=a.fill.target_shared)
         executor = Executor(_Planes(self._plane, self._files, remote), book, self._buffers)
         try:
             await executor.fill(transfer, page.segment.number, live)
         finally:
             self._grants.pop(a.id, None)
-        return pb.Answer(progress=progress_message(live, done=True), stored=book.all)
+        return pb.Answer(progress=progress_message(live, done=True), stored=book.all, unreached=paths.closed)
 
 
 def _grants(work: pb.FillWork) -> dict[int, str]:

@@ -264,7 +264,7 @@ _INTERNAL: Final[Mapping[str, Mapping[str, Row]]] = {
         "Pull": _segment,
         "Push": _segment,
     },
-    "DataService": {"Read": _read, "Write": _nothing, "QueryWrite": _nothing},
+    "DataService": {"Read": _read, "Write": _nothing, "QueryWrite": _nothing, "Sign": _nothing},
 }
 """Never for callers from outside, whatever the rules say; here for the names that they have in them."""
 

@@ -21,8 +21,9 @@ from fileserver.calls import Context, Handler, send
 from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import METADATA_KEY, Direction, Grant, Keys, fingerprint
+from fileserver.services import signing
 from fileserver.services.data import SERVICE, DataServicer
-from fileserver.services.halves import Half, Halves, Key
+from fileserver.services.halves import Due, Halves, Key, fill, following
 from fileserver.together import to_its_end
 from fileserver.transfer import ledger, manifest_rows, routes
 from fileserver.transfer.described import described
@@ -33,12 +34,10 @@ from fileserver.transfer.record import PartRow, Plan
 from fileserver.transfer.survey import Planes
 from fileserver.v1 import data_pb2
 from planes import checksum
-from planes.errors import Corrupt, OutOfRange, Unavailable, Unsupported
+from planes.errors import Unsupported
 from planes.plane import StepReceipt
 
-SILENT: Final = 60.0
-"""Seconds between two messages of a write, after which its memory is wanted for others."""
-
+_HEX: Final = re.compile("[0-9a-f]{16}")
 _STEP: Final = re.compile(r"([0-9A-Za-z]{1,32})-([0-9]{1,9})-([0-9]{1,9})")
 
 
@@ -49,17 +48,6 @@ class _Open:
     grant: Grant
     plan: Plan
     row: PartRow
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A step that is to be written."""
-
-    name: str
-    number: int
-    """0: the part whole, by one put."""
-    offset: int
-    size: int
 
 
 class GrantedData:
@@ -94,6 +82,9 @@ class GrantedData:
             "QueryWrite": grpc.unary_unary_rpc_method_handler(
                 self.query_write, data_pb2.QueryWriteRequest.FromString, data_pb2.QueryWriteResponse.SerializeToString
             ),
+            "Sign": grpc.unary_unary_rpc_method_handler(
+                self.sign, data_pb2.SignRequest.FromString, data_pb2.SignResponse.SerializeToString
+            ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -107,10 +98,7 @@ class GrantedData:
         """
         token = self._token(context)
         if token is not None:
-            opened = await self._open(token, "read")
-            if not _within(opened.row, opened.grant, request):
-                msg = f"part {opened.row.part.number} is not made of those bytes: its grant does not count for them"
-                raise CallerDenied(msg, why="range")
+            await self._readable(token, request)
         answers = self._data.stream(request) if token is not None else self._data.read(request, context)
         async with aclosing(answers):
             async for answer in answers:
@@ -128,7 +116,7 @@ class GrantedData:
             await self._data.write(requests, context)
             return
         opened = await self._open(token, "write")
-        first = await _next(requests)
+        first = await following(requests)
         if first is None:
             msg = "a Write begins with a message that names its step"
             raise InvalidSpec(msg, {"write_id": msg})
@@ -137,7 +125,7 @@ class GrantedData:
         await self._halves.broken_off(key)
         with self._data.taken(first.write_id):
             async with self._halves.take(key) as half:
-                crc = await _fill(half, due, first, requests)
+                crc = await fill(half, due, first, requests)
                 opened = await self._open(token, "write")  # that took a while
                 # Whole bytes are stored even if the caller has gone meanwhile: it asks how that ended.
                 put = self._put(opened, due, half.memory.view, crc)
@@ -178,6 +166,28 @@ class GrantedData:
             compared=receipt.compared,
         )
 
+    async def sign(self, request: data_pb2.SignRequest, context: Context) -> data_pb2.SignResponse:
+        """A request by which the grant's holder does at the store what a Write or a Read of the same words would.
+
+        Raises:
+            CallerDenied: it would not be allowed to.
+            Unsupported: it does not reach that store, or a signature would be for more than that.
+        """
+        token = self._token(context)
+        if token is None:
+            msg = "requests are signed for the holders of grants alone"
+            raise CallerDenied(msg, why="invalid")
+        if request.HasField("read"):
+            await self._readable(token, request.read)
+            made = await signing.signed_read(self._planes, request.read)
+        else:
+            opened = await self._open(token, "write")
+            due = await asyncio.to_thread(_due, opened, request.write_id)
+            made = await signing.signed_write(
+                self._planes, opened.plan, opened.grant.transfer, opened.row, due.number, due.size, _crc(request)
+            )
+        return data_pb2.SignResponse(method=made.method, url=made.url, headers=made.headers)
+
     # --- pieces of the above ------------------------------------------------------------------------------------
 
     def _token(self, context: Context) -> str | None:
@@ -192,6 +202,13 @@ class GrantedData:
             " the work of an agent: `cropduster fetch` brings a file to your machine"
         )
         raise Unsupported(msg)
+
+    async def _readable(self, token: str, request: data_pb2.ReadRequest) -> None:
+        """See that a grant is for what a Read asks for."""
+        opened = await self._open(token, "read")
+        if not _within(opened.row, opened.grant, request):
+            msg = f"part {opened.row.part.number} is not made of those bytes: its grant does not count for them"
+            raise CallerDenied(msg, why="range")
 
     async def _open(self, token: str, direction: Direction) -> _Open:
         """The part that a grant is for, if it is still in the making.
@@ -213,7 +230,7 @@ class GrantedData:
             raise _over(grant, "the part is being made by another upload")
         return _Open(grant, record.plan, rows[0])
 
-    async def _put(self, opened: _Open, due: _Due, buffer: memoryview, crc: int) -> StepReceipt:
+    async def _put(self, opened: _Open, due: Due, buffer: memoryview, crc: int) -> StepReceipt:
         plane, row = self._planes.plane(opened.plan.plane), opened.row
         if due.number:
             assert row.token
@@ -252,7 +269,7 @@ def _within(row: PartRow, grant: Grant, request: data_pb2.ReadRequest) -> bool:
     return False
 
 
-def _due(opened: _Open, write_id: str) -> _Due:
+def _due(opened: _Open, write_id: str) -> Due:
     """The step of a write's name.
 
     Raises:
@@ -264,11 +281,11 @@ def _due(opened: _Open, write_id: str) -> _Due:
         msg = f"'{write_id[:80]}' is not TRANSFER-PART-STEP, as a write under a grant is called"
         raise InvalidSpec(msg, {"write_id": msg})
     transfer, part, number = found[1], int(found[2]), int(found[3])
-    due = _Due(write_id, 0, 0, row.part.size)
+    due = Due(write_id, 0, 0, row.part.size)
     if number:
         steps = steps_of(row.part, opened.plan.limits, routes.copies(opened.plan))
         one = steps[number - 1] if number <= len(steps) else None
-        due = _Due(write_id, number, one.offset, one.size) if one else _Due(write_id, number, 0, grant.size + 1)
+        due = Due(write_id, number, one.offset, one.size) if one else Due(write_id, number, 0, grant.size + 1)
     fits = grant.start <= due.offset and due.offset + due.size <= grant.end
     if (transfer, part) != (grant.transfer, grant.part) or not fits or bool(number) != bool(row.token):
         msg = f"a grant for part {grant.part} of transfer {grant.transfer} does not count for {write_id}"
@@ -276,7 +293,7 @@ def _due(opened: _Open, write_id: str) -> _Due:
     return due
 
 
-def _key(opened: _Open, due: _Due) -> Key:
+def _key(opened: _Open, due: Due) -> Key:
     return Key(due.name, opened.grant.upload, due.offset, due.size)
 
 
@@ -285,67 +302,12 @@ def _of_bytes(receipt: StepReceipt, crc: int) -> StepReceipt:
     return receipt if receipt.crc64nvme is not None else replace(receipt, crc64nvme=crc)
 
 
+def _crc(request: data_pb2.SignRequest) -> int:
+    if not _HEX.fullmatch(request.crc64nvme):
+        msg = "a step is signed for with its CRC64NVME, 16 hexadecimal digits"
+        raise InvalidSpec(msg, {"crc64nvme": msg})
+    return checksum.from_hex(request.crc64nvme)
+
+
 def _hex(value: int | None) -> str:
     return "" if value is None else checksum.to_hex(value)
-
-
-async def _fill(half: Half, due: _Due, first: codec.WriteRequest, rest: AsyncIterator[codec.WriteRequest]) -> int:
-    """Take in what is missing of a step, in order; the CRC64NVME of the whole.
-
-    A first message at the beginning of the step begins it again.
-    """
-    request, buffer = first, half.memory.view
-    if request.offset == due.offset:
-        half.at = 0
-    while True:
-        data, at = memoryview(request.data).cast("B"), half.at
-        if request.offset != due.offset + at or at + data.nbytes > due.size:
-            msg = (
-                f"write {due.name} is at offset {due.offset + at} of {due.offset + due.size}: "
-                "ask QueryWrite how much is held, and go on from there"
-            )
-            raise OutOfRange(msg, write=due.name, offset=str(due.offset + at), sent=str(request.offset))
-        if data.nbytes and checksum.compute(data, 0, "crc32c") != request.crc32c:
-            msg = f"{data.nbytes} bytes at offset {due.offset + at} of write {due.name} came with another checksum"
-            raise Corrupt(msg, write=due.name, offset=str(due.offset + at))
-        buffer[at : at + data.nbytes] = data
-        half.at += data.nbytes
-        if request.finish:
-            break
-        following = await _next(rest, half)
-        if following is None:
-            msg = f"write {due.name} ended after {half.at} of {due.size} bytes: go on from there"
-            raise OutOfRange(msg, write=due.name, offset=str(due.offset + half.at))
-        request = following
-    if half.at != due.size:
-        msg = f"write {due.name} has {due.size} bytes, and {half.at} came: go on from there"
-        raise OutOfRange(msg, write=due.name, offset=str(due.offset + half.at))
-    crc = checksum.compute(buffer)
-    if request.crc64nvme and request.crc64nvme != checksum.to_hex(crc):
-        half.at = 0
-        msg = f"write {due.name} has CRC64NVME {checksum.to_hex(crc)} and not {request.crc64nvme}: send it again"
-        raise Corrupt(msg, write=due.name)
-    return crc
-
-
-async def _next(requests: AsyncIterator[codec.WriteRequest], half: Half | None = None) -> codec.WriteRequest | None:
-    """The next message; None after the last.
-
-    Raises:
-        Unavailable: the caller is silent, or goes on by another stream.
-    """
-    try:
-        async with asyncio.timeout(SILENT) as waiting:
-            if half is not None:
-                half.waits = waiting
-                if half.wanted:
-                    half.cut()
-            return await anext(requests, None)
-    except TimeoutError:
-        elsewhere = half is not None and half.wanted
-        why = "another stream goes on with it" if elsewhere else f"nothing came for {SILENT:.0f} seconds"
-        msg = f"{why}: ask QueryWrite how much is held"
-        raise Unavailable(msg) from None
-    finally:
-        if half is not None:
-            half.waits = None

@@ -12,13 +12,29 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from fileserver import codec
 from fileserver.transfer.buffers import Borrowed, Buffers
+from planes import checksum
+from planes.errors import Corrupt, OutOfRange, Unavailable
 from planes.plane import StepReceipt
 
 LIFE: Final = 600.0
 """Seconds that a step is kept which nobody goes on with, and that it is known how one was stored."""
+SILENT: Final = 60.0
+"""Seconds between two messages of a write, after which its memory is wanted for others."""
 MOST: Final = 4096
 """Stored steps that are known; the oldest is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A step that is to be written."""
+
+    name: str
+    number: int
+    """0: the part whole, by one put."""
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +152,65 @@ class Halves:
             if half.timer is not None:
                 half.timer.cancel()
             half.memory.give_back()
+
+
+async def fill(half: Half, due: Due, first: codec.WriteRequest, rest: AsyncIterator[codec.WriteRequest]) -> int:
+    """Take in what is missing of a step, in order; the CRC64NVME of the whole.
+
+    A first message at the beginning of the step begins it again.
+    """
+    request, buffer = first, half.memory.view
+    if request.offset == due.offset:
+        half.at = 0
+    while True:
+        data, at = memoryview(request.data).cast("B"), half.at
+        if request.offset != due.offset + at or at + data.nbytes > due.size:
+            msg = (
+                f"write {due.name} is at offset {due.offset + at} of {due.offset + due.size}: "
+                "ask QueryWrite how much is held, and go on from there"
+            )
+            raise OutOfRange(msg, write=due.name, offset=str(due.offset + at), sent=str(request.offset))
+        if data.nbytes and checksum.compute(data, 0, "crc32c") != request.crc32c:
+            msg = f"{data.nbytes} bytes at offset {due.offset + at} of write {due.name} came with another checksum"
+            raise Corrupt(msg, write=due.name, offset=str(due.offset + at))
+        buffer[at : at + data.nbytes] = data
+        half.at += data.nbytes
+        if request.finish:
+            break
+        coming = await following(rest, half)
+        if coming is None:
+            msg = f"write {due.name} ended after {half.at} of {due.size} bytes: go on from there"
+            raise OutOfRange(msg, write=due.name, offset=str(due.offset + half.at))
+        request = coming
+    if half.at != due.size:
+        msg = f"write {due.name} has {due.size} bytes, and {half.at} came: go on from there"
+        raise OutOfRange(msg, write=due.name, offset=str(due.offset + half.at))
+    crc = checksum.compute(buffer)
+    if request.crc64nvme and request.crc64nvme != checksum.to_hex(crc):
+        half.at = 0
+        msg = f"write {due.name} has CRC64NVME {checksum.to_hex(crc)} and not {request.crc64nvme}: send it again"
+        raise Corrupt(msg, write=due.name)
+    return crc
+
+
+async def following(requests: AsyncIterator[codec.WriteRequest], half: Half | None = None) -> codec.WriteRequest | None:
+    """The next message; None after the last.
+
+    Raises:
+        Unavailable: the caller is silent, or goes on by another stream.
+    """
+    try:
+        async with asyncio.timeout(SILENT) as waiting:
+            if half is not None:
+                half.waits = waiting
+                if half.wanted:
+                    half.cut()
+            return await anext(requests, None)
+    except TimeoutError:
+        elsewhere = half is not None and half.wanted
+        why = "another stream goes on with it" if elsewhere else f"nothing came for {SILENT:.0f} seconds"
+        msg = f"{why}: ask QueryWrite how much is held"
+        raise Unavailable(msg) from None
+    finally:
+        if half is not None:
+            half.waits = None

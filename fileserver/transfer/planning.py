@@ -235,7 +235,6 @@ class Planner:
         """The manifest whose parts are walked by `parts`; sizes are checked in a thread, for there may be many."""
 
         def work() -> Drawing:
-            sources = stream.sources
             made = Plan(
                 plane=target.plane,
                 file=target.file,
@@ -248,7 +247,8 @@ class Planner:
                 whole=dict(native),
                 means=means,
                 overwrite=spec.overwrite,
-                kind=survey.common_kind(sources),
+                kind=survey.common_kind(stream.sources),
+                direct=survey.reached_directly(self._planes, (target.plane, *native)),
             )
             for part in parts():
                 if part.size > limits.max_object:
@@ -257,7 +257,7 @@ class Planner:
                         f" {limits.max_object} at most; ask for more parts"
                     )
                     raise InvalidSpec(msg, {"spec.parts": msg}, plane=target.plane)
-            return Drawing(sources, made, parts, warnings)
+            return Drawing(stream.sources, made, parts, warnings)
 
         limits = self._planes.plane(target.plane).limits
         native, means = self._native(target.plane, stream.sources)

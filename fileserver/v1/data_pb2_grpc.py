@@ -53,6 +53,11 @@ class DataServiceStub:
                 request_serializer=fileserver_dot_v1_dot_data__pb2.QueryWriteRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_data__pb2.QueryWriteResponse.FromString,
                 _registered_method=True)
+        self.Sign = channel.unary_unary(
+                '/fileserver.v1.DataService/Sign',
+                request_serializer=fileserver_dot_v1_dot_data__pb2.SignRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_data__pb2.SignResponse.FromString,
+                _registered_method=True)
 
 
 class DataServiceServicer:
@@ -84,6 +89,14 @@ class DataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Sign(self, request, context):
+        """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+        with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DataServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +114,11 @@ def add_DataServiceServicer_to_server(servicer, server):
                     servicer.QueryWrite,
                     request_deserializer=fileserver_dot_v1_dot_data__pb2.QueryWriteRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_data__pb2.QueryWriteResponse.SerializeToString,
+            ),
+            'Sign': grpc.unary_unary_rpc_method_handler(
+                    servicer.Sign,
+                    request_deserializer=fileserver_dot_v1_dot_data__pb2.SignRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_data__pb2.SignResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -188,6 +206,33 @@ class DataService:
             '/fileserver.v1.DataService/QueryWrite',
             fileserver_dot_v1_dot_data__pb2.QueryWriteRequest.SerializeToString,
             fileserver_dot_v1_dot_data__pb2.QueryWriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fileserver.v1.DataService/Sign',
+            fileserver_dot_v1_dot_data__pb2.SignRequest.SerializeToString,
+            fileserver_dot_v1_dot_data__pb2.SignResponse.FromString,
             options,
             channel_credentials,
             insecure,

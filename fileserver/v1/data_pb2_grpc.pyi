@@ -45,6 +45,10 @@ class DataServiceStub:
     """
     QueryWrite: _grpc.UnaryUnaryMultiCallable[_data_pb2.QueryWriteRequest, _data_pb2.QueryWriteResponse]
     """How much of a write is stored, so that it can go on after a broken connection."""
+    Sign: _grpc.UnaryUnaryMultiCallable[_data_pb2.SignRequest, _data_pb2.SignResponse]
+    """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+    with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+    """
 
 @_typing.type_check_only
 class DataServiceAsyncStub(DataServiceStub):
@@ -63,6 +67,10 @@ class DataServiceAsyncStub(DataServiceStub):
     """
     QueryWrite: _aio.UnaryUnaryMultiCallable[_data_pb2.QueryWriteRequest, _data_pb2.QueryWriteResponse]  # type: ignore[assignment]
     """How much of a write is stored, so that it can go on after a broken connection."""
+    Sign: _aio.UnaryUnaryMultiCallable[_data_pb2.SignRequest, _data_pb2.SignResponse]  # type: ignore[assignment]
+    """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+    with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+    """
 
 class DataServiceServicer(metaclass=_abc_1.ABCMeta):
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
@@ -96,5 +104,15 @@ class DataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_data_pb2.QueryWriteResponse, _abc.Awaitable[_data_pb2.QueryWriteResponse]]:
         """How much of a write is stored, so that it can go on after a broken connection."""
+
+    @_abc_1.abstractmethod
+    def Sign(
+        self,
+        request: _data_pb2.SignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.SignResponse, _abc.Awaitable[_data_pb2.SignResponse]]:
+        """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+        with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+        """
 
 def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

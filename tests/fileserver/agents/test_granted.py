@@ -205,6 +205,24 @@ async def test_without_a_grant_nothing_is_answered_from_outside(held):
     assert isinstance(await refused(held.read("")), Unsupported)
 
 
+async def test_requests_to_a_store_are_signed_for_what_the_grant_is_for_where_nodes_reach_it(held):
+    async def sign(token, **asked):
+        metadata = ((METADATA_KEY, token),) if token else ()
+        return await held.stub.Sign(data_pb2.SignRequest(**asked), metadata=metadata)
+
+    token, reads, step = await held.grant(), await held.grant(direction="read"), {"crc64nvme": "0" * 16}
+    await denied(sign(token, write_id="t1-2-1", **step), "range")
+    await denied(sign(reads, write_id="t1-1-1", **step), "direction")
+    await denied(sign(reads, read=data_pb2.ReadRequest(plane="source", key="y", length=1)), "range")
+    assert isinstance(await refused(sign("", write_id="t1-1-1", **step)), Unsupported)
+    assert isinstance(await refused(sign(token, write_id="t1-1-1", crc64nvme="-1")), InvalidSpec)
+    wanted = data_pb2.ReadRequest(plane="source", key="x", version=await held.version(), length=10)
+    for asked in (sign(token, write_id="t1-1-1", **step), sign(reads, read=wanted)):
+        error = await refused(asked)
+        assert isinstance(error, Unsupported)
+        assert "direct: true" in error.message
+
+
 @pytest.mark.parametrize("end", ["committed", "cancelled", "failed", "ended", "forgotten"])
 async def test_a_grant_counts_until_the_part_is_committed_or_the_transfer_ends(held, end):
     token, reads = await held.grant(), await held.grant(direction="read")
