@@ -12,6 +12,7 @@ import pytest
 from fileserver.agents import assignments
 from fileserver.errors import CallerDenied
 from fileserver.transfer import manifest_rows
+from fileserver.transfer.spec import Despray, Location, Spec
 from planes.errors import AlreadyExists, Changed, NotFound
 from planes.plane import MIB
 from tests.doubles.cable import cable
@@ -162,6 +163,26 @@ async def test_a_second_agent_takes_the_place_of_the_first_which_is_told(world):
         assert await asyncio.wait_for(first.task, 10) is False
         await world.done(await world.spray("x"))
     assert b"".join(await world.content()) == data
+
+
+async def test_a_file_becomes_a_plain_object_that_the_catalogue_does_not_know(world, large):
+    data = world.write("x", noise(large))
+    to = Location("data", "in/x")
+    plain = Spec(Despray("", to, (world.here("x"),)))
+    async with world.agent(rates=SLOW):
+        transfer = (await world.jobs.create(plain)).id
+        await some_stored(world, transfer)
+        await world.jobs.cancel(transfer)
+        assert (await world.ended(transfer)).state == "CANCELLED"
+        assert not [p for p in (world.folder.parent / "plane").rglob("*") if p.is_file()]
+    async with world.agent():
+        assert (await world.done((await world.jobs.create(plain)).id))["evidence"] == "compared"
+        assert await world.keys_there() == ["in/x"]
+        assert (world.folder.parent / "plane/in/x").read_bytes() == data
+        with pytest.raises(AlreadyExists, match="--overwrite"):
+            await world.done((await world.jobs.create(plain)).id)
+        with pytest.raises(CallerDenied, match="has not named it"):
+            await world.done((await world.jobs.create(Spec(Despray("", to, (world.here("../y"),))))).id)
 
 
 async def test_a_cancelled_transfer_leaves_nothing_at_either_end(world, large):

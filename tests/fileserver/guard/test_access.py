@@ -123,6 +123,10 @@ NEEDS = {
             [may("read", files="sales::x"), may("write", planes="lz:out/")],
         ),
         (
+            {"spec": {"despray": {"sources": SPRAY["sources"], "target": {"plane": "cloud", "key": "out/x"}}}},
+            [READS_IN, may("write", planes="cloud:out/")],
+        ),
+        (
             {"spec": {"copy": {"file": "sales::x", "new_file": "mine::x", "plane": "cloud"}}},
             [may("read", files="sales::x"), may("write", files="mine::*"), may("write", planes="cloud:mine/")],
         ),
