@@ -155,6 +155,11 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
     agents = _agents(store, planes, jobs)
+    if store.shared:
+        from fileserver.agents.telegraph import listen  # noqa: PLC0415 - brings psycopg
+
+        listening = asyncio.create_task(listen(agents.assignments))
+        closing.callback(listening.cancel)
     sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
     for sweep, seconds in ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL)):
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
