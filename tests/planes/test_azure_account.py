@@ -149,6 +149,7 @@ async def test_a_blob_that_is_signed_for_a_node_is_written_once_and_none_outside
     plane = make(account, "hers", direct=True)
     signing, crc = plane.signing(), checksum.compute(BODY)
     put = await signing.put(Whole("~1/whole", "d-2", content_type="text/csv"), len(BODY), crc)
+    assert asked(put, BODY[1:] + b"x")[0] == 400
     assert asked(put, BODY)[0] == 201
     assert asked(put, BODY)[0] in {403, 409}
     info = await plane.stat("~1/whole")
