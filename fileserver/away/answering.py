@@ -59,12 +59,13 @@ class Answering:
         plane: name of the plane that they are.
         files: those that may be touched.
         channel: to the file servers, for payload.
+        encrypted: whether that is by TLS.
     """
 
-    def __init__(self, plane: str, files: FencedPlane, channel: grpc.Channel) -> None:
+    def __init__(self, plane: str, files: FencedPlane, channel: grpc.Channel, *, encrypted: bool) -> None:
         self._plane = plane
         self._files = files
-        self._data = Data(channel, CALLS)
+        self._data = Data(channel, CALLS, encrypted=encrypted)
         self._buffers = Buffers(MEMORY)
         self._grants: dict[str, dict[int, str]] = {}
         """Those of the segments at work, by the id of the assignment; fresh ones take their place."""

@@ -50,11 +50,12 @@ class Data:
     Args:
         channel: to the file servers; ours to use, not to close.
         count: calls at once.
+        encrypted: whether that is by TLS.
     """
 
-    def __init__(self, channel: grpc.Channel, count: int) -> None:
+    def __init__(self, channel: grpc.Channel, count: int, *, encrypted: bool) -> None:
         self._threads = Threads("data", count)
-        self.direct = Direct(self._threads, count)
+        self.direct = Direct(self._threads, count, encrypted=encrypted)
         read = channel.unary_stream(_READ, data_pb2.ReadRequest.SerializeToString, codec.decode_read)
         write = channel.stream_stream(_WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
         self._read, self._write = read, write

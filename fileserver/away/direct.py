@@ -30,6 +30,8 @@ _SILENT: Final = 60.0  # the same
 _TOLD: Final = 64 * KIB  # bytes of an error's text
 _WRONG: Final = {"BadDigest", "Crc64Mismatch", "InvalidDigest", "Md5Mismatch"}
 _LATER: Final = {429, 500, 502, 503, 504}
+_LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
+_HEADER: Final = re.compile("(?i)content-(length|type)|range|if-(none-)?match|x-(amz|ms)-[a-z0-9_-]+")
 _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _NAME: Final = re.compile("[A-Za-z0-9.]{1,64}")
 _WHY: Final[Mapping[type[Exception], str]] = {
@@ -66,11 +68,13 @@ class Direct:
     Args:
         threads: where requests are made.
         width: connections to one host that are kept.
+        encrypted: the file servers are reached by TLS, and so nothing goes in the clear to another machine.
     """
 
-    def __init__(self, threads: Threads, width: int) -> None:
+    def __init__(self, threads: Threads, width: int, *, encrypted: bool) -> None:
         self._threads = threads
         self._width = width
+        self._encrypted = encrypted
         self._lock = threading.Lock()
         self._pools: dict[str, urllib3.PoolManager] = {}
         self.lost: dict[str, tuple[str, float]] = {}
@@ -86,7 +90,7 @@ class Direct:
         """
 
         def work(stop: Stop) -> StepReceipt:
-            with _Answer(self._ask(address, _slices(data, stop))) as answer:
+            with _Answer(self._ask("PUT", address, _slices(data, stop))) as answer:
                 answer.check({200, 201})
                 said = _said(answer.headers)
                 if said is None and "x-ms-blob-type" in address.headers and "x-ms-version" in answer.headers:
@@ -111,7 +115,7 @@ class Direct:
         """
 
         def work(stop: Stop) -> None:
-            with _Answer(self._ask(address, None)) as answer:
+            with _Answer(self._ask("GET", address, None)) as answer:
                 answer.check({206})
                 pinned, etag = extent.version.partition(" ")[0], answer.headers.get("etag", "").strip('"')
                 if answer.headers.get("content-length") != str(extent.size) or (pinned and etag != pinned):
@@ -126,11 +130,24 @@ class Direct:
 
         await self._threads.run(work)
 
-    def _ask(self, address: Address, body: Any) -> tuple[str, urllib3.BaseHTTPResponse]:
-        host = urlsplit(address.url).hostname or ""
+    def _check(self, method: str, address: Address) -> str:
+        """The host of a request that is one to a store: a file server must not have anything else done here."""
+        url = urlsplit(address.url)
+        host = url.hostname or ""
+        odd = address.method != method or url.scheme not in {"http", "https"}
+        if odd or not all(_HEADER.fullmatch(name) for name in address.headers):
+            why = "what the file server has signed is no request to a store"
+            raise NotReached(why)
+        if self._encrypted and url.scheme != "https" and host not in _LOOPBACK:
+            why = f"{host}: the store would be reached in the clear, and the file servers are not"
+            raise NotReached(why)
+        return host
+
+    def _ask(self, method: str, address: Address, body: Any) -> tuple[str, urllib3.BaseHTTPResponse]:
+        host = self._check(method, address)
         try:
             answer = self._pool(address.url).request(
-                address.method,
+                method,
                 address.url,
                 headers=dict(address.headers),
                 body=body,

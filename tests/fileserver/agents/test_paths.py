@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture
 def direct():
-    made = Direct(Threads("direct", 2), 2)
+    made = Direct(Threads("direct", 2), 2, encrypted=True)
     yield made
     made.close()
 
@@ -79,6 +80,23 @@ async def test_a_store_that_is_not_there_or_not_trusted_is_not_reached(direct, t
         await sent(direct, closed_port())
     with proxy.before(NOBODY, authority.make(tmp_path)) as store, pytest.raises(NotReached, match="not trusted"):
         await sent(direct, store.endpoint)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"method": "DELETE"}, "no request to a store"),
+        ({"url": "ftp://127.0.0.1/x"}, "no request to a store"),
+        ({"headers": {"X-aws-ec2-metadata-token-ttl-seconds": "60"}}, "no request to a store"),
+        ({"headers": {"Authorization": "Basic eDp5"}}, "no request to a store"),
+        ({"url": "http://169.254.169.254/x"}, "in the clear"),
+    ],
+)
+async def test_a_file_server_has_nothing_else_done_by_it(direct, changed, why):
+    with proxy.before(NOBODY) as store:
+        with pytest.raises(NotReached, match=why):
+            await direct.send(replace(to(store.endpoint), **changed), 1, memoryview(DATA), CRC)
+        assert not store.seen
 
 
 async def test_a_step_is_sent_as_it_was_signed_and_what_the_store_says_is_its_receipt(direct):
