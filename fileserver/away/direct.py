@@ -32,6 +32,8 @@ _WRONG: Final = {"BadDigest", "Crc64Mismatch", "InvalidDigest", "Md5Mismatch"}
 _LATER: Final = {429, 500, 502, 503, 504}
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
 _HEADER: Final = re.compile("(?i)content-(length|type)|range|if-(none-)?match|x-(amz|ms)-[a-z0-9_-]+")
+_OF_THE_OBJECT: Final = {404, 409, 412}
+"""It is there already (an answer was lost), or is not the version that was pinned, or its upload has ended."""
 _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _NAME: Final = re.compile("[A-Za-z0-9.]{1,64}")
 _WHY: Final[Mapping[type[Exception], str]] = {
@@ -55,11 +57,15 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.WARNING)
 
 
 class NotReached(Exception):
-    """A store does not do what was signed, or cannot be reached from here; `why` names no address but its host."""
+    """A store does not do what was signed, or cannot be reached from here; `why` names no address but its host.
 
-    def __init__(self, why: str) -> None:
+    With `once` that is about this object alone, and the file servers know more of it.
+    """
+
+    def __init__(self, why: str, *, once: bool = False) -> None:
         super().__init__(why)
         self.why = why
+        self.once = once
 
 
 class Direct:
@@ -209,7 +215,7 @@ class _Answer:
             msg = f"{self.host} answers {status} {told}"
             raise Unavailable(msg)
         why = f"{self.host} answers {status} {told}".rstrip()
-        raise NotReached(why)
+        raise NotReached(why, once=status in _OF_THE_OBJECT)
 
     def read(self, size: int) -> bytes:
         """Bytes of it, one at least; raises Unavailable where it broke off."""

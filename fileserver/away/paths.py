@@ -13,7 +13,7 @@ from planes.errors import Throttled, Unavailable, Unsupported
 
 T = TypeVar("T")
 
-_TRIES: Final = 3  # in a row of which none came to an end
+_TRIES: Final = 3  # of one step, in vain; a network that drops breaks many steps at once
 _LOST: Final = 60.0  # seconds that a store which was not reached is not asked for again
 
 
@@ -36,9 +36,15 @@ class Paths:
                 self._close(name, why)
 
     async def go(
-        self, name: str, sign: Callable[[], Awaitable[Address]], do: Callable[[Direct, Address], Awaitable[T]]
+        self,
+        name: str,
+        what: str,
+        sign: Callable[[], Awaitable[Address]],
+        do: Callable[[Direct, Address], Awaitable[T]],
     ) -> T | None:
         """What `do` makes of a signed request; None where the file servers have to carry the bytes.
+
+        `what` names the step or the bytes, the same when they are tried again.
 
         Raises:
             Error: what `sign` raises; what `do` raises, while there is hope.
@@ -53,15 +59,16 @@ class Paths:
         try:
             made = await do(self._direct, address)
         except NotReached as failure:
-            self._lose(name, failure.why)
+            if not failure.once:
+                self._lose(name, failure.why)
             return None
         except (Unavailable, Throttled) as error:
-            self._failures[name] += 1
-            if self._failures[name] < _TRIES:
+            self._failures[what] += 1
+            if self._failures[what] < _TRIES:
                 raise
             self._lose(name, error.message)
             return None
-        self._failures[name] = 0
+        del self._failures[what]
         return made
 
     def _lose(self, name: str, why: str) -> None:

@@ -93,7 +93,7 @@ class RemotePlane(WrappedPlane):
             return True
 
         asked = data_pb2.SignRequest(read=request)
-        if not await self._paths.go(self._name, lambda: self._data.sign(asked, grant), fetch):
+        if not await self._paths.go(self._name, f"{e.key}:{e.start}", lambda: self._data.sign(asked, grant), fetch):
             await self._data.read(request, grant, take)
 
     async def read(self, extent: Extent, into: memoryview) -> None:
@@ -134,6 +134,7 @@ class RemotePlane(WrappedPlane):
         asked = data_pb2.SignRequest(write_id=name, crc64nvme=checksum.to_hex(crc))
         receipt = await self._paths.go(
             self._name,
+            name,
             lambda: self._data.sign(asked, self._grants[part]),
             lambda direct, address: direct.send(address, max(number, 1), data, crc),
         )

@@ -93,13 +93,19 @@ async def test_bytes_go_past_the_file_server_both_ways_and_no_signature_stays_an
         assert word.encode() not in records
 
 
+def two(world, size):
+    """A file that one request writes, one that takes steps, and what is asked: each is a part."""
+    small, large = world.write("small", noise(50 * KIB)), world.write("large", noise(size))
+    places = world.here("small"), world.here("large")
+    return small, large, Spec(Spray(places, "a::x", "data", 2, 0, None, no_split=True))
+
+
 async def both_ways(make, settings, size):
     """All that the server has on record after two files went there and back, past it."""
     async with make(settings, None) as world, cable(world.port) as between:
-        small, large = world.write("small", noise(50 * KIB)), world.write("large", noise(size))
-        both = Spray((world.here("small"), world.here("large")), "a::x", "data", 2, 0, None, no_split=True)
+        small, large, both = two(world, size)
         async with world.agent(writes=["back"], port=between.port):
-            up = await world.done((await world.jobs.create(Spec(both))).id)
+            up = await world.done((await world.jobs.create(both)).id)
             assert await world.content() == [small, large]  # one by one request, one in steps
             down = await world.done(await world.despray("back"))
         for outcome in (up, down):
@@ -130,13 +136,14 @@ async def test_a_store_that_is_not_reached_gets_its_bytes_from_the_file_server_a
 async def test_what_goes_wrong_on_the_way_to_the_store_is_tried_again_there(make, s3, weed):
     with proxy.before(weed.endpoint) as between:
         async with make(s3, between.endpoint) as world, world.agent(writes=["back"]):
-            data = world.write("x", noise(11 * MIB))
+            small, large, both = two(world, 11 * MIB)
             for fault, number in ((proxy.flip_sent, 1), (proxy.fail, 2), (proxy.drop_answer, 3)):
                 between.once(fault, method="PUT", query=f"partNumber={number}")
-            outcome = await world.done(await world.spray("x", parts=1))
+            between.once(proxy.drop_answer, method="PUT", path="_1_of_2")  # and 412, the second time
+            outcome = await world.done((await world.jobs.create(both)).id)
             assert routes(outcome).keys() == {DIRECT}
-            assert len(between.requests("PUT")) == 6
+            assert sorted(each.status for each in between.requests("PUT")) == [0, 0, 200, 200, 200, 400, 412, 500]
             between.once(proxy.reset_after(MIB), method="GET")
             outcome = await world.done(await world.despray("back"))
             assert routes(outcome).keys() == {DIRECT}
-        assert (world.folder / "back").read_bytes() == data
+        assert (world.folder / "back").read_bytes() == small + large

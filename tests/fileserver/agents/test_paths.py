@@ -160,18 +160,18 @@ async def test_a_way_that_does_not_lead_there_is_not_tried_for_every_step(direct
         raise Unavailable(BROKE)
 
     paths = Paths(direct, {"a": "", "b": "", "c": "known not to"})
-    assert await paths.go("a", sign, works) == "well"
-    assert [await paths.go(name, sign, works) for name in ("c", "elsewhere")] == [None, None]
-    assert [await paths.go("a", sign, lost) for _ in range(2)] == [None, None]
+    assert await paths.go("a", "step", sign, works) == "well"
+    assert [await paths.go(name, "step", sign, works) for name in ("c", "elsewhere")] == [None, None]
+    assert [await paths.go("a", "step", sign, lost) for _ in range(2)] == [None, None]
     assert signed == 2
+    for what in ("step", "step", "1", "2", "3"):
+        with pytest.raises(Unavailable):
+            await paths.go("b", what, sign, breaks)
+    assert await paths.go("b", "step", sign, works) == "well"  # so it is counted from the beginning
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await paths.go("b", sign, breaks)
-    assert await paths.go("b", sign, works) == "well"  # so it is counted from the beginning
-    for _ in range(2):
-        with pytest.raises(Unavailable):
-            await paths.go("b", sign, breaks)
-    assert await paths.go("b", sign, breaks) is None
+            await paths.go("b", "step", sign, breaks)
+    assert await paths.go("b", "step", sign, breaks) is None
     assert "no such host" in paths.closed["a"]
     assert "broke" in paths.closed["b"]
 
@@ -188,6 +188,6 @@ async def test_the_next_segment_knows_what_was_not_reached_but_not_what_cannot_b
         raise NotReached(NO_HOST)
 
     paths = Paths(direct, {"a": "", "b": ""})
-    assert [await paths.go("a", sign, lost), await paths.go("b", refuses, lost)] == [None, None]
+    assert [await paths.go("a", "step", sign, lost), await paths.go("b", "step", refuses, lost)] == [None, None]
     assert paths.closed["b"] == "not in a folder of ours"
     assert Paths(direct, {"a": "", "b": ""}).closed.keys() == {"a"}
