@@ -94,6 +94,8 @@ def _beside(session: Session, spec: TransferSpec, key: str) -> Files:
         for source in spec.spray.sources:
             name(source, reads)
     elif verb == "despray":
+        for source in spec.despray.sources:
+            name(source, reads)
         name(spec.despray.target, writes)
     if not reads and not writes:
         msg = "nothing in this command is a file of this machine: use it without --server, or name planes"

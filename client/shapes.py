@@ -70,6 +70,8 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
             }
         case "despray":
             asked = {"file": message.despray.file, "target": location(message.despray.target)}
+            if message.despray.sources:
+                asked["sources"] = [location(s) for s in message.despray.sources]
         case "copy":
             copy = message.copy
             asked = {

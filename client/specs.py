@@ -87,9 +87,16 @@ def spray(
     return wire.TransferSpec(spray=asked, overwrite=overwrite, verify_read=verify_read)
 
 
-def despray(file: str, target: Location, *, overwrite: bool = False, verify_read: bool = False) -> wire.TransferSpec:
-    """The parts of a logical file back into one object."""
-    asked = wire.Despray(file=file, target=location(target))
+def despray(
+    file: str,
+    target: Location,
+    *,
+    sources: Sequence[Location] = (),
+    overwrite: bool = False,
+    verify_read: bool = False,
+) -> wire.TransferSpec:
+    """The parts of a logical file back into one object; with `sources`, and no file, those joined into it."""
+    asked = wire.Despray(file=file, target=location(target), sources=[location(s) for s in sources])
     return wire.TransferSpec(despray=asked, overwrite=overwrite, verify_read=verify_read)
 
 

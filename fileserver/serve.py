@@ -155,6 +155,11 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
     agents = _agents(store, planes, jobs)
+    if store.shared:
+        from fileserver.agents.telegraph import listen  # noqa: PLC0415 - brings psycopg
+
+        listening = asyncio.create_task(listen(agents.assignments))
+        closing.callback(listening.cancel)
     sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
     for sweep, seconds in ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL)):
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
@@ -193,11 +198,11 @@ def _for_agents(agents: Agents, store: Store, planes: Configured, jobs: Transfer
     """What agents call; on the internal address DataService answers without a grant, too."""
     from fileserver.services.agent import AgentServicer  # noqa: PLC0415 - see `_rooms`
     from fileserver.services.granted import GrantedData  # noqa: PLC0415
+    from fileserver.services.halves import Halves  # noqa: PLC0415
 
+    halves = Halves(jobs.buffers)
     servicer = AgentServicer(agents, lambda name: planes.plane(name).capabilities.shared)
-    inside, outside = (
-        GrantedData(agents.keys, store, planes, jobs.buffers, data, inside=inside) for inside in (True, False)
-    )
+    inside, outside = (GrantedData(agents.keys, store, planes, halves, data, inside=inside) for inside in (True, False))
     return [
         Service("AgentService", partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),
         Service("DataService", inside.add_to, external=False),

@@ -19,6 +19,7 @@ from typing_extensions import Buffer
 
 from planes import azure_read, azure_source, checksum
 from planes.azure_connection import ATTEMPT, KIND, PATIENT, Connection, bare, info_of, is_dropped, pin
+from planes.azure_direct import AzureSigning
 from planes.azure_errors import Asked, doubtful
 from planes.azure_settings import MAX_STEP, MAX_STEPS, AzureSettings
 from planes.azure_upload import AzureUpload, Target
@@ -66,7 +67,8 @@ class AzurePlane:
     @property
     def capabilities(self) -> Capabilities:
         """The same for every account."""
-        return Capabilities(checksums=frozenset({"crc64nvme"}), atomic_create=True, shared=True, metadata=_METADATA)
+        kinds, direct = frozenset({"crc64nvme"}), self._settings.direct
+        return Capabilities(kinds, atomic_create=True, shared=True, metadata=_METADATA, direct=direct)
 
     async def stat(self, key: str) -> Info:
         """Facts about one object.
@@ -273,6 +275,10 @@ class AzurePlane:
         return await self._connection.work(
             lambda _: self._connection.account.signed(where["container"], where["blob"]), asked
         )
+
+    def signing(self) -> AzureSigning:
+        """Who signs requests for nodes."""
+        return AzureSigning(self._connection)
 
     async def aclose(self) -> None:
         """Close connections and let the threads go."""

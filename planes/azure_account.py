@@ -14,6 +14,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobServiceClient, UserDelegationKey, generate_blob_sas
 
 from planes.azure_settings import AzureSettings
+from planes.direct import LIFE
 from planes.errors import Refused
 from planes.plane import MIB
 from planes.settings import MOST_REQUESTS, Secret
@@ -22,6 +23,7 @@ CONNECT_SECONDS: Final = 10
 READ_SECONDS: Final = 60
 _GRANT: Final = timedelta(minutes=15)
 """How long an address that we sign can be used."""
+_LENT: Final = timedelta(seconds=LIFE)
 _DELEGATION: Final = timedelta(hours=2)
 _AHEAD: Final = timedelta(minutes=5)  # so much our clock may be ahead of the service's
 _SCOPE: Final = "https://storage.azure.com/.default"
@@ -55,15 +57,19 @@ class Account:
         By an account's key it is signed here, by an identity with a delegated key that the service hands out. A plane
         that is configured with a SAS can sign nothing: it hands out its own, which may reach further.
         """
+        return self.lent(container, name, "r", _GRANT) or str(self.service().get_blob_client(container, name).url)
+
+    def lent(self, container: str, name: str, permission: str, life: timedelta = _LENT) -> str | None:
+        """An address by which this one blob can be used as `permission` says; None if there is nothing to sign with."""
         service = self.service()
         blob = service.get_blob_client(container, name)
-        expiry = datetime.now(UTC) + _GRANT
+        expiry = datetime.now(UTC) + life
         key = getattr(service.credential, "account_key", None)
         if key is None and self._token is None:
-            return str(blob.url)
+            return None
         proof: Any = {"account_key": key} if key else {"user_delegation_key": self._delegated(service, expiry)}
         account = str(service.account_name)
-        sas = generate_blob_sas(account, container, name, permission="r", expiry=expiry, **proof)
+        sas = generate_blob_sas(account, container, name, permission=permission, expiry=expiry, **proof)
         return f"{blob.url}?{sas}"
 
     def readable(self, container: str, name: str) -> tuple[str, dict[str, str]]:

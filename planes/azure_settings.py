@@ -42,6 +42,11 @@ class AzureSettings(PlaneSettings):
         default=ByteSize(256 * MIB), description="Size of a step that Azure copies."
     )
 
+    direct: bool = Field(
+        default=False, description="Nodes reach the account: agents send and fetch by requests signed for them."
+    )
+    direct_endpoint: str | None = Field(default=None, description="URL of the account as nodes see it; none: its own.")
+
     @property
     def location(self) -> str:
         """Container, prefix and account."""
@@ -56,16 +61,16 @@ class AzureSettings(PlaneSettings):
             raise ValueError(msg)
         return f"{folder}/" if folder else ""
 
-    @field_validator("account_url")
+    @field_validator("account_url", "direct_endpoint")
     @classmethod
     def _is_a_plain_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
         if not url.startswith(("http://", "https://")):
-            msg = "an account_url begins with https:// or http://"
+            msg = "the URL of an account begins with https:// or http://"
             raise ValueError(msg)
         if urlsplit(url).query:
-            msg = "an account_url holds no SAS: name that as `sas`"
+            msg = "the URL of an account holds no SAS: name that as `sas`"
             raise ValueError(msg)
         return url.rstrip("/")
 
@@ -84,6 +89,12 @@ class AzureSettings(PlaneSettings):
             raise ValueError(msg)
         if self.account_key and self.sas:
             msg = "give account_key or sas, not both"
+            raise ValueError(msg)
+        if self.direct and self.sas:
+            msg = "direct takes what can sign for single blobs: account_key or an identity, not a sas"
+            raise ValueError(msg)
+        if self.direct_endpoint and not self.direct:
+            msg = "direct_endpoint needs `direct: true`"
             raise ValueError(msg)
         return self
 

@@ -94,11 +94,16 @@ class AzureUpload:
             }
         )
 
-    def _id(self, number: int) -> str:
+    def block(self, number: int) -> str:
         """The id of a block: all of a blob have the same length."""
         if not 1 <= number <= MAX_STEPS:
             raise self._error(OutOfRange, f"step {number}: a blob has steps 1 to {MAX_STEPS}")
         return f"{self._mine}{number:05d}"
+
+    @property
+    def key(self) -> str:
+        """What it is to become."""
+        return self._target.key
 
     def _check_open(self) -> None:
         if self._aborted:
@@ -117,7 +122,7 @@ class AzureUpload:
         """
         del offset
         self._check_open()
-        view, name = memoryview(data).cast("B"), self._id(number)
+        view, name = memoryview(data).cast("B"), self.block(number)
         asked = Asked(f"put step {number} of", self._target.key)
 
         def call(client: ContainerClient) -> tuple[int, int | None]:
@@ -155,7 +160,7 @@ class AzureUpload:
         """
         del offset
         self._check_open()
-        name = self._id(number)
+        name = self.block(number)
         if not 0 <= start <= end <= ticket.size:
             raise self._error(OutOfRange, f"bytes {start} to {end} of a source of {ticket.size} bytes")
         asked = Asked(f"copy a part of {_name(ticket)!r} to", self._target.key, absent=Changed)
@@ -206,7 +211,7 @@ class AzureUpload:
         """Ask the service to put the blocks together; what it answers is not settled here."""
         target = self._target
         described = target.described(size, crc64nvme)
-        blocks = [BlobBlock(self._id(step.number), state=BlockState.UNCOMMITTED) for step in ordered]
+        blocks = [BlobBlock(self.block(step.number), state=BlockState.UNCOMMITTED) for step in ordered]
 
         def call(client: ContainerClient) -> Mapping[str, Any]:
             more: Any = {"metadata": described, "content_settings": target.content, **condition, **PATIENT}
@@ -245,11 +250,11 @@ class AzureUpload:
             return found is None or not self._target.is_met_by(found, 0, 0)
         there = await self._blocks() or {}
         for step in ordered:
-            stored = there.get(self._id(step.number), step.size)
+            stored = there.get(self.block(step.number), step.size)
             if stored != step.size:
                 words = f"the service holds {stored} bytes for step {step.number} instead of {step.size}"
                 raise self._error(Corrupt, words)
-        return all(self._id(step.number) in there for step in ordered)
+        return all(self.block(step.number) in there for step in ordered)
 
     async def _blocks(self) -> dict[str, int] | None:
         """The blocks that wait at the blob, by id, with their sizes; None if there is neither blob nor block."""

@@ -23,7 +23,7 @@ The rules that all keep, proved by `tests/contract/`:
 - Nobody sees an object before its commit, and then sees all of it.
 - `put` and `copy` of one upload run in any order, side by side, from any process that holds the token; the same
   number twice replaces; on return the bytes are stored.
-- `commit` may be repeated: a second call for an upload that is already committed answers like the first.
+- `commit` may be repeated: a second call for a committed upload answers like the first.
 - `abort` and `delete` are idempotent, and leave no temporary object behind.
 - A read pinned to a version that is not there any more raises `Changed`; it never returns other bytes.
 - Every exception is one of `planes.errors`.
@@ -88,6 +88,8 @@ class Capabilities:
     """Its receipts say what it has stored; where not, those of puts say only what it was sent."""
     pours: bool = False
     """Its uploads take a step slice by slice (`Upload.pour`), not only whole from memory."""
+    direct: bool = False
+    """Nodes reach it by requests that are signed for them (`planes.direct`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +274,7 @@ class Plane(Protocol):
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Fill `into` (exactly `extent.size` bytes) from the pinned version.
 
-        An empty `extent.version` reads whatever is there now. In an S3 bucket with versions an old pinned
-        version stays readable after it was overwritten.
+        An empty `extent.version` reads what is there now. S3's old versions stay readable where they are kept.
 
         Raises:
             Changed: the object is not the pinned version, at the start or after the last byte, or a pinned object has

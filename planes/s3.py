@@ -23,6 +23,7 @@ from planes.errors import Changed, NotFound, OutOfRange, Unavailable, Unsupporte
 from planes.left_out import Tell
 from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
+from planes.s3_direct import S3Signing
 from planes.s3_errors import Asked
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_small import SOON, SmallObjects
@@ -54,6 +55,7 @@ class S3Plane:
         self._settings = settings
         self._connection = Connection(name, settings)
         self._small = SmallObjects(self._connection, soon)
+        self._signing: S3Signing | None = None
 
     @property
     def name(self) -> str:
@@ -80,7 +82,8 @@ class S3Plane:
         """What the settings say the store can do, less what it was seen not to do."""
         kinds = frozenset(checksum.WIDTH) if self._settings.proves else frozenset[str]()
         confirms = self._settings.proves and not self._connection.silent
-        return Capabilities(checksums=kinds, atomic_create=True, shared=True, metadata=_METADATA, confirms=confirms)
+        facts = Capabilities(kinds, atomic_create=True, shared=True, metadata=_METADATA, confirms=confirms)
+        return changed(facts, direct=self._settings.direct)
 
     async def stat(self, key: str) -> Info:
         """Facts about one object.
@@ -362,9 +365,17 @@ class S3Plane:
             Asked("sign for a copy of", ticket.location["key"]),
         )
 
+    def signing(self) -> S3Signing:
+        """Who signs requests for nodes."""
+        if self._signing is None:
+            self._signing = S3Signing(self._name, self._settings)
+        return self._signing
+
     async def aclose(self) -> None:
         """Close connections and let the threads go."""
         self._connection.close()
+        if self._signing is not None:
+            self._signing.close()
 
 
 def _in_generation(key: str) -> bool:

@@ -60,6 +60,11 @@ class S3Settings(PlaneSettings):
         default=ByteSize(256 * MIB), description="Size of a step that the store copies."
     )
 
+    direct: bool = Field(
+        default=False, description="Nodes reach the store: agents send and fetch by requests signed for them."
+    )
+    direct_endpoint: str | None = Field(default=None, description="URL of the store as nodes see it; none: endpoint.")
+
     @property
     def location(self) -> str:
         """Bucket, prefix and endpoint."""
@@ -74,7 +79,7 @@ class S3Settings(PlaneSettings):
             raise ValueError(msg)
         return f"{folder}/" if folder else ""
 
-    @field_validator("endpoint")
+    @field_validator("endpoint", "direct_endpoint")
     @classmethod
     def _is_a_url(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
@@ -89,6 +94,13 @@ class S3Settings(PlaneSettings):
             raise ValueError(msg)
         if self.session_token and not self.access_key:
             msg = "session_token needs access_key and secret_key"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _is_direct_to_somewhere(self) -> Self:
+        if self.direct_endpoint and not self.direct:
+            msg = "direct_endpoint needs `direct: true`"
             raise ValueError(msg)
         return self
 

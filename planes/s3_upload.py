@@ -88,7 +88,7 @@ class S3Upload:
         self._opened = opened
         self._attempt = attempt
         self._replace = replace
-        self._kind = kind
+        self.kind = kind
         self._algorithm = ALGORITHMS[kind]
         self._committed = False
 
@@ -108,12 +108,13 @@ class S3Upload:
                 "upload": self._opened,
                 "attempt": self._attempt,
                 "replace": self._replace,
-                "kind": self._kind,
+                "kind": self.kind,
             }
         )
 
     @property
-    def _target(self) -> dict[str, Any]:
+    def target(self) -> dict[str, Any]:
+        """The arguments that name it in requests."""
         bucket, key = self._connection.bucket, self._connection.full(self._key)
         return {"Bucket": bucket, "Key": key, "UploadId": self._opened}
 
@@ -131,9 +132,9 @@ class S3Upload:
 
         def call(client: S3Client) -> tuple[UploadPartOutputTypeDef, int, int]:
             crc, value = self._values(number, view, crc64nvme)
-            proof: Any = {field: checksum.to_s3(value, self._kind)} if proves else {}
+            proof: Any = {field: checksum.to_s3(value, self.kind)} if proves else {}
             body: Any = Whole(view)
-            return client.upload_part(**self._target, PartNumber=number, Body=body, **proof), crc, value
+            return client.upload_part(**self.target, PartNumber=number, Body=body, **proof), crc, value
 
         answer, crc, value = await self._connection.ask(call, Asked(f"put step {number} of", self._key))
         confirmed = str(answer.get(field, "")) if proves else ""
@@ -141,7 +142,7 @@ class S3Upload:
             raise self._error(Corrupt, f"the store holds another checksum for step {number} than was sent")
         etag = self._etag(answer.get("ETag", ""), number)
         is_said = self._connection.hear(confirmed)
-        other = None if self._kind == "crc64nvme" else value
+        other = None if self.kind == "crc64nvme" else value
         return StepReceipt(number, len(view), crc if is_said else None, etag, compared=bool(confirmed), other=other)
 
     async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
@@ -151,14 +152,14 @@ class S3Upload:
 
     def _values(self, number: int, view: memoryview, crc64nvme: int | None) -> tuple[int, int]:
         """The CRC64NVME of a step, and its checksum of the upload's kind."""
-        if self._kind == "crc64nvme":
+        if self.kind == "crc64nvme":
             crc = checksum.compute(view) if crc64nvme is None else crc64nvme
             return crc, crc
         crc = checksum.compute(view)
         if crc64nvme is not None and crc != crc64nvme:  # the store will not see this value: it is for us to refuse
             words = f"{checksum.to_hex(crc)} instead of {checksum.to_hex(crc64nvme)}"
             raise self._error(Corrupt, f"step {number} has CRC64NVME {words}")
-        return crc, checksum.compute(view, kind=self._kind)
+        return crc, checksum.compute(view, kind=self.kind)
 
     async def copy(
         self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None
@@ -180,7 +181,7 @@ class S3Upload:
         span: Any = {} if whole else {"CopySourceRange": f"bytes={start}-{end - 1}"}
 
         def call(client: S3Client) -> UploadPartCopyOutputTypeDef:
-            return client.upload_part_copy(**self._target, PartNumber=number, **source_of(ticket), **span)
+            return client.upload_part_copy(**self.target, PartNumber=number, **source_of(ticket), **span)
 
         asked = Asked(f"copy {ticket.location.get('key', '')!r} to", self._key, absent=Changed)
         answer = await self._connection.ask(call, asked, patient=True)
@@ -193,7 +194,7 @@ class S3Upload:
             way_out = "if it knows none, set `checksums: none` for the plane"
             raise self._error(Unsupported, f"the store does not say the {self._algorithm.name} of a step; {way_out}")
         value = checksum.from_s3(said)
-        if self._kind == "crc64nvme":
+        if self.kind == "crc64nvme":
             return StepReceipt(number, end - start, value, etag)
         return StepReceipt(number, end - start, None, etag, other=value)
 
@@ -218,9 +219,9 @@ class S3Upload:
         except Error as doubt:
             if not doubtful(doubt):
                 raise
-            found = await self._settle(Wanted(self._attempt, size, expected, kind=self._kind), doubt)
+            found = await self._settle(Wanted(self._attempt, size, expected, kind=self.kind), doubt)
         else:
-            found = await self._settle(Wanted(self._attempt, size, expected, etag, self._kind), None)
+            found = await self._settle(Wanted(self._attempt, size, expected, etag, self.kind), None)
         self._committed = True
         return found
 
@@ -235,9 +236,9 @@ class S3Upload:
             raise self._error(Corrupt, f"its steps have CRC64NVME {words} together")
         if not self._connection.settings.proves:
             return None
-        if self._kind == "crc64nvme":
+        if self.kind == "crc64nvme":
             return crc64nvme if composed is None else composed
-        other = checksum.combine_all(((step.other, step.size) for step in ordered), self._kind)
+        other = checksum.combine_all(((step.other, step.size) for step in ordered), self.kind)
         if other is None:
             words = f"a step's receipt lacks the {self._algorithm.name} that this upload is proved by: write that again"
             raise self._error(Corrupt, words)
@@ -252,10 +253,10 @@ class S3Upload:
         if self._connection.settings.proves:
             more |= {"ChecksumType": "FULL_OBJECT", "MpuObjectSize": size}
         if expected is not None:
-            more[self._algorithm.field] = checksum.to_s3(expected, self._kind)
+            more[self._algorithm.field] = checksum.to_s3(expected, self.kind)
         asked = Asked("commit", self._key, precondition=Changed if self._replace else AlreadyExists)
         answer = await self._connection.ask(
-            lambda client: client.complete_multipart_upload(**self._target, **more), asked, patient=True
+            lambda client: client.complete_multipart_upload(**self.target, **more), asked, patient=True
         )
         return etag_of(answer.get("ETag", ""))
 
@@ -287,8 +288,8 @@ class S3Upload:
         asked = Asked("abort the upload of", self._key)
         for _ in range(_ABORTS):
             try:
-                await self._connection.ask(lambda client: client.abort_multipart_upload(**self._target), asked)
-                await self._connection.ask(lambda client: client.list_parts(**self._target, MaxParts=1), asked)
+                await self._connection.ask(lambda client: client.abort_multipart_upload(**self.target), asked)
+                await self._connection.ask(lambda client: client.list_parts(**self.target, MaxParts=1), asked)
             except (NotFound, Unsupported):  # gone; or a store that cannot list steps, and has answered the abort
                 return
             await asyncio.sleep(_ABORT_PAUSE)

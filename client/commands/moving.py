@@ -141,7 +141,7 @@ def spray(
 
     if "-" in sources:
         return _spray_stream(session, spec)
-    return _run(session, spec(find_all(session, sources)), dry_run=dry_run, no_wait=no_wait)
+    return run(session, spec(find_all(session, sources)), dry_run=dry_run, no_wait=no_wait)
 
 
 def _check_stream(sources: Sequence[str], problems: Problems, *, dry_run: bool, no_wait: bool) -> None:
@@ -224,7 +224,7 @@ def despray(
     [place] = find_all(session, [target])
     spec = specs.despray(name, place, overwrite=overwrite, verify_read=read)
     spec.priority = turn
-    return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
+    return run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
 def _check_target(target: str, problems: Problems) -> None:
@@ -263,7 +263,7 @@ def copy(
         name, new_name, plane=plane or "", parts=number, part_size=size, overwrite=overwrite, verify_read=read
     )
     spec.priority = turn
-    return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
+    return run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
 def replicate(
@@ -291,10 +291,10 @@ def replicate(
 
     spec = specs.replicate(name, plane, overwrite=overwrite, verify_read=read)
     spec.priority = turn
-    return _run(session, spec, dry_run=dry_run, no_wait=no_wait)
+    return run(session, spec, dry_run=dry_run, no_wait=no_wait)
 
 
-def _run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) -> Exit | None:
+def run(session: Session, spec: TransferSpec, *, dry_run: bool, no_wait: bool) -> Exit | None:
     """Plan the transfer, or have it accepted and wait for it if asked to; what the server does not see is carried."""
     if not session.carries:
         try:

@@ -27,7 +27,7 @@ AWAY: Final = 600.0
 ELSEWHERE: Final = 0.25
 """Seconds between two looks where another server may have written."""
 _OFTEN: Final = 0.05  # seconds between two looks whether work that is stopped has ended
-_HERE: Final = 5.0  # the same where only this one writes, and says so
+_HERE: Final = 5.0  # the same where whoever writes says so
 _AWAY: Final = "the machine that has this file is not connected: run its command again, or start its agent"
 
 Heard = Callable[[pb.Report], None]
@@ -47,6 +47,11 @@ class News:
         """Something of this name has changed."""
         if (event := self._events.pop(name, None)) is not None:
             event.set()
+
+    def tell_all(self) -> None:
+        """Anything may have changed."""
+        for name in [*self._events]:
+            self.tell(name)
 
     def forget(self, name: str) -> None:
         """Nobody listens any more."""
@@ -68,11 +73,17 @@ class Assignments:
         self.store = store
         self._clock = clock
         self.news = News()
+        self._hears = not store.shared
 
     @property
     def pause(self) -> float:
         """Seconds between two looks at the store."""
-        return ELSEWHERE if self.store.shared else _HERE
+        return _HERE if self._hears else ELSEWHERE
+
+    def hears(self, *, listens: bool) -> None:
+        """Whether it is heard from now on what other servers write; what came before is looked for once."""
+        self._hears = listens or not self.store.shared
+        self.news.tell_all()
 
     async def ask(
         self,
@@ -113,7 +124,7 @@ class Assignments:
             raise
         finally:
             self.news.forget(name)
-        await self.store.write(lambda c: agents.remove(c, name))
+        await self.store.write(lambda c: agents.remove(c, name, plane))
         if answer.HasField("error"):
             failure = answer.error
             raise from_record({"reason": failure.reason, "message": failure.message, "facts": dict(failure.facts)})
@@ -147,7 +158,7 @@ class Assignments:
     async def _stop(self, name: str, plane: str, *, writes: bool) -> None:
         """Nobody wants it any more; an agent that is at it has some seconds to end before we go on."""
         if writes and await self.present(plane):
-            await self.store.write(lambda c: agents.stop(c, name))
+            await self.store.write(lambda c: agents.stop(c, name, plane))
             self.news.tell(plane)
             end = asyncio.get_running_loop().time() + STOPS
             while asyncio.get_running_loop().time() < end:
@@ -155,5 +166,5 @@ class Assignments:
                 if seen is None or seen.answer is not None:
                     break
                 await asyncio.sleep(_OFTEN)
-        await self.store.write(lambda c: agents.remove(c, name))
+        await self.store.write(lambda c: agents.remove(c, name, plane))
         self.news.tell(plane)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import AGENT
 from fileserver.errors import CallerDenied, Cancelled
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
-from fileserver.transfer import ledger, manifest_rows
+from fileserver.transfer import ledger, manifest_rows, routes
 from fileserver.transfer.book import enter, page_of
 from fileserver.transfer.dispatch import Fill
 from fileserver.transfer.live import Live
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # brings numpy, which a server should not load before the fir
 _OLD: Final = 24 * 3600.0  # seconds
 _TRIES: Final = 5  # with fresh grants
 _WAIT: Final = 1.5  # seconds between them
+_LONGEST: Final = 300  # characters of what an agent says of a way
 
 
 def agents_of(plan: Plan) -> list[str]:
@@ -100,6 +101,8 @@ class Agents:
             return
         answer = await self._filled(names[0], transfer, number, live)
         stored, done = steps_of(answer.stored)
+        if answer.unreached:
+            await self._store.write(lambda c: _go_round(c, transfer, answer.unreached))
         await self._store.write(lambda c: enter(c, transfer, stored, done, live))
         await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, number, now()))
 
@@ -181,6 +184,19 @@ class Agents:
 
         if steps:
             await self._store.write(work)
+
+
+def _go_round(c: sa.Connection, transfer: str, unreached: Mapping[str, str]) -> None:
+    """Note which stores an agent does not reach by itself: from now on the file servers carry its bytes there."""
+    record = ledger.get(c, transfer)
+    assert record.plan is not None
+    why = {name: text[:_LONGEST] for name, text in unreached.items()}
+    plan = routes.not_direct(record.plan, why)
+    if plan != record.plan:
+        told = [
+            f"{text}; the file servers carry the bytes" for name, text in why.items() if plan.direct.get(name) == text
+        ]
+        ledger.update(c, transfer, now(), plan=plan.to_json(), warnings=[*record.warnings, *told])
 
 
 class _Counted:

@@ -20,8 +20,10 @@ from fileserver.agents.wire import (
     step_message,
     steps_of,
 )
+from fileserver.away.data import Data
 from fileserver.away.fence import FencedPlane
-from fileserver.away.remote import Data, RemotePlane
+from fileserver.away.paths import Paths
+from fileserver.away.remote import RemotePlane
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import format_of
 from fileserver.transfer.book import Page
@@ -57,12 +59,13 @@ class Answering:
         plane: name of the plane that they are.
         files: those that may be touched.
         channel: to the file servers, for payload.
+        encrypted: whether that is by TLS.
     """
 
-    def __init__(self, plane: str, files: FencedPlane, channel: grpc.Channel) -> None:
+    def __init__(self, plane: str, files: FencedPlane, channel: grpc.Channel, *, encrypted: bool) -> None:
         self._plane = plane
         self._files = files
-        self._data = Data(channel, CALLS)
+        self._data = Data(channel, CALLS, encrypted=encrypted)
         self._buffers = Buffers(MEMORY)
         self._grants: dict[str, dict[int, str]] = {}
         """Those of the segments at work, by the id of the assignment; fresh ones take their place."""
@@ -171,13 +174,14 @@ class Answering:
         transfer = a.fill.segment.transfer.removeprefix("transfers/")
         live = Live(Progress(), elsewhere=True)
         book = _Book(page, lambda stored: report(_report(a.id, live, stored)))
-        remote = RemotePlane(transfer, self._files, page, grants, self._data, shared=a.fill.target_shared)
+        paths = Paths(self._data.direct, page.plan.direct)
+        remote = RemotePlane(transfer, self._files, page, grants, self._data, paths, shared=a.fill.target_shared)
         executor = Executor(_Planes(self._plane, self._files, remote), book, self._buffers)
         try:
             await executor.fill(transfer, page.segment.number, live)
         finally:
             self._grants.pop(a.id, None)
-        return pb.Answer(progress=progress_message(live, done=True), stored=book.all)
+        return pb.Answer(progress=progress_message(live, done=True), stored=book.all, unreached=paths.closed)
 
 
 def _grants(work: pb.FillWork) -> dict[int, str]:

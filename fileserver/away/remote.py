@@ -2,157 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeVar
 
-import grpc
 from typing_extensions import Buffer
 
 from fileserver import codec
-from fileserver.errors import Cancelled, ServerBusy
-from fileserver.grants import METADATA_KEY
-from fileserver.status import from_call
+from fileserver.away.data import Data
+from fileserver.away.direct import Direct
+from fileserver.away.paths import Paths
 from fileserver.transfer.book import Page
 from fileserver.transfer.manifest import Extent as Piece
 from fileserver.v1 import data_pb2
 from planes import checksum
-from planes.errors import Corrupt, Error, NotFound, Throttled, Unavailable
-from planes.plane import MIB, Capabilities, Extent, Info, Plane, StepReceipt, Take
-from planes.threads import Stop, Threads
+from planes.direct import Address
+from planes.errors import Corrupt, NotFound
+from planes.plane import Capabilities, Extent, Info, Plane, StepReceipt, Take
 from planes.wrapped import WrappedPlane, WrappedUpload
-
-T = TypeVar("T")
-
-MESSAGE: Final = MIB
-"""Bytes of data in one message."""
-SILENT: Final = 120.0
-"""Seconds that a call for one step may take longer than its bytes need at the slowest rate that counts as alive."""
-_SLOWEST: Final = 64 * 1024  # bytes a second
-_READ: Final = "/fileserver.v1.DataService/Read"
-_WRITE: Final = "/fileserver.v1.DataService/Write"
-
-
-class Call(Protocol):
-    """A call under way, as far as it can be ended."""
-
-    def cancel(self) -> object:
-        """End it."""
-        ...
-
-
-class Data:
-    """The calls that carry payload, driven from threads.
-
-    Args:
-        channel: to the file servers; ours to use, not to close.
-        count: calls at once.
-    """
-
-    def __init__(self, channel: grpc.Channel, count: int) -> None:
-        self._threads = Threads("data", count)
-        read = channel.unary_stream(_READ, data_pb2.ReadRequest.SerializeToString, codec.decode_read)
-        write = channel.stream_stream(_WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
-        self._read, self._write = read, write
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._threads.close()
-
-    async def read(self, request: data_pb2.ReadRequest, grant: str, take: Take) -> None:
-        """Hand over the bytes of a request in order; every message is held against its checksum.
-
-        Raises:
-            Corrupt: it differs, or more or less came than was asked for.
-        """
-
-        def work(_stop: Stop, keep: Callable[[Call], None]) -> None:
-            call = self._read(request, timeout=_patience(request.length), metadata=((METADATA_KEY, grant),))
-            keep(call)
-            at, end = request.offset, request.offset + request.length
-            for answer in call:
-                data = memoryview(answer.data).cast("B")
-                if answer.offset != at or at + data.nbytes > end:
-                    msg = f"the file server sent bytes at {answer.offset} of {request.key} where {at} was due"
-                    raise Corrupt(msg, key=request.key)
-                if checksum.compute(data, 0, "crc32c") != answer.crc32c:
-                    msg = f"{data.nbytes} bytes at {at} of {request.key} came with another checksum"
-                    raise Corrupt(msg, key=request.key)
-                take(data)
-                at += data.nbytes
-            if at != end:
-                msg = f"the file server ended {request.key} at {at} where {end} was due"
-                raise Corrupt(msg, key=request.key)
-
-        await self._run(work)
-
-    async def write(self, first: codec.WriteRequest, data: memoryview, crc: int, grant: str) -> data_pb2.WriteResponse:
-        """Send a step in one stream, whose first message says which; the last answer."""
-
-        def messages() -> Iterator[codec.WriteRequest]:
-            message, at = first, 0
-            while True:
-                view = data[at : at + MESSAGE]
-                last = at + MESSAGE >= data.nbytes
-                yield replace(
-                    message,
-                    offset=first.offset + at,
-                    data=view,
-                    crc32c=checksum.compute(view, 0, "crc32c"),
-                    finish=last,
-                    crc64nvme=checksum.to_hex(crc) if last else "",
-                )
-                if last:
-                    return
-                message, at = codec.WriteRequest(), at + MESSAGE
-
-        def work(_stop: Stop, keep: Callable[[Call], None]) -> data_pb2.WriteResponse:
-            call = self._write(messages(), timeout=_patience(data.nbytes), metadata=((METADATA_KEY, grant),))
-            keep(call)
-            answer = data_pb2.WriteResponse()
-            for answer in call:  # noqa: B007  # the last one counts
-                pass
-            if not answer.finished or answer.persisted_size != data.nbytes:
-                msg = f"the file server ended the write {first.write_id} without storing it"
-                raise Unavailable(msg)
-            return answer
-
-        return await self._run(work)
-
-    async def _run(self, work: Callable[[Stop, Callable[[Call], None]], T]) -> T:
-        """Run a call in a thread; who is cancelled cancels it, and waits until its thread has let go."""
-        calls: list[Call] = []
-        running = asyncio.ensure_future(self._threads.run(lambda stop: work(stop, calls.append)))
-        try:
-            await asyncio.wait({running})
-        except asyncio.CancelledError:
-            for call in calls:
-                call.cancel()
-            running.cancel()
-            await asyncio.wait({running})
-            if not running.cancelled():
-                running.exception()
-            raise
-        try:
-            return running.result()
-        except grpc.RpcError as failure:
-            raise _told(failure) from None
-
-
-def _told(failure: grpc.RpcError) -> Error:
-    """What a call ended with; busy is not broken, and a connection that broke may be there again."""
-    error = from_call(failure)
-    if isinstance(error, ServerBusy):
-        return Throttled(error.message, retry_after=error.retry_after)
-    if isinstance(error, Cancelled):  # by nobody here: the server, or what is between
-        return Unavailable(error.message)
-    return error
-
-
-def _patience(size: int) -> float:
-    return SILENT + size / _SLOWEST
 
 
 class RemotePlane(WrappedPlane):
@@ -164,11 +30,20 @@ class RemotePlane(WrappedPlane):
         page: the segment.
         grants: by part.
         data: carries the bytes.
+        paths: the stores that this machine reaches itself.
         shared: it is a store, which every file server reaches.
     """
 
     def __init__(
-        self, transfer: str, inner: Plane, page: Page, grants: Mapping[int, str], data: Data, *, shared: bool
+        self,
+        transfer: str,
+        inner: Plane,
+        page: Page,
+        grants: Mapping[int, str],
+        data: Data,
+        paths: Paths,
+        *,
+        shared: bool,
     ) -> None:
         super().__init__(inner)
         self._name = ""
@@ -176,12 +51,15 @@ class RemotePlane(WrappedPlane):
         self._page = page
         self._grants = grants
         self._data = data
+        self._paths = paths
         self._shared = shared
         self._versions: dict[str, str] = {}
 
     def called(self, name: str) -> RemotePlane:
         """The same for the plane of this name, as the file servers have it."""
-        other = RemotePlane(self._transfer, self.inner, self._page, self._grants, self._data, shared=self._shared)
+        other = RemotePlane(
+            self._transfer, self.inner, self._page, self._grants, self._data, self._paths, shared=self._shared
+        )
         other._name = name
         return other
 
@@ -208,7 +86,15 @@ class RemotePlane(WrappedPlane):
         request = data_pb2.ReadRequest(
             plane=self._name, key=e.key, version=e.version, offset=e.start, length=e.end - e.start
         )
-        await self._data.read(request, self._grants[self._part_of(e)], take)
+        grant = self._grants[self._part_of(e)]
+
+        async def fetch(direct: Direct, address: Address) -> bool:
+            await direct.fetch(address, e, take)
+            return True
+
+        asked = data_pb2.SignRequest(read=request)
+        if not await self._paths.go(self._name, f"{e.key}:{e.start}", lambda: self._data.sign(asked, grant), fetch):
+            await self._data.read(request, grant, take)
 
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Fill `into` with bytes of what a part is made of."""
@@ -244,8 +130,17 @@ class RemotePlane(WrappedPlane):
 
     async def send(self, part: int, number: int, offset: int, data: memoryview) -> StepReceipt:
         """Have a step of a part stored; 0 is the part at once."""
-        crc = checksum.compute(data)
-        first = codec.WriteRequest(write_id=f"{self._transfer}-{part}-{number}", offset=offset)
+        crc, name = checksum.compute(data), f"{self._transfer}-{part}-{number}"
+        asked = data_pb2.SignRequest(write_id=name, crc64nvme=checksum.to_hex(crc))
+        receipt = await self._paths.go(
+            self._name,
+            name,
+            lambda: self._data.sign(asked, self._grants[part]),
+            lambda direct, address: direct.send(address, max(number, 1), data, crc),
+        )
+        if receipt is not None:
+            return receipt
+        first = codec.WriteRequest(write_id=name, offset=offset)
         answer = await self._data.write(first, data, crc, self._grants[part])
         if answer.crc64nvme != checksum.to_hex(crc):
             msg = (

@@ -121,7 +121,7 @@ class Agent:
         shown = o.credentials
         clear = grpc.insecure_channel(o.server, options=OPTIONS)
         with grpc.secure_channel(o.server, shown, options=OPTIONS) if shown else clear as payload:
-            answering = Answering(agent_plane(o.key), files, payload)
+            answering = Answering(agent_plane(o.key), files, payload, encrypted=shown is not None)
             try:
                 while not self._ending.is_set():
                     try:

@@ -13,6 +13,8 @@ from fileserver.catalogue import upsert
 from fileserver.catalogue.clock import moment
 from fileserver.catalogue.tables import metadata, transfers
 
+CHANNEL = "cropduster_agents"
+"""Of PostgreSQL's notifications: the plane or the assignment of which something was written."""
 LEASE = 30.0
 """Seconds that an agent's stream may be silent before what it holds is free again."""
 
@@ -85,11 +87,18 @@ def secret(engine: sa.Engine, name: str) -> str:
     return str(found)
 
 
+def _tell(c: sa.Connection, name: str) -> None:
+    """Let other file servers know, once this is committed, that there is something new of a plane or an assignment."""
+    if c.dialect.name == "postgresql":
+        c.execute(sa.select(sa.func.pg_notify(CHANNEL, name)))
+
+
 def enter(c: sa.Connection, plane: str, stream: str) -> None:
     """An agent is here, by this stream; what another stream of it held is free, for nobody can answer there now."""
     upsert.replace(c, agents, [{"plane": plane, "stream": stream, "lease_until": moment(c) + LEASE}])
     a = assignments.c
     c.execute(assignments.update().where(a.plane == plane, a.answer.is_(None)).values(stream="", lease_until=0.0))
+    _tell(c, plane)
 
 
 def glance(c: sa.Connection, plane: str, stream: str) -> tuple[bool, bool]:
@@ -135,6 +144,7 @@ def put(c: sa.Connection, name: str, plane: str, transfer: str, segment: int, re
         c.execute(assignments.insert().values(**row, created=moment(c)))
     else:  # whoever asked before had it stopped, and asks again
         c.execute(assignments.update().where(a.id == name).values(stopping=False))
+    _tell(c, plane)
 
 
 def lease(c: sa.Connection, plane: str, stream: str, segments: int, calls: int) -> list[Leased]:
@@ -163,12 +173,14 @@ def answer(c: sa.Connection, name: str, stream: str, said: bytes) -> None:
     """Keep an answer, if the stream still holds the assignment."""
     a = assignments.c
     c.execute(assignments.update().where(a.id == name, a.stream == stream).values(answer=said))
+    _tell(c, name)
 
 
 def report(c: sa.Connection, name: str, stream: str, said: bytes) -> bool:
     """Keep how far an assignment is; whether the stream still holds it."""
     a = assignments.c
     kept = c.execute(assignments.update().where(a.id == name, a.stream == stream).values(report=said))
+    _tell(c, name)
     return kept.rowcount == 1
 
 
@@ -179,14 +191,16 @@ def look(c: sa.Connection, name: str) -> Seen | None:
     return None if row is None else Seen(row.answer, row.report)
 
 
-def stop(c: sa.Connection, name: str) -> None:
+def stop(c: sa.Connection, name: str, plane: str) -> None:
     """Nobody wants it any more, but whoever works on it may still write: it stays until that has answered."""
     c.execute(assignments.update().where(assignments.c.id == name).values(stopping=True))
+    _tell(c, plane)
 
 
-def remove(c: sa.Connection, name: str) -> None:
+def remove(c: sa.Connection, name: str, plane: str) -> None:
     """Forget an assignment."""
     c.execute(assignments.delete().where(assignments.c.id == name))
+    _tell(c, plane)
 
 
 def forget(c: sa.Connection, before: float) -> None:

@@ -98,7 +98,9 @@ def _spec(request: Any, default: str) -> Iterator[Need]:
             yield _file(_WRITE, verb.file)
             yield _parts(verb.file, verb.plane or default)
         case Despray():
-            yield _file(_READ, verb.file)
+            yield from (_source(each) for each in verb.sources if not each.plane.startswith(AGENT))
+            if verb.file:
+                yield _file(_READ, verb.file)
             if not verb.target.plane.startswith(AGENT):
                 yield _object(_WRITE, verb.target.plane, verb.target.key)
         case Copy():
@@ -264,7 +266,7 @@ _INTERNAL: Final[Mapping[str, Mapping[str, Row]]] = {
         "Pull": _segment,
         "Push": _segment,
     },
-    "DataService": {"Read": _read, "Write": _nothing, "QueryWrite": _nothing},
+    "DataService": {"Read": _read, "Write": _nothing, "QueryWrite": _nothing, "Sign": _nothing},
 }
 """Never for callers from outside, whatever the rules say; here for the names that they have in them."""
 

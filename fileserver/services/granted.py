@@ -21,9 +21,11 @@ from fileserver.calls import Context, Handler, send
 from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import METADATA_KEY, Direction, Grant, Keys, fingerprint
+from fileserver.services import signing
 from fileserver.services.data import SERVICE, DataServicer
+from fileserver.services.halves import Due, Halves, Key, fill, following
+from fileserver.together import to_its_end
 from fileserver.transfer import ledger, manifest_rows, routes
-from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.manifest import Extent
@@ -32,12 +34,10 @@ from fileserver.transfer.record import PartRow, Plan
 from fileserver.transfer.survey import Planes
 from fileserver.v1 import data_pb2
 from planes import checksum
-from planes.errors import Corrupt, OutOfRange, Unavailable, Unsupported
+from planes.errors import Unsupported
 from planes.plane import StepReceipt
 
-SILENT: Final = 60.0
-"""Seconds between two messages of a write, after which its memory is wanted for others."""
-
+_HEX: Final = re.compile("[0-9a-f]{16}")
 _STEP: Final = re.compile(r"([0-9A-Za-z]{1,32})-([0-9]{1,9})-([0-9]{1,9})")
 
 
@@ -50,17 +50,6 @@ class _Open:
     row: PartRow
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A step that is to be written."""
-
-    name: str
-    number: int
-    """0: the part whole, by one put."""
-    offset: int
-    size: int
-
-
 class GrantedData:
     """Bytes on the wire, in and out, under grants.
 
@@ -68,20 +57,20 @@ class GrantedData:
         keys: tell grants from other text.
         store: where parts are looked up.
         planes: the configured planes.
-        buffers: the memory for steps.
+        halves: the steps that are being received.
         data: answers reads, and on the internal address calls without a grant.
         inside: this is for the internal address.
     """
 
     def __init__(
-        self, keys: Keys, store: Store, planes: Planes, buffers: Buffers, data: DataServicer, *, inside: bool
+        self, keys: Keys, store: Store, planes: Planes, halves: Halves, data: DataServicer, *, inside: bool
     ) -> None:
         self._keys = keys
         self._store = store
         self._planes = planes
-        self._buffers = buffers
         self._data = data
         self._inside = inside
+        self._halves = halves
 
     def add_to(self, server: aio.Server) -> None:
         """Register the calls with a server."""
@@ -92,6 +81,9 @@ class GrantedData:
             ),
             "QueryWrite": grpc.unary_unary_rpc_method_handler(
                 self.query_write, data_pb2.QueryWriteRequest.FromString, data_pb2.QueryWriteResponse.SerializeToString
+            ),
+            "Sign": grpc.unary_unary_rpc_method_handler(
+                self.sign, data_pb2.SignRequest.FromString, data_pb2.SignResponse.SerializeToString
             ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -106,10 +98,7 @@ class GrantedData:
         """
         token = self._token(context)
         if token is not None:
-            opened = await self._open(token, "read")
-            if not _within(opened.row, opened.grant, request):
-                msg = f"part {opened.row.part.number} is not made of those bytes: its grant does not count for them"
-                raise CallerDenied(msg, why="range")
+            await self._readable(token, request)
         answers = self._data.stream(request) if token is not None else self._data.read(request, context)
         async with aclosing(answers):
             async for answer in answers:
@@ -127,42 +116,77 @@ class GrantedData:
             await self._data.write(requests, context)
             return
         opened = await self._open(token, "write")
-        first = await _next(requests)
+        first = await following(requests)
         if first is None:
             msg = "a Write begins with a message that names its step"
             raise InvalidSpec(msg, {"write_id": msg})
         due = await asyncio.to_thread(_due, opened, first.write_id)
+        key = _key(opened, due)
+        await self._halves.broken_off(key)
         with self._data.taken(first.write_id):
-            async with self._buffers.take(due.size) as buffer:
-                crc = await _fill(buffer, due, first, requests)
+            async with self._halves.take(key) as half:
+                crc = await fill(half, due, first, requests)
                 opened = await self._open(token, "write")  # that took a while
-                receipt = await self._put(opened, due, buffer, crc)
-        value = receipt.crc64nvme if receipt.crc64nvme is not None else crc
+                # Whole bytes are stored even if the caller has gone meanwhile: it asks how that ended.
+                put = self._put(opened, due, half.memory.view, crc)
+                await to_its_end(put, lambda receipt: self._halves.store(key, _of_bytes(receipt, crc)))
+        receipt = self._halves.stored(key)
+        assert receipt is not None
         answer = data_pb2.WriteResponse(
             persisted_size=due.size,
             finished=True,
-            crc64nvme=checksum.to_hex(value),
+            crc64nvme=_hex(receipt.crc64nvme),
             etag=receipt.etag,
             compared=receipt.compared,
         )
         await send(context, answer)
 
     async def query_write(self, request: data_pb2.QueryWriteRequest, context: Context) -> data_pb2.QueryWriteResponse:
-        """Whether a step is stored and recorded."""
+        """Whether a step is stored, and how much of it is held here if it is not; ends a stream that is still at it."""
         token = self._token(context)
         if token is None:
             return await self._data.query_write(request, context)
         opened = await self._open(token, "write")
         due = await asyncio.to_thread(_due, opened, request.write_id)
-        part = opened.row.part.number
-        have = await self._store.read(
-            lambda c: manifest_rows.steps(c, opened.grant.transfer, part, part, max(due.number, 1), max(due.number, 1))
+        key, part, number = _key(opened, due), opened.row.part.number, max(due.number, 1)
+        await self._halves.broken_off(key)
+        receipt = self._halves.stored(key)
+        if receipt is None:
+            have = await self._store.read(
+                lambda c: manifest_rows.steps(c, opened.grant.transfer, part, part, number, number)
+            )
+            receipt = next((each.receipt for each in have.get(part, ())), None)
+        if receipt is None:
+            return data_pb2.QueryWriteResponse(persisted_size=self._halves.received(key))
+        return data_pb2.QueryWriteResponse(
+            persisted_size=due.size,
+            finished=True,
+            crc64nvme=_hex(receipt.crc64nvme),
+            etag=receipt.etag,
+            compared=receipt.compared,
         )
-        for each in have.get(part, ()):
-            value = "" if each.receipt.crc64nvme is None else checksum.to_hex(each.receipt.crc64nvme)
-            etag = each.receipt.etag
-            return data_pb2.QueryWriteResponse(persisted_size=due.size, finished=True, crc64nvme=value, etag=etag)
-        return data_pb2.QueryWriteResponse()
+
+    async def sign(self, request: data_pb2.SignRequest, context: Context) -> data_pb2.SignResponse:
+        """A request by which the grant's holder does at the store what a Write or a Read of the same words would.
+
+        Raises:
+            CallerDenied: it would not be allowed to.
+            Unsupported: it does not reach that store, or a signature would be for more than that.
+        """
+        token = self._token(context)
+        if token is None:
+            msg = "requests are signed for the holders of grants alone"
+            raise CallerDenied(msg, why="invalid")
+        if request.HasField("read"):
+            await self._readable(token, request.read)
+            made = await signing.signed_read(self._planes, request.read)
+        else:
+            opened = await self._open(token, "write")
+            due = await asyncio.to_thread(_due, opened, request.write_id)
+            made = await signing.signed_write(
+                self._planes, opened.plan, opened.grant.transfer, opened.row, due.number, due.size, _crc(request)
+            )
+        return data_pb2.SignResponse(method=made.method, url=made.url, headers=made.headers)
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
@@ -178,6 +202,13 @@ class GrantedData:
             " the work of an agent: `cropduster fetch` brings a file to your machine"
         )
         raise Unsupported(msg)
+
+    async def _readable(self, token: str, request: data_pb2.ReadRequest) -> None:
+        """See that a grant is for what a Read asks for."""
+        opened = await self._open(token, "read")
+        if not _within(opened.row, opened.grant, request):
+            msg = f"part {opened.row.part.number} is not made of those bytes: its grant does not count for them"
+            raise CallerDenied(msg, why="range")
 
     async def _open(self, token: str, direction: Direction) -> _Open:
         """The part that a grant is for, if it is still in the making.
@@ -199,7 +230,7 @@ class GrantedData:
             raise _over(grant, "the part is being made by another upload")
         return _Open(grant, record.plan, rows[0])
 
-    async def _put(self, opened: _Open, due: _Due, buffer: memoryview, crc: int) -> StepReceipt:
+    async def _put(self, opened: _Open, due: Due, buffer: memoryview, crc: int) -> StepReceipt:
         plane, row = self._planes.plane(opened.plan.plane), opened.row
         if due.number:
             assert row.token
@@ -238,7 +269,7 @@ def _within(row: PartRow, grant: Grant, request: data_pb2.ReadRequest) -> bool:
     return False
 
 
-def _due(opened: _Open, write_id: str) -> _Due:
+def _due(opened: _Open, write_id: str) -> Due:
     """The step of a write's name.
 
     Raises:
@@ -250,11 +281,11 @@ def _due(opened: _Open, write_id: str) -> _Due:
         msg = f"'{write_id[:80]}' is not TRANSFER-PART-STEP, as a write under a grant is called"
         raise InvalidSpec(msg, {"write_id": msg})
     transfer, part, number = found[1], int(found[2]), int(found[3])
-    due = _Due(write_id, 0, 0, row.part.size)
+    due = Due(write_id, 0, 0, row.part.size)
     if number:
         steps = steps_of(row.part, opened.plan.limits, routes.copies(opened.plan))
         one = steps[number - 1] if number <= len(steps) else None
-        due = _Due(write_id, number, one.offset, one.size) if one else _Due(write_id, number, 0, grant.size + 1)
+        due = Due(write_id, number, one.offset, one.size) if one else Due(write_id, number, 0, grant.size + 1)
     fits = grant.start <= due.offset and due.offset + due.size <= grant.end
     if (transfer, part) != (grant.transfer, grant.part) or not fits or bool(number) != bool(row.token):
         msg = f"a grant for part {grant.part} of transfer {grant.transfer} does not count for {write_id}"
@@ -262,43 +293,21 @@ def _due(opened: _Open, write_id: str) -> _Due:
     return due
 
 
-async def _fill(
-    buffer: memoryview, due: _Due, first: codec.WriteRequest, rest: AsyncIterator[codec.WriteRequest]
-) -> int:
-    """Take in all bytes of a step, in order; their CRC64NVME."""
-    at, request = 0, first
-    while True:
-        data = memoryview(request.data).cast("B")
-        if request.offset != due.offset + at or at + data.nbytes > due.size:
-            msg = f"write {due.name} is at offset {due.offset + at} of {due.offset + due.size}: begin the step again"
-            raise OutOfRange(msg, write=due.name, offset=str(due.offset + at), sent=str(request.offset))
-        if data.nbytes and checksum.compute(data, 0, "crc32c") != request.crc32c:
-            msg = f"{data.nbytes} bytes at offset {due.offset + at} of write {due.name} came with another checksum"
-            raise Corrupt(msg, write=due.name, offset=str(due.offset + at))
-        buffer[at : at + data.nbytes] = data
-        at += data.nbytes
-        if request.finish:
-            break
-        following = await _next(rest)
-        if following is None:
-            msg = f"write {due.name} ended after {at} of {due.size} bytes: begin the step again"
-            raise OutOfRange(msg, write=due.name, offset=str(due.offset + at))
-        request = following
-    if at != due.size:
-        msg = f"write {due.name} has {due.size} bytes, and {at} came: begin the step again"
-        raise OutOfRange(msg, write=due.name, offset=str(due.offset + at))
-    crc = checksum.compute(buffer)
-    if request.crc64nvme and request.crc64nvme != checksum.to_hex(crc):
-        msg = f"write {due.name} has CRC64NVME {checksum.to_hex(crc)} and not {request.crc64nvme}: send it again"
-        raise Corrupt(msg, write=due.name)
-    return crc
+def _key(opened: _Open, due: Due) -> Key:
+    return Key(due.name, opened.grant.upload, due.offset, due.size)
 
 
-async def _next(requests: AsyncIterator[codec.WriteRequest]) -> codec.WriteRequest | None:
-    """The next message; None after the last. Raises Unavailable for a caller that is silent."""
-    try:
-        async with asyncio.timeout(SILENT):
-            return await anext(requests, None)
-    except TimeoutError:
-        msg = f"nothing came for {SILENT:.0f} seconds: begin the step again"
-        raise Unavailable(msg) from None
+def _of_bytes(receipt: StepReceipt, crc: int) -> StepReceipt:
+    """A receipt with the checksum of what was sent, where the plane does not say one."""
+    return receipt if receipt.crc64nvme is not None else replace(receipt, crc64nvme=crc)
+
+
+def _crc(request: data_pb2.SignRequest) -> int:
+    if not _HEX.fullmatch(request.crc64nvme):
+        msg = "a step is signed for with its CRC64NVME, 16 hexadecimal digits"
+        raise InvalidSpec(msg, {"crc64nvme": msg})
+    return checksum.from_hex(request.crc64nvme)
+
+
+def _hex(value: int | None) -> str:
+    return "" if value is None else checksum.to_hex(value)

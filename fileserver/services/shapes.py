@@ -69,8 +69,7 @@ def spec_of(message: transfer_pb2.TransferSpec) -> Spec:
     if kind == "spray":
         verb: Verb = _spray(message.spray, wrong)
     elif kind == "despray":
-        target = location_of(message.despray.target, "spec.despray.target", wrong)
-        verb = Despray(_name(message.despray.file, "spec.despray.file", wrong), target)
+        verb = _despray(message.despray, wrong)
     elif kind == "copy":
         verb = _copy(message.copy, wrong)
     elif kind == "replicate":
@@ -103,6 +102,17 @@ def _spray(message: transfer_pb2.Spray, wrong: dict[str, str]) -> Spray:
         message.order == transfer_pb2.Spray.ORDER_NATURAL,
         message.no_split,
     )
+
+
+def _despray(message: transfer_pb2.Despray, wrong: dict[str, str]) -> Despray:
+    where = "spec.despray"
+    target = location_of(message.target, f"{where}.target", wrong)
+    if not message.sources:
+        return Despray(_name(message.file, f"{where}.file", wrong), target)
+    if message.file:
+        wrong[f"{where}.sources"] = "give a logical file or sources, not both"
+    sources = (location_of(s, f"{where}.sources[{i}]", wrong) for i, s in enumerate(message.sources))
+    return Despray("", target, tuple(sources))
 
 
 def _copy(message: transfer_pb2.Copy, wrong: dict[str, str]) -> Copy:
@@ -212,7 +222,8 @@ def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:
         )
     elif isinstance(verb, Despray):
         target = transfer_pb2.Location(plane=verb.target.plane, key=verb.target.key)
-        message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target))
+        sources = [transfer_pb2.Location(plane=s.plane, key=s.key) for s in verb.sources]
+        message.despray.CopyFrom(transfer_pb2.Despray(file=verb.file, target=target, sources=sources))
     elif isinstance(verb, Replicate):
         message.replicate.CopyFrom(transfer_pb2.Replicate(file=verb.file, plane=verb.plane))
     elif isinstance(verb, Sync):

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from fileserver.configured import Configured
-from planes.errors import Error
-from planes.plane import Info, Ticket
+from fileserver.configured import Configured, where
+from fileserver.errors import InvalidSpec
+from fileserver.transfer.manifest import Source
+from planes.errors import AlreadyExists, Error, NotFound
+from planes.plane import Info, Plane, Ticket
 
 _PROBE: Final = "x"  # a name in a folder, for an object that nobody asks for
 
@@ -55,3 +59,32 @@ def _path(ticket: Ticket) -> str:
         return f"{ticket.scope.partition(' ')[0].lower()}/{place['bucket']}/{place['key']}"
     names = (place[name] for name in ("container", "blob", "key") if name in place)
     return "/".join((ticket.scope.rstrip("/"), *names))
+
+
+async def check_object(
+    planes: Configured, into: Plane, key: str, sources: Sequence[Source], *, overwrite: bool
+) -> None:
+    """Refuse a target that exists, or that is one of the sources under any name."""
+    try:
+        info = await into.stat(key)
+    except NotFound:
+        return
+    plane = into.name
+    ticket = into.copy_ticket(info)
+    for s in sources:
+        same = s.plane == plane and s.key == key
+        if not same and ticket is not None and s.version == info.version and s.size == info.size:
+            other = planes.plane(s.plane).copy_ticket(replace(info, key=s.key))
+            same = other is not None and (other.kind, _store(other)) == (ticket.kind, _store(ticket))
+            same = same and (ticket.kind == "posix" or other is None or other.location == ticket.location)
+        if same:
+            msg = f"{where(plane, key)} is a part of the file itself; choose another target"
+            raise InvalidSpec(msg, {"spec.despray.target": msg}, plane=plane, key=key)
+    if not overwrite:
+        msg = f"{where(plane, key)} exists; --overwrite replaces it"
+        raise AlreadyExists(msg, plane=plane, key=key)
+
+
+def _store(ticket: Ticket) -> str:
+    """Where the object lies, whoever asks: a scope begins with it, and may go on with who that is."""
+    return ticket.scope.partition(" ")[0]

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 _WASTE: Final = 4  # a free buffer serves a request for a quarter of its size
 _SMALL: Final = 1 << 20  # and one up to this serves any
+
+
+class Borrowed:
+    """A buffer of somebody's own; it must be given back."""
+
+    def __init__(self, buffer: bytearray, size: int, back: Callable[[bytearray], None]) -> None:
+        self._buffer = buffer
+        self._back = back
+        self.view = memoryview(buffer)[:size]
+
+    def give_back(self) -> None:
+        """End it: the view cannot be used any more."""
+        self.view.release()
+        self._back(self._buffer)
 
 
 class Buffers:
@@ -24,6 +38,13 @@ class Buffers:
         self._used = 0
         self._free: list[bytearray] = []
         self._waiting: deque[tuple[int, asyncio.Future[bytearray]]] = deque()
+        self.relief: Callable[[], bool] = lambda: False
+        """Asked before anybody waits: gives back a buffer that can be done without, and says whether there was one."""
+
+    @property
+    def short(self) -> bool:
+        """Whether somebody waits for memory."""
+        return bool(self._waiting)
 
     @property
     def held(self) -> int:
@@ -33,15 +54,20 @@ class Buffers:
     @asynccontextmanager
     async def take(self, size: int) -> AsyncIterator[memoryview]:
         """A view of exactly `size` bytes (content arbitrary) until the block ends."""
+        borrowed = await self.borrow(size)
+        try:
+            yield borrowed.view
+        finally:
+            borrowed.give_back()
+
+    async def borrow(self, size: int) -> Borrowed:
+        """The same until it is given back."""
         buffer = None if self._waiting else self._fitting(size)
+        while buffer is None and not self._waiting and self.relief():
+            buffer = self._fitting(size)
         if buffer is None:
             buffer = await self._wait(size)
-        view = memoryview(buffer)[:size]
-        try:
-            yield view
-        finally:
-            view.release()
-            self._give_back(buffer)
+        return Borrowed(buffer, size, self._give_back)
 
     async def _wait(self, size: int) -> bytearray:
         place: asyncio.Future[bytearray] = asyncio.get_running_loop().create_future()

@@ -21,7 +21,7 @@ from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv, shown
 from fileserver.together import side_by_side
 from fileserver.transfer import plan, routes, survey
-from fileserver.transfer.addresses import address
+from fileserver.transfer.addresses import address, check_object
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import (
@@ -38,8 +38,8 @@ from fileserver.transfer.spec import (
 )
 from fileserver.transfer.sync_plan import target_of
 from fileserver.transfer.verdict import whole
-from planes.errors import AlreadyExists, Error, NotFound
-from planes.plane import Extent, Info, Ticket
+from planes.errors import AlreadyExists, Error
+from planes.plane import Extent, Info
 
 if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
     from fileserver.transfer.partition import Points, Read
@@ -115,12 +115,16 @@ class Planner:
         return await self._split(spec, target, stream, verb.format, count, notes)
 
     async def _despray(self, verb: Despray, spec: Spec) -> Drawing:
-        file = await self._catalogue.get(verb.file)
-        copies = self._by_cost(await self._catalogue.all_copies(file.generation), verb.target.plane)
-        sources = await survey.pin_parts(self._planes, copies)
+        if verb.sources:
+            theirs = sources = await survey.pin(self._planes, verb.sources, natural=False)
+        else:
+            file = await self._catalogue.get(verb.file)
+            copies = self._by_cost(await self._catalogue.all_copies(file.generation), verb.target.plane)
+            sources = await survey.pin_parts(self._planes, copies)
+            theirs = [Source(p.plane, p.key, p.size, p.version, {}) for parts in copies for p in parts]
         key = survey.key_of(verb.target)
-        theirs = [Source(p.plane, p.key, p.size, p.version, {}) for parts in copies for p in parts]
-        await self._check_object(verb.target.plane, key, [*sources, *theirs], overwrite=spec.overwrite)
+        target_plane = self._planes.plane(verb.target.plane)
+        await check_object(self._planes, target_plane, key, [*sources, *theirs], overwrite=spec.overwrite)
         target = _Target(verb.target.plane, "", lambda _number, _count: key)
         stream = plan.Stream(sources, [b""] * len(sources))
         return await self._drawn(spec, target, stream, lambda: iter([plan.join(sources, key)]), 1)
@@ -235,7 +239,6 @@ class Planner:
         """The manifest whose parts are walked by `parts`; sizes are checked in a thread, for there may be many."""
 
         def work() -> Drawing:
-            sources = stream.sources
             made = Plan(
                 plane=target.plane,
                 file=target.file,
@@ -248,7 +251,8 @@ class Planner:
                 whole=dict(native),
                 means=means,
                 overwrite=spec.overwrite,
-                kind=survey.common_kind(sources),
+                kind=survey.common_kind(stream.sources),
+                direct=survey.reached_directly(self._planes, (target.plane, *native)),
             )
             for part in parts():
                 if part.size > limits.max_object:
@@ -257,7 +261,7 @@ class Planner:
                         f" {limits.max_object} at most; ask for more parts"
                     )
                     raise InvalidSpec(msg, {"spec.parts": msg}, plane=target.plane)
-            return Drawing(sources, made, parts, warnings)
+            return Drawing(stream.sources, made, parts, warnings)
 
         limits = self._planes.plane(target.plane).limits
         native, means = self._native(target.plane, stream.sources)
@@ -325,27 +329,6 @@ class Planner:
             notes.append(f"{len(lacking) - _NOTES} more sources end without a terminator, and get one")
         return endings, tuple(notes)
 
-    async def _check_object(self, plane: str, key: str, sources: Sequence[Source], *, overwrite: bool) -> None:
-        """Refuse a target that exists, or that is one of the sources under any name."""
-        try:
-            info = await self._planes.plane(plane).stat(key)
-        except NotFound:
-            return
-        into = self._planes.plane(plane)
-        ticket = into.copy_ticket(info)
-        for s in sources:
-            same = s.plane == plane and s.key == key
-            if not same and ticket is not None and s.version == info.version and s.size == info.size:
-                other = self._planes.plane(s.plane).copy_ticket(replace(info, key=s.key))
-                same = other is not None and (other.kind, _store(other)) == (ticket.kind, _store(ticket))
-                same = same and (ticket.kind == "posix" or other is None or other.location == ticket.location)
-            if same:
-                msg = f"{where(plane, key)} is a part of the file itself; choose another target"
-                raise InvalidSpec(msg, {"spec.despray.target": msg}, plane=plane, key=key)
-        if not overwrite:
-            msg = f"{where(plane, key)} exists; --overwrite replaces it"
-            raise AlreadyExists(msg, plane=plane, key=key)
-
     def _file_target(self, name: str, plane: str, transfer: str) -> _Target:
         file = normalise(name)
         self._planes.settings(plane)
@@ -362,11 +345,6 @@ class Planner:
         return count
 
 
-def _store(ticket: Ticket) -> str:
-    """Where the object lies, whoever asks: a scope begins with it, and may go on with who that is."""
-    return ticket.scope.partition(" ")[0]
-
-
 async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
     """What a call can be told at once: unknown planes and files, a name that is taken. Returns the target to reserve.
 
@@ -378,8 +356,10 @@ async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
     if isinstance(verb, Sync):
         return await target_of(verb, planes)
     if isinstance(verb, Despray):
-        await catalogue.get(verb.file)
-        planes.plane(verb.target.plane)
+        if verb.file:
+            await catalogue.get(verb.file)
+        for name in (verb.target.plane, *(each.plane for each in verb.sources)):
+            planes.plane(name)
         return f"object:{await address(planes, verb.target.plane, survey.key_of(verb.target))}"
     if isinstance(verb, Replicate):
         file = await catalogue.get(verb.file)

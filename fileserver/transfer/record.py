@@ -71,6 +71,9 @@ class Plan:
     equal: int = 0
     """Objects of a sync that need not be touched."""
 
+    direct: dict[str, str] = field(default_factory=dict)
+    """Stores that the machine of an agent is to reach itself: "" where it does, or why not."""
+
     closing: dict[str, str] = field(default_factory=dict)
     """Source planes from which a route is being given up, and why: until the manifest is packed anew, nothing stored
     counts."""

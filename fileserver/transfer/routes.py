@@ -26,12 +26,14 @@ PULLED: Final = "pulled"
 """Azure fetches from S3, by an address that is signed for it."""
 KERNEL: Final = "copied in the kernel"
 """The kernel moves bytes between files of its host."""
+DIRECT: Final = "streamed directly"
+"""Bytes travel between the machine of an agent and the store, past the file servers."""
 STREAMED: Final = "streamed"
 """Bytes are read and written by this machine."""
 MIXED: Final = "mixed"
 """Some bytes of a part go one way, some another."""
 
-BY_COST: Final = (WHOLE, RANGES, PULLED, KERNEL, STREAMED)
+BY_COST: Final = (WHOLE, RANGES, PULLED, KERNEL, DIRECT, STREAMED)
 """What is tried first comes first."""
 
 
@@ -110,16 +112,34 @@ def way_of(part: Part, plan: Plan) -> Way:
         route = route_of_step(plan, step)
         if route not in reasons and route != STREAMED:
             reasons[route] = _reason(route, part, plan, step.pieces[0].source)
-    streamed = [piece for step in steps if not step.native for piece in step.pieces]
+    travels = [step for step in steps if not step.native]
+    past = [step for step in travels if _goes_direct(step, plan)]
+    if past:
+        reasons[DIRECT] = "by requests that are signed for the machine of its files"
+    streamed = [piece for step in travels if step not in past for piece in step.pieces]
     if streamed or not reasons:
         reasons[STREAMED] = _streamed(part, plan, {piece.source for piece in streamed if piece.extent})
     native = sum(step.size for step in steps if step.native)
-    through = sum(piece.size for piece in streamed if piece.extent)
+    through = sum(piece.size for step in travels for piece in step.pieces if piece.extent)
     if len(reasons) == 1:
         ((route, why),) = reasons.items()
         return Way(route, why, native, through)
     ordered = sorted(reasons.items(), key=lambda each: BY_COST.index(each[0]))
     return Way(MIXED, "; ".join(f"{route}: {why}" for route, why in ordered), native, through)
+
+
+def _goes_direct(step: Step, plan: Plan) -> bool:
+    """Whether an agent sends a step to its store itself, or fetches all that it is made of from stores."""
+    if plan.direct.get(plan.plane) == "":
+        return True
+    sources = {piece.source for piece in step.pieces if piece.extent}
+    return bool(sources) and all(plan.direct.get(name) == "" for name in sources)
+
+
+def not_direct(plan: Plan, unreached: Mapping[str, str]) -> Plan:
+    """The plan after the machine of an agent did not reach some stores, each for its reason; nothing is packed anew."""
+    fresh = {name: why for name, why in unreached.items() if plan.direct.get(name) == ""}
+    return replace(plan, direct={**plan.direct, **fresh}) if fresh else plan
 
 
 def _reason(route: str, part: Part, plan: Plan, plane: str) -> str:
@@ -140,6 +160,8 @@ def _reason(route: str, part: Part, plan: Plan, plane: str) -> str:
 
 def _streamed(part: Part, plan: Plan, sources: set[str]) -> str:
     """Why bytes have to travel."""
+    if unreached := [why for name in (plan.plane, *sorted(sources)) if (why := plan.direct.get(name))]:
+        return "; ".join(unreached)
     found: dict[str, None] = {}
     for extent in _extents(part):
         if extent.plane not in sources:

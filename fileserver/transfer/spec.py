@@ -60,10 +60,11 @@ class Spray:
 
 @dataclass(frozen=True, slots=True)
 class Despray:
-    """The parts of a logical file back into one object."""
+    """The parts of a logical file back into one object; or, with `sources`, those objects into one."""
 
     file: str
     target: Location
+    sources: tuple[Location, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,8 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
     verb = asdict(spec.verb, dict_factory=_plain)
     if isinstance(spec.verb, Spray):
         verb["format"] = format_to_json(spec.verb.format)
+    if isinstance(spec.verb, Despray) and not spec.verb.sources:
+        del verb["sources"]  # as older versions have it: what is stored is compared
     kind = type(spec.verb).__name__.lower()
     asked = {"kind": kind, "verb": verb, "overwrite": spec.overwrite, "verify_read": spec.verify_read}
     return {**asked, "priority": spec.priority} if spec.priority else asked
@@ -151,7 +154,8 @@ def spec_from_json(data: dict[str, Any]) -> Spec:
         verb["format"] = format_from_json(verb["format"])
         made: Verb = Spray(**verb)
     elif data["kind"] == "despray":
-        made = Despray(verb["file"], Location(**verb["target"]))
+        sources = tuple(Location(**location) for location in verb.get("sources", ()))
+        made = Despray(verb["file"], Location(**verb["target"]), sources)
     elif data["kind"] == "sync":
         places = {name: Location(**verb[name]) for name in ("source", "target", "names") if verb[name]}
         globs = {name: tuple(verb[name]) for name in ("include", "exclude")}

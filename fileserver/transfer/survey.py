@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from fileserver.catalogue.files import FilePart
-from fileserver.configured import Configured, is_beside, where
+from fileserver.configured import AGENT, Configured, is_beside, where
 from fileserver.errors import InvalidSpec
 from fileserver.together import side_by_side
 from fileserver.transfer.manifest import Source
@@ -106,6 +106,13 @@ class Planes(Protocol):
     def plane(self, name: str) -> Plane:
         """The plane of a name; raises PlaneNotFound."""
         ...
+
+
+def reached_directly(planes: Planes, names: Sequence[str]) -> dict[str, str]:
+    """The stores among the planes of a transfer that an agent which reads or writes in it reaches by itself: ""."""
+    if not any(name.startswith(AGENT) for name in names):
+        return {}
+    return {name: "" for name in names if planes.plane(name).capabilities.direct}
 
 
 def untouched(part: FilePart, info: Info) -> bool:

@@ -758,6 +758,26 @@ class Answer(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class UnreachedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
@@ -767,6 +787,7 @@ class Answer(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
+    UNREACHED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Which."""
     more: _builtins.bool
@@ -795,6 +816,10 @@ class Answer(_message.Message):
     def stored(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepDone]:
         """All steps that the segment stored."""
 
+    @_builtins.property
+    def unreached(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Stores that this machine was to reach and did not, by the names of their planes, and why."""
+
     def __init__(
         self,
         *,
@@ -807,10 +832,11 @@ class Answer(_message.Message):
         token: _builtins.str = ...,
         progress: _part_pb2.SegmentProgress | None = ...,
         stored: _abc.Iterable[Global___StepDone] | None = ...,
+        unreached: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "points", b"points", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "files", b"files", "id", b"id", "more", b"more", "points", b"points", "progress", b"progress", "stored", b"stored", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "files", b"files", "id", b"id", "more", b"more", "points", b"points", "progress", b"progress", "stored", b"stored", "token", b"token", "unreached", b"unreached"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

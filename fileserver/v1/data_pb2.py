@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/data.proto\x12\rfileserver.v1\"h\n\x0bReadRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0e\n\x06length\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\t\"<\n\x0cReadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\x12\r\n\x05plane\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\toverwrite\x18\x04 \x01(\x08\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x0e\n\x06\x66inish\x18\x08 \x01(\x08\x12\x11\n\tcrc64nvme\x18\t \x01(\t\"l\n\rWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x10\n\x08\x63ompared\x18\x05 \x01(\x08\"%\n\x11QueryWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\"_\n\x12QueryWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t2\xeb\x01\n\x0b\x44\x61taService\x12\x41\n\x04Read\x12\x1a.fileserver.v1.ReadRequest\x1a\x1b.fileserver.v1.ReadResponse0\x01\x12\x46\n\x05Write\x12\x1b.fileserver.v1.WriteRequest\x1a\x1c.fileserver.v1.WriteResponse(\x01\x30\x01\x12Q\n\nQueryWrite\x12 .fileserver.v1.QueryWriteRequest\x1a!.fileserver.v1.QueryWriteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ileserver/v1/data.proto\x12\rfileserver.v1\"h\n\x0bReadRequest\x12\r\n\x05plane\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x03\x12\x0e\n\x06length\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\t\"<\n\x0cReadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xa0\x01\n\x0cWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\x12\r\n\x05plane\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\toverwrite\x18\x04 \x01(\x08\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x0e\n\x06\x66inish\x18\x08 \x01(\x08\x12\x11\n\tcrc64nvme\x18\t \x01(\t\"l\n\rWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x10\n\x08\x63ompared\x18\x05 \x01(\x08\"%\n\x11QueryWriteRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\"q\n\x12QueryWriteResponse\x12\x16\n\x0epersisted_size\x18\x01 \x01(\x03\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\x12\x11\n\tcrc64nvme\x18\x03 \x01(\t\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\x10\n\x08\x63ompared\x18\x05 \x01(\x08\"\\\n\x0bSignRequest\x12\x10\n\x08write_id\x18\x01 \x01(\t\x12\x11\n\tcrc64nvme\x18\x02 \x01(\t\x12(\n\x04read\x18\x03 \x01(\x0b\x32\x1a.fileserver.v1.ReadRequest\"\x96\x01\n\x0cSignResponse\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x39\n\x07headers\x18\x03 \x03(\x0b\x32(.fileserver.v1.SignResponse.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xac\x02\n\x0b\x44\x61taService\x12\x41\n\x04Read\x12\x1a.fileserver.v1.ReadRequest\x1a\x1b.fileserver.v1.ReadResponse0\x01\x12\x46\n\x05Write\x12\x1b.fileserver.v1.WriteRequest\x1a\x1c.fileserver.v1.WriteResponse(\x01\x30\x01\x12Q\n\nQueryWrite\x12 .fileserver.v1.QueryWriteRequest\x1a!.fileserver.v1.QueryWriteResponse\x12?\n\x04Sign\x12\x1a.fileserver.v1.SignRequest\x1a\x1b.fileserver.v1.SignResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fileserver.v1.data_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SIGNRESPONSE_HEADERSENTRY']._loaded_options = None
+  _globals['_SIGNRESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_READREQUEST']._serialized_start=43
   _globals['_READREQUEST']._serialized_end=147
   _globals['_READRESPONSE']._serialized_start=149
@@ -42,7 +44,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYWRITEREQUEST']._serialized_start=484
   _globals['_QUERYWRITEREQUEST']._serialized_end=521
   _globals['_QUERYWRITERESPONSE']._serialized_start=523
-  _globals['_QUERYWRITERESPONSE']._serialized_end=618
-  _globals['_DATASERVICE']._serialized_start=621
-  _globals['_DATASERVICE']._serialized_end=856
+  _globals['_QUERYWRITERESPONSE']._serialized_end=636
+  _globals['_SIGNREQUEST']._serialized_start=638
+  _globals['_SIGNREQUEST']._serialized_end=730
+  _globals['_SIGNRESPONSE']._serialized_start=733
+  _globals['_SIGNRESPONSE']._serialized_end=883
+  _globals['_SIGNRESPONSE_HEADERSENTRY']._serialized_start=837
+  _globals['_SIGNRESPONSE_HEADERSENTRY']._serialized_end=883
+  _globals['_DATASERVICE']._serialized_start=886
+  _globals['_DATASERVICE']._serialized_end=1186
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -212,14 +214,19 @@ class QueryWriteResponse(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     CRC64NVME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
     persisted_size: _builtins.int
-    """Bytes that are stored and need not be sent again."""
+    """Bytes that are stored and need not be sent again; under a grant, that this file server holds in memory: if it has
+    lost them when the write goes on, or another one answers, that is told as OFFSET_MISMATCH.
+    """
     finished: _builtins.bool
     """The object is visible."""
     crc64nvme: _builtins.str
     """With finished, under a grant: CRC64NVME of the step in lower-case hex."""
     etag: _builtins.str
     """With finished, under a grant: the provider's name of the step."""
+    compared: _builtins.bool
+    """With finished, under a grant: the checksum equals one of the bytes as they were received."""
     def __init__(
         self,
         *,
@@ -227,11 +234,96 @@ class QueryWriteResponse(_message.Message):
         finished: _builtins.bool = ...,
         crc64nvme: _builtins.str = ...,
         etag: _builtins.str = ...,
+        compared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "etag", b"etag", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "crc64nvme", b"crc64nvme", "etag", b"etag", "finished", b"finished", "persisted_size", b"persisted_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueryWriteResponse: _TypeAlias = QueryWriteResponse  # noqa: Y015
+
+@_typing.final
+class SignRequest(_message.Message):
+    """Request of Sign; either write_id and crc64nvme, or read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITE_ID_FIELD_NUMBER: _builtins.int
+    CRC64NVME_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    write_id: _builtins.str
+    """The step, as in a Write."""
+    crc64nvme: _builtins.str
+    """CRC64NVME of the step in lower-case hex."""
+    @_builtins.property
+    def read(self) -> Global___ReadRequest:
+        """The bytes, as in a Read."""
+
+    def __init__(
+        self,
+        *,
+        write_id: _builtins.str = ...,
+        crc64nvme: _builtins.str = ...,
+        read: Global___ReadRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read", b"read"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc64nvme", b"crc64nvme", "read", b"read", "write_id", b"write_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignRequest: _TypeAlias = SignRequest  # noqa: Y015
+
+@_typing.final
+class SignResponse(_message.Message):
+    """Response of Sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """Of HTTP."""
+    url: _builtins.str
+    """Where to."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """To be sent as they are."""
+
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        url: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "method", b"method", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignResponse: _TypeAlias = SignResponse  # noqa: Y015

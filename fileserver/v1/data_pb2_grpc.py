@@ -29,7 +29,7 @@ class DataServiceStub:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     def __init__(self, channel):
@@ -53,13 +53,18 @@ class DataServiceStub:
                 request_serializer=fileserver_dot_v1_dot_data__pb2.QueryWriteRequest.SerializeToString,
                 response_deserializer=fileserver_dot_v1_dot_data__pb2.QueryWriteResponse.FromString,
                 _registered_method=True)
+        self.Sign = channel.unary_unary(
+                '/fileserver.v1.DataService/Sign',
+                request_serializer=fileserver_dot_v1_dot_data__pb2.SignRequest.SerializeToString,
+                response_deserializer=fileserver_dot_v1_dot_data__pb2.SignResponse.FromString,
+                _registered_method=True)
 
 
 class DataServiceServicer:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     def Read(self, request, context):
@@ -84,6 +89,14 @@ class DataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Sign(self, request, context):
+        """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+        with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DataServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +115,11 @@ def add_DataServiceServicer_to_server(servicer, server):
                     request_deserializer=fileserver_dot_v1_dot_data__pb2.QueryWriteRequest.FromString,
                     response_serializer=fileserver_dot_v1_dot_data__pb2.QueryWriteResponse.SerializeToString,
             ),
+            'Sign': grpc.unary_unary_rpc_method_handler(
+                    servicer.Sign,
+                    request_deserializer=fileserver_dot_v1_dot_data__pb2.SignRequest.FromString,
+                    response_serializer=fileserver_dot_v1_dot_data__pb2.SignResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'fileserver.v1.DataService', rpc_method_handlers)
@@ -114,7 +132,7 @@ class DataService:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     @staticmethod
@@ -188,6 +206,33 @@ class DataService:
             '/fileserver.v1.DataService/QueryWrite',
             fileserver_dot_v1_dot_data__pb2.QueryWriteRequest.SerializeToString,
             fileserver_dot_v1_dot_data__pb2.QueryWriteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fileserver.v1.DataService/Sign',
+            fileserver_dot_v1_dot_data__pb2.SignRequest.SerializeToString,
+            fileserver_dot_v1_dot_data__pb2.SignResponse.FromString,
             options,
             channel_credentials,
             insecure,

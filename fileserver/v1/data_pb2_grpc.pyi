@@ -30,7 +30,7 @@ class DataServiceStub:
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     @_typing.overload
@@ -45,13 +45,17 @@ class DataServiceStub:
     """
     QueryWrite: _grpc.UnaryUnaryMultiCallable[_data_pb2.QueryWriteRequest, _data_pb2.QueryWriteResponse]
     """How much of a write is stored, so that it can go on after a broken connection."""
+    Sign: _grpc.UnaryUnaryMultiCallable[_data_pb2.SignRequest, _data_pb2.SignResponse]
+    """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+    with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+    """
 
 @_typing.type_check_only
 class DataServiceAsyncStub(DataServiceStub):
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -63,12 +67,16 @@ class DataServiceAsyncStub(DataServiceStub):
     """
     QueryWrite: _aio.UnaryUnaryMultiCallable[_data_pb2.QueryWriteRequest, _data_pb2.QueryWriteResponse]  # type: ignore[assignment]
     """How much of a write is stored, so that it can go on after a broken connection."""
+    Sign: _aio.UnaryUnaryMultiCallable[_data_pb2.SignRequest, _data_pb2.SignResponse]  # type: ignore[assignment]
+    """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+    with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+    """
 
 class DataServiceServicer(metaclass=_abc_1.ABCMeta):
     """Bytes of objects and logical files, in messages of up to 1 MiB. From outside only with a grant (the metadata
     cropduster-grant), and then only what the grant names: Read gives what its part is made of, Write stores one step of
     its part (write_id is TRANSFER-PART-STEP, step 0 the part whole; offsets count within the part) and is finished when
-    that step is stored, QueryWrite tells whether it is.
+    that step is stored, QueryWrite tells whether it is, and if not, how much of it this file server holds.
     """
 
     @_abc_1.abstractmethod
@@ -96,5 +104,15 @@ class DataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_data_pb2.QueryWriteResponse, _abc.Awaitable[_data_pb2.QueryWriteResponse]]:
         """How much of a write is stored, so that it can go on after a broken connection."""
+
+    @_abc_1.abstractmethod
+    def Sign(
+        self,
+        request: _data_pb2.SignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.SignResponse, _abc.Awaitable[_data_pb2.SignResponse]]:
+        """A request to the store itself, signed for the holder of a grant, who reaches that store: for one step of its part
+        with this checksum, or for bytes that its part is made of. Good for some minutes; a credential.
+        """
 
 def add_DataServiceServicer_to_server(servicer: DataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -682,21 +682,27 @@ class Despray(_message.Message):
 
     FILE_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """Name of the logical file."""
+    """Name of the logical file; empty where sources are named."""
     @_builtins.property
     def target(self) -> Global___Location:
         """The object to write."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Location]:
+        """In place of a logical file: objects, joined in this order."""
 
     def __init__(
         self,
         *,
         file: _builtins.str = ...,
         target: Global___Location | None = ...,
+        sources: _abc.Iterable[Global___Location] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "sources", b"sources", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

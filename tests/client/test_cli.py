@@ -387,6 +387,21 @@ def test_a_despray_to_a_folder_is_refused(run, tmp_path):
         assert "is a folder" in err
 
 
+def test_what_makes_no_plain_objects_is_refused_before_anything_is_carried(run, server, tmp_path):
+    server.on("ListPlanes", ListPlanesResponse(planes=[Plane(name="lz")]))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x").write_bytes(b"")
+    code, _, err = run("push", "--no-register", "a/x", "b/x", "gone", "lz:x", "--parts", "2", "--format", "csv")
+    assert code == 2
+    for wrong in ("--parts: ", "--format: ", "'gone' is no file", "name a folder", "have the same name"):
+        assert wrong in err
+    code, _, err = run("push", "--no-register", "a/x", "./y")
+    assert (code, "names no plane" in err) == (2, True)
+    code, _, err = run("push", "--no-register", "a/x", "a::x")
+    assert (code, "name of a logical file" in err) == (2, True)
+
+
 def test_standard_output_takes_no_options(run):
     code, _, err = run("despray", "a::b", "-", "--overwrite", "--dry-run")
     assert code == 2

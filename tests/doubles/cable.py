@@ -19,6 +19,9 @@ class Cable:
         self._to = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._left: int | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._stalls = False
         self.port = 0
         self.cuts = 0
         self.carried = 0
@@ -27,12 +30,18 @@ class Cable:
     def cut(self) -> None:
         """Break every connection; new ones are carried again."""
         self.cuts += 1
+        self._left = None
+        self._flows.set()
         for writer in self._writers:
             writer.transport.abort()
 
     def cut_after(self, size: int) -> None:
         """Break every connection once so many bytes more have gone through."""
         self._left = size
+
+    def stall_after(self, size: int) -> None:
+        """Carry nothing more once so many bytes more have gone through, until `cut`."""
+        self._left, self._stalls = size, True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -56,12 +65,15 @@ class Cable:
                 self.carried += len(data)
                 if self._left is not None and (left := self._left - len(data)) <= 0:
                     self._left = None
-                    self.cut()
-                    return
-                if self._left is not None:
+                    if not self._stalls:
+                        self.cut()
+                        return
+                    self._flows.clear()
+                elif self._left is not None:
                     self._left = left
                 writer.write(data)
                 await writer.drain()
+                await self._flows.wait()
             writer.write_eof()
 
 

@@ -76,6 +76,10 @@ def test_spray_and_despray_carry_what_the_server_does_not_see(machine: Machine, 
     plan = machine("push", "x.csv", "e::y", "--parts", "2", "--dry-run", "--server", remote.at)
     assert str(machine.folder / "x.csv") not in plan.err
     assert "2 parts" in plan.out
+    (machine.folder / "y.csv").write_bytes(text[:100])
+    machine("push", "--no-register", "x.csv", "y.csv", "data:in/", "--server", remote.at)
+    assert [(remote.machine.folder / f"plane/in/{name}.csv").read_bytes() for name in "xy"] == [text, text[:100]]
+    assert machine("files", "list", "--server", remote.at, "--json").json["files"][0]["name"] == "e::x"
     assert machine.files() == []  # no server was started here, and nothing is left that would be sent again
     assert not list((machine.state / "agents").glob("*.json"))
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import urllib3
+from pydantic import ValidationError
 
 from planes import checksum
 from planes.azure import AzurePlane, AzureSettings
-from planes.errors import Refused, Unsupported
-from planes.plane import KIB, Extent, Ticket
+from planes.direct import Address, Whole
+from planes.errors import NotFound, Refused, Unsupported
+from planes.plane import KIB, Extent, StepReceipt, Ticket
 from tests.doubles import azurite, proxy
 
 BODY = random.Random(5).randbytes(300 * KIB)
@@ -114,3 +118,51 @@ async def test_an_address_signed_with_the_wrong_key_is_refused_in_our_words(make
     with pytest.raises((Refused, Unsupported)):
         await two.copy("z", ticket, upload_id="c-2", url=partial(stranger.presign, ticket))
     assert [info.key async for info in two.list("z")] == []
+
+
+def asked(address: Address, body: bytes = b"", **changed: Any) -> tuple[int, bytes]:
+    headers = dict(address.headers) | changed.pop("headers", {})
+    url = changed.pop("url", address.url)
+    answer = urllib3.request(address.method, url, body=body or None, headers=headers, retries=False, timeout=30)
+    return answer.status, answer.data
+
+
+async def test_what_is_signed_for_a_node_is_for_one_blob_of_ours_and_one_thing(make, account):
+    plane = make(account, "hers", direct=True, direct_endpoint=account.url)
+    signing, crc = plane.signing(), checksum.compute(BODY)
+    upload = await plane.upload("~1/steps", upload_id="d-1")
+    step = await signing.step(upload.token, 1, len(BODY), crc)
+    assert "sig=" not in repr(step)
+    assert step.url.startswith(account.url)  # not where the plane itself goes
+    assert asked(step, BODY[1:] + b"x")[0] == 400
+    assert asked(step, BODY)[0] == 201
+    assert asked(step, BODY, url=step.url.replace("steps", "other"))[0] == 403
+    assert (await upload.commit([StepReceipt(1, len(BODY), crc)], len(BODY), crc)).checksums == {"crc64nvme": crc}
+    info = await plane.stat("~1/steps")
+    reading = await signing.read(Extent("~1/steps", info.version, 7, 77))
+    assert asked(reading) == (206, BODY[7:77])
+    assert asked(reading, headers={"if-match": '"0x1"'})[0] == 412
+    assert asked(replace(step, url=reading.url + step.url[step.url.index("&comp=") :]), BODY)[0] == 403
+
+
+async def test_a_blob_that_is_signed_for_a_node_is_written_once_and_none_outside_of_our_folders(make, account):
+    plane = make(account, "hers", direct=True)
+    signing, crc = plane.signing(), checksum.compute(BODY)
+    put = await signing.put(Whole("~1/whole", "d-2", content_type="text/csv"), len(BODY), crc)
+    assert asked(put, BODY[1:] + b"x")[0] == 400
+    assert asked(put, BODY)[0] == 201
+    assert asked(put, BODY)[0] in {403, 409}
+    info = await plane.stat("~1/whole")
+    assert (info.checksums["crc64nvme"], info.content_type) == (crc, "text/csv")
+    await plane.discard("~1/whole", "d-2")
+    with pytest.raises(NotFound):
+        await plane.stat("~1/whole")
+    with pytest.raises(Unsupported, match="not in a folder of ours"):
+        await signing.put(Whole("theirs", "d-3"), len(BODY), crc)
+    with pytest.raises(Unsupported, match="not in a folder of ours"):
+        await signing.step((await plane.upload("theirs", upload_id="d-4")).token, 1, 1, 1)
+
+
+async def test_a_plane_with_a_sas_cannot_sign_for_nodes(make, account):
+    with pytest.raises(ValidationError, match="direct takes what can sign"):
+        make(account, "hers", account_key=None, sas={"env": "KEY0"}, direct=True)

@@ -9,11 +9,13 @@ import socket
 from typing import Any
 
 import pytest
+import urllib3
 from pydantic import ValidationError
 
 from planes import checksum
-from planes.errors import Error, Refused, Unsupported
-from planes.plane import KIB, MIB, Extent, Info, Ticket
+from planes.direct import Address, Whole
+from planes.errors import Error, NotFound, Refused, Unsupported
+from planes.plane import KIB, MIB, Extent, Info, StepReceipt, Ticket
 from planes.s3 import S3Plane, S3Settings
 from planes.s3_copy import Copier
 from planes.s3_small import SOON
@@ -328,3 +330,61 @@ async def test_a_store_that_is_not_trusted_is_refused_and_says_what_to_set(make,
                 with pytest.raises(Refused, match=r"is not trusted: name its authority in `ca`"):
                     await call
         assert not between.seen
+
+
+def asked(address: Address, body: bytes = b"", **changed: Any) -> tuple[int, dict[str, str], bytes]:
+    """A request as signed, but for what is changed of it; a header of None is left out."""
+    headers = {name: text for name, text in ({**address.headers} | changed.pop("headers", {})).items() if text}
+    url = changed.pop("url", address.url)
+    answer = urllib3.request(address.method, url, body=body or None, headers=headers, retries=False, timeout=30)
+    return answer.status, {name.lower(): text for name, text in answer.headers.items()}, answer.data
+
+
+async def test_a_step_that_is_signed_for_a_node_is_of_these_bytes_alone(make, store):
+    plane = make("http://127.0.0.1:1", direct=True, direct_endpoint=store.endpoint)  # only nodes see it there
+    behind = make(store.endpoint)
+    body, crc = BIG[: 5 * MIB], checksum.compute(BIG[: 5 * MIB])
+    upload = await behind.upload("~1/step", upload_id="d-1")
+    address = await plane.signing().step(upload.token, 2, len(body), crc)
+    assert "Signature" not in repr(address)
+    assert asked(address, BIG[1:][: len(body)])[0] == 400
+    assert asked(address, BIG, headers={"content-length": str(len(BIG))})[0] == 403
+    assert asked(address, body, headers={"x-amz-checksum-crc64nvme": None})[0] == 403
+    assert asked(address, body, url=address.url.replace("partNumber=2", "partNumber=1"))[0] == 403
+    status, said, _ = asked(address, body)
+    assert (status, said["x-amz-checksum-crc64nvme"]) == (200, checksum.to_s3(crc))
+    receipt = StepReceipt(2, len(body), crc, said["etag"].strip('"'))
+    assert (await upload.commit([receipt], len(body), crc)).checksums == {"crc64nvme": crc}
+
+
+async def test_an_object_and_a_range_that_are_signed_for_a_node_are_those_alone(make, store):
+    plane = make(store.endpoint, direct=True)
+    signing, crc = plane.signing(), checksum.compute(SMALL)
+    whole = Whole("~1/whole", "d-2", content_type="text/csv", metadata={"by": "her"})
+    address = await signing.put(whole, len(SMALL), crc)
+    assert asked(address, BIG[1:][: len(SMALL)])[0] == 400
+    assert asked(address, SMALL, headers={"if-none-match": None})[0] == 403
+    assert asked(address, SMALL)[0] == 200
+    assert asked(address, SMALL)[0] == 412  # it is there
+    info = await plane.stat("~1/whole")
+    assert (info.checksums["crc64nvme"], info.content_type, info.metadata["by"]) == (crc, "text/csv", "her")
+    await plane.discard("~1/whole", "d-3")  # of another attempt
+    reading = await signing.read(Extent("~1/whole", info.version, 10, 30))
+    assert asked(reading)[::2] == (206, SMALL[10:30])
+    assert asked(reading, headers={"range": "bytes=0-9"})[0] == 403
+    assert asked(reading, headers={"range": None})[0] == 403
+    await plane.discard("~1/whole", "d-2")
+    with pytest.raises(NotFound):
+        await plane.stat("~1/whole")
+
+
+async def test_nothing_is_signed_for_nodes_that_a_store_would_not_hold_against_a_checksum(make, store):
+    plain = make(store.endpoint, direct=True, checksums="none")
+    with pytest.raises(Unsupported, match="checksum"):
+        await plain.signing().put(Whole("~1/x", "d-4"), 1, 1)
+    other = await make(store.endpoint).upload("~1/x", upload_id="d-5", kind="crc32")
+    with pytest.raises(Unsupported, match="checksum"):
+        await make(store.endpoint, direct=True).signing().step(other.token, 1, 1, 1)
+    await other.abort()
+    with pytest.raises(ValidationError, match="direct: true"):
+        make(store.endpoint, direct_endpoint=store.endpoint)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from fileserver.agents import assignments
 from fileserver.errors import CallerDenied
 from fileserver.transfer import manifest_rows
+from fileserver.transfer.spec import Despray, Location, Spec
 from planes.errors import AlreadyExists, Changed, NotFound
 from planes.plane import MIB
 from tests.doubles.cable import cable
@@ -124,6 +126,27 @@ async def test_a_connection_that_breaks_is_dialled_again_and_what_is_stored_is_n
     assert b"".join(await world.content()) == data
 
 
+async def test_a_step_that_a_break_has_cut_goes_on_where_it_was_cut(world, large, monkeypatch):
+    steps = replace(world.plane.limits, put_size=large)
+    monkeypatch.setattr(type(world.plane), "limits", steps)
+    data, came = world.write("x", noise(large)), large // 2
+
+    def held():
+        return sum(half.at for half in world.halves._held.values())
+
+    async with cable(world.port) as between, world.agent(port=between.port):
+        between.stall_after(came + 3 * MIB)
+        transfer = await world.spray("x", parts=1)
+        async with asyncio.timeout(30):
+            while held() < came:
+                await asyncio.sleep(0.01)
+        before = held()
+        between.cut()
+        await world.done(transfer)
+        assert between.carried - (large - before) < came + 4 * MIB  # what came before the cut, and then only the rest
+    assert b"".join(await world.content()) == data
+
+
 async def test_the_same_on_the_way_down(world, large):
     data = world.write("x", noise(large))
     async with cable(world.port) as between, world.agent(port=between.port, writes=["back"]):
@@ -140,6 +163,26 @@ async def test_a_second_agent_takes_the_place_of_the_first_which_is_told(world):
         assert await asyncio.wait_for(first.task, 10) is False
         await world.done(await world.spray("x"))
     assert b"".join(await world.content()) == data
+
+
+async def test_a_file_becomes_a_plain_object_that_the_catalogue_does_not_know(world, large):
+    data = world.write("x", noise(large))
+    to = Location("data", "in/x")
+    plain = Spec(Despray("", to, (world.here("x"),)))
+    async with world.agent(rates=SLOW):
+        transfer = (await world.jobs.create(plain)).id
+        await some_stored(world, transfer)
+        await world.jobs.cancel(transfer)
+        assert (await world.ended(transfer)).state == "CANCELLED"
+        assert not [p for p in (world.folder.parent / "plane").rglob("*") if p.is_file()]
+    async with world.agent():
+        assert (await world.done((await world.jobs.create(plain)).id))["evidence"] == "compared"
+        assert await world.keys_there() == ["in/x"]
+        assert (world.folder.parent / "plane/in/x").read_bytes() == data
+        with pytest.raises(AlreadyExists, match="--overwrite"):
+            await world.done((await world.jobs.create(plain)).id)
+        with pytest.raises(CallerDenied, match="has not named it"):
+            await world.done((await world.jobs.create(Spec(Despray("", to, (world.here("../y"),))))).id)
 
 
 async def test_a_cancelled_transfer_leaves_nothing_at_either_end(world, large):

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from fileserver.agents import assignments as module
 from fileserver.agents.assignments import Assignments
+from fileserver.agents.telegraph import listen
 from fileserver.catalogue import agents as rows
 from fileserver.catalogue import databases
 from fileserver.catalogue.store import Store
@@ -123,6 +125,27 @@ async def test_the_same_segment_asked_again_after_a_crash_finds_its_answer(both)
     await asyncio.wait({task})
     await answer(holding, one, pb.Answer(token="done meanwhile"))
     assert (await assignments.ask(PLANE, work, transfer="t", segment=1)).token == "done meanwhile"
+
+
+@pytest.mark.parametrize("both", ["postgresql"], indirect=True)
+async def test_what_another_server_writes_is_heard_without_a_look(both, monkeypatch):
+    monkeypatch.setattr(module, "ELSEWHERE", 3600.0)
+    monkeypatch.setattr(module, "_HERE", 3600.0)
+    asking, holding = Assignments(both[0]), Assignments(both[1])
+    listening = [asyncio.create_task(listen(each)) for each in (asking, holding)]
+    async with asyncio.timeout(30):
+        while asking._hears + holding._hears < 2:
+            await asyncio.sleep(0.01)
+        waits = holding.news.listen(PLANE)
+        task = asyncio.create_task(asking.ask(PLANE, STAT))
+        await waits.wait()
+        (one,) = await lease(holding.store)
+        await answer(holding.store, one, pb.Answer(token="t"))
+        assert (await task).token == "t"
+    for each in listening:
+        each.cancel()
+    await asyncio.wait(listening)
+    assert not asking._hears
 
 
 async def test_who_stops_waits_until_the_agent_has_ended(both):

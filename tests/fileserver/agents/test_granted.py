@@ -120,10 +120,59 @@ async def test_a_step_is_stored_once_it_is_whole_and_again_by_the_same_grant(hel
         assert answer.finished
         assert answer.persisted_size == SIZE // 2
         assert answer.crc64nvme == checksum.to_hex(checksum.compute(held.data[: SIZE // 2]))
-    assert not (await held.query(token)).finished  # no receipt of it has come
-    await held.receipt(answer)
-    asked = await held.query(token)
-    assert (asked.finished, asked.persisted_size, asked.crc64nvme) == (True, SIZE // 2, answer.crc64nvme)
+    for known in (None, held.receipt):  # by who has stored it, and by any other once its receipt has come
+        if known:
+            held.world.halves._stored.clear()
+            assert not (await held.query(token)).finished
+            await known(answer)
+        asked = await held.query(token)
+        assert (asked.finished, asked.persisted_size, asked.crc64nvme) == (True, SIZE // 2, answer.crc64nvme)
+
+
+def message(data, start, end, **more):
+    piece = data[start:end]
+    return codec.WriteRequest(offset=start, data=piece, crc32c=checksum.compute(piece, 0, "crc32c"), **more)
+
+
+async def begun(held, token, data):
+    """A stream of which some bytes have come, and that is still open."""
+    call = held.channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
+    writing = call(metadata=((METADATA_KEY, token),))
+    await writing.write(message(data, 0, SOME, write_id="t1-1-1"))
+    await writing.write(message(data, SOME, 2 * SOME))
+    async with asyncio.timeout(10):
+        while not any(half.at == 2 * SOME for half in held.world.halves._held.values()):
+            await asyncio.sleep(0.01)
+    return writing
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["broken", "not noticed to be"])
+async def test_a_step_goes_on_at_the_byte_that_the_server_holds(held, broken):
+    token, step = await held.grant(), held.data[: SIZE // 2]
+    writing = await begun(held, token, step)
+    if broken:
+        writing.cancel()
+    assert (await held.query(token)).persisted_size == 2 * SOME
+    if not broken:
+        with pytest.raises(grpc.RpcError, match="another stream goes on with it"):
+            await writing.read()
+    (answer,) = await held.write(token, data=step[2 * SOME :], offset=2 * SOME)
+    assert (answer.finished, answer.persisted_size) == (True, SIZE // 2)
+    assert answer.crc64nvme == checksum.to_hex(checksum.compute(step))
+    assert held.world.halves._held == {}  # nor is memory held any more
+
+
+async def test_what_is_held_of_a_step_is_nobodys_elses_and_is_dropped_for_who_wants_the_memory(held):
+    token, step = await held.grant(), held.data[: SIZE // 2]
+    (await begun(held, token, step)).cancel()
+    assert (await held.query(token)).persisted_size == 2 * SOME
+    assert (await held.query(await held.grant(2), "t1-2-1")).persisted_size == 0
+    assert isinstance(await refused(held.write(token, data=step[9:], offset=9)), OutOfRange)
+    buffers = held.world.jobs.buffers
+    async with buffers.take(buffers._limit):
+        assert (await held.query(token)).persisted_size == 0
+    assert isinstance(await refused(held.write(token, data=step[2 * SOME :], offset=2 * SOME)), OutOfRange)
+    assert (await held.write(token))[-1].finished
 
 
 async def test_a_grant_is_for_no_other_step_or_bytes_and_needs_a_name(held):
@@ -156,6 +205,24 @@ async def test_without_a_grant_nothing_is_answered_from_outside(held):
     assert isinstance(await refused(held.read("")), Unsupported)
 
 
+async def test_requests_to_a_store_are_signed_for_what_the_grant_is_for_where_nodes_reach_it(held):
+    async def sign(token, **asked):
+        metadata = ((METADATA_KEY, token),) if token else ()
+        return await held.stub.Sign(data_pb2.SignRequest(**asked), metadata=metadata)
+
+    token, reads, step = await held.grant(), await held.grant(direction="read"), {"crc64nvme": "0" * 16}
+    await denied(sign(token, write_id="t1-2-1", **step), "range")
+    await denied(sign(reads, write_id="t1-1-1", **step), "direction")
+    await denied(sign(reads, read=data_pb2.ReadRequest(plane="source", key="y", length=1)), "range")
+    assert isinstance(await refused(sign("", write_id="t1-1-1", **step)), Unsupported)
+    assert isinstance(await refused(sign(token, write_id="t1-1-1", crc64nvme="-1")), InvalidSpec)
+    wanted = data_pb2.ReadRequest(plane="source", key="x", version=await held.version(), length=10)
+    for asked in (sign(token, write_id="t1-1-1", **step), sign(reads, read=wanted)):
+        error = await refused(asked)
+        assert isinstance(error, Unsupported)
+        assert "direct: true" in error.message
+
+
 @pytest.mark.parametrize("end", ["committed", "cancelled", "failed", "ended", "forgotten"])
 async def test_a_grant_counts_until_the_part_is_committed_or_the_transfer_ends(held, end):
     token, reads = await held.grant(), await held.grant(direction="read")
@@ -179,14 +246,10 @@ async def test_a_part_that_is_committed_while_its_step_travels_is_not_touched(he
     writing = call(metadata=((METADATA_KEY, token),))
     data = held.data[: SIZE // 2]
 
-    def message(start, size, **more):
-        piece = data[start : start + size]
-        return codec.WriteRequest(offset=start, data=piece, crc32c=checksum.compute(piece, 0, "crc32c"), **more)
-
-    await writing.write(replace(message(0, 5), write_id="t1-1-1"))
+    await writing.write(message(data, 0, 5, write_id="t1-1-1"))
     done = [Done(1, None, None, compared=False)]
     await held.world.store.write(lambda c: manifest_rows.parts_done(c, "t1", done))
-    await writing.write(message(5, len(data), finish=True))
+    await writing.write(message(data, 5, len(data), finish=True))
 
     await denied(writing.read(), "over")
 

@@ -22,6 +22,7 @@ from fileserver.server import OPTIONS
 from fileserver.services.agent import AgentServicer
 from fileserver.services.data import DataServicer
 from fileserver.services.granted import GrantedData
+from fileserver.services.halves import Halves
 from fileserver.services.shapes import format_message
 from fileserver.status import ErrorInterceptor
 from fileserver.transfer import ledger
@@ -57,7 +58,8 @@ class World:
         self.agents = self.planes.beside = Agents(store, self.keys, format_message)
         self.jobs.stages.filling = self.agents.before(self.jobs.stages.filling)
         data = DataServicer(self.planes, Catalogue(store), Writes(store))
-        granted = GrantedData(self.keys, store, self.planes, self.jobs.buffers, data, inside=False)
+        self.halves = Halves(self.jobs.buffers)
+        granted = GrantedData(self.keys, store, self.planes, self.halves, data, inside=False)
         self.server = aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
         granted.add_to(self.server)
         servicer = AgentServicer(self.agents, lambda name: self.planes.plane(name).capabilities.shared)

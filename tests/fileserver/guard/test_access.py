@@ -58,7 +58,7 @@ def test_every_call_of_every_service_is_in_the_table_and_nothing_else():
 def test_work_on_parts_and_raw_bytes_are_for_nobody_outside():
     inside = {method for method in METHODS if any(method.startswith(service) for service in NEVER)}
     assert set(OUTSIDE) == set(METHODS) - inside
-    assert len(inside) == 6
+    assert len(inside) == 7
 
 
 BY_GRANT = {method for method in METHODS if method.startswith(f"/{DATA}/")}
@@ -121,6 +121,10 @@ NEEDS = {
         (
             {"spec": {"despray": {"file": "sales::x", "target": {"plane": "lz", "key": "out/x"}}}},
             [may("read", files="sales::x"), may("write", planes="lz:out/")],
+        ),
+        (
+            {"spec": {"despray": {"sources": SPRAY["sources"], "target": {"plane": "cloud", "key": "out/x"}}}},
+            [READS_IN, may("write", planes="cloud:out/")],
         ),
         (
             {"spec": {"copy": {"file": "sales::x", "new_file": "mine::x", "plane": "cloud"}}},

@@ -108,6 +108,20 @@ def test_a_refused_route_closes_itself_and_none_that_is_something_else():
     assert {routes.way_of(p, pulled).route for p in (small, large)} == {routes.STREAMED}
 
 
+def test_what_goes_past_the_file_servers_is_told_from_what_the_agents_store_does_not_get_so():
+    up = replace(plan(native="no way"), direct={"to": ""})
+    assert routes.way_of(Part(1, "k", (cut(0, MIB, MIB), Literal(b"a"))), up).route == routes.DIRECT
+    down = replace(plan(native="no way"), plane="@agent", direct={"from": ""})
+    way = routes.way_of(Part(1, "k", (cut(0, MIB, MIB),)), down)
+    assert (way.route, way.native, way.through_us) == (routes.DIRECT, 0, MIB)
+    assert routes.way_of(Part(1, "k", (Literal(b"a"),)), down).route == routes.STREAMED
+    round_about = routes.not_direct(up, {"to": "403 there", "elsewhere": "never meant"})
+    assert round_about.direct == {"to": "403 there"}
+    assert routes.not_direct(round_about, {"to": "again"}) == round_about
+    way = routes.way_of(Part(1, "k", (cut(0, MIB, MIB),)), round_about)
+    assert (way.route, way.why) == (routes.STREAMED, "403 there")
+
+
 def test_a_refusal_is_told_with_what_comes_next():
     assert "copied in ranges" in routes.told("from", routes.WHOLE, "403")
     assert routes.told("from", routes.PULLED, "403") == "from: 403; what was to be pulled from there is streamed"

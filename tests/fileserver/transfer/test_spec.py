@@ -21,6 +21,7 @@ HERE = Location("data", "a")
 VERBS = (
     Spray((HERE, HERE), "a::b", "", 3, 0, Csv((b",", b"\xff"), (b"\n",), (b'"',), ())),
     Despray("a::b", HERE),
+    Despray("", HERE, (HERE, HERE)),
     Copy("a::b", "a::c", "data"),
     Sync(HERE, HERE, ("*.csv",), (), HERE),
     Ingest((HERE,), "/home/x/"),
