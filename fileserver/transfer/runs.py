@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from math import inf
 from typing import Any, Final
 
 import structlog
@@ -20,7 +21,7 @@ from fileserver.errors import Cancelled, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.ingest import IngestStages
-from fileserver.transfer.live import Away, Live, Paused
+from fileserver.transfer.live import PATIENCE, Away, Live, Paused
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sync import SyncStages
@@ -103,6 +104,7 @@ class Runs:
 
         The first failure is stored at once, so that it is the transfer's failure whatever happens next.
         """
+        PATIENCE.set(inf)
         live = await self.live(transfer)
         live.begin()
         try:
