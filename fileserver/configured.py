@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from fileserver.errors import PlaneNotFound
@@ -92,9 +92,10 @@ class Configured:
         """Those of them whose agents are not connected to any file server."""
         return await self.beside.absent(name) if self.beside is not None and self.hosts(name) else ()
 
-    async def must_be_here(self, name: str) -> None:
-        """See that every host of a plane has an agent here; raises Unavailable."""
-        if absent := await self.absent(name):
+    async def must_be_here(self, name: str, only: Collection[str] = ()) -> None:
+        """See that every host of a plane, or `only` these, has an agent here; raises Unavailable."""
+        absent = [host for host in await self.absent(name) if not only or host in only]
+        if absent:
             raise Unavailable(not_here(absent[0], name), plane=name, host=absent[0])
 
     def refuse_hosts(self, names: Iterable[str], what: str) -> None:

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Buffer
 
 from planes import posix_many
@@ -59,12 +59,14 @@ class PosixSettings(PlaneSettings):
     """A directory that this file server can see, or one of each of some hosts, which their agents see."""
 
     type: Literal["posix"] = "posix"
-    path: Path | None = Field(default=None, description="Absolute path of the directory; it must exist.")
     hosts: tuple[str, ...] = Field(
         default=(),
         description="Instead of a path: machines whose agents keep the files; part p is on host p mod their number.",
     )
     host_group: str = Field(default="", description="The same by the name of a group of `host_groups`.")
+    path: Path | None = Field(
+        default=None, validate_default=True, description="Absolute path of the directory; it must exist."
+    )
     durability: Literal["fsync", "os"] = Field(
         default="fsync",
         description=(
@@ -100,10 +102,7 @@ class PosixSettings(PlaneSettings):
         return value
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> Self:
-        if sum(map(bool, (self.path, self.hosts, self.host_group))) != 1:
-            msg = "say where it is: `path` for a directory of the file servers, or `hosts` (or `host_group`) for agents"
-            raise ValueError(msg)
+    def _is_told_nothing_of_others(self) -> Self:
         told = {"shared", "limits"} & self.model_fields_set
         if not self.path and told:
             msg = f"leave {' and '.join(sorted(told))} out: the agents of its hosts are told by their own options"
@@ -112,7 +111,14 @@ class PosixSettings(PlaneSettings):
 
     @field_validator("path")
     @classmethod
-    def _is_absolute(cls, value: Path | None) -> Path | None:
+    def _is_absolute(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        elsewhere = [name for name in ("hosts", "host_group") if info.data.get(name, True)]  # a wrong one is told so
+        if value is None and not elsewhere:
+            msg = "is required: the directory of the file servers; or `hosts` (or `host_group`), which have agents"
+            raise ValueError(msg)
+        if len(elsewhere) + (value is not None) > 1:
+            msg = "one place is enough: a path, or hosts, or a host_group"
+            raise ValueError(msg)
         if value is not None and not value.is_absolute():
             msg = f"must be an absolute path, not {str(value)!r}: the server has no working directory to speak of"
             raise ValueError(msg)

@@ -27,8 +27,8 @@ from fileserver.transfer.book import Page, enter, page_of
 from fileserver.transfer.dispatch import Fill
 from fileserver.transfer.execute import Mine, of_segment
 from fileserver.transfer.live import Live
-from fileserver.transfer.manifest import Extent, Source
-from fileserver.transfer.record import PartRow, Plan
+from fileserver.transfer.manifest import Source
+from fileserver.transfer.record import PartRow
 from fileserver.transfer.spec import Format
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1 import part_pb2, transfer_pb2
@@ -213,8 +213,8 @@ class Agents:
             fill_message, transfer, page, mine, shared=not reads and shared(page.plan.plane), token=token, grant=grant
         )
 
-    async def receive(self, agent: str, transfer: str, number: int, steps: Sequence[pb.StepDone]) -> None:
-        """Keep receipts of an agent, of its own share of a segment alone.
+    async def receive(self, transfer: str, number: int, steps: Sequence[pb.StepDone]) -> None:
+        """Keep receipts of an agent, of its own segment alone.
 
         Raises:
             CallerDenied: they are of another.
@@ -222,22 +222,13 @@ class Agents:
 
         def work(c: sa.Connection) -> None:
             segment, _ = manifest_rows.segment(c, transfer, number)
-            plan = ledger.get(c, transfer).plan
-            assert plan is not None
-            rows = manifest_rows.parts(c, transfer, segment.first_part, segment.last_part)
-            own = {row.part.number for row in rows if agent in self._owners(plan, row)}
-            if any(step.part not in own for step in steps):
+            if any(not segment.first_part <= step.part <= segment.last_part for step in steps):
                 msg = f"a receipt is not of segment {number} of transfer {transfer}, which was handed out"
                 raise CallerDenied(msg, transfer=transfer)
             enter(c, transfer, *steps_of(steps))
 
         if steps:
             await self._store.write(work)
-
-    def _owners(self, plan: Plan, row: PartRow) -> set[str]:
-        """The agents that may work at a part."""
-        at = self.owner(plan.plane, row.part.key)
-        return {at} if at else {self.owner(p.plane, p.key) for p in row.part.pieces if isinstance(p, Extent)}
 
 
 def shared_out(page: Page, owner: Callable[[str, str], str]) -> dict[str, dict[int, list[int]]]:

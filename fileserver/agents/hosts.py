@@ -11,7 +11,7 @@ from fileserver.agents.plane import AgentPlane, AgentUpload
 from fileserver.hosts import host_of
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.spec import Format
-from planes.errors import NotFound, PathEscapes
+from planes.errors import PathEscapes, Refused
 from planes.left_out import Tell
 from planes.plane import Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 
@@ -145,7 +145,7 @@ class HostsPlane:
         """The files of the host that a key, or a token, begins with.
 
         Raises:
-            NotFound: it begins with none of this plane's.
+            Refused: it begins with none of this plane's.
         """
         host = host_of(key)
         if not host:
@@ -153,7 +153,7 @@ class HostsPlane:
             raise PathEscapes(msg, plane=self.name, key=key[:200])
         if host not in self._hosts:
             msg = f"plane {self.name} has no host {host[:60]}; its hosts are {', '.join(self._hosts)}"
-            raise NotFound(msg, plane=self.name, host=host[:60])
+            raise Refused(msg, plane=self.name, host=host[:60])
         return self._hosts[host]
 
     def _below(self, prefix: str) -> Iterator[tuple[str, AgentPlane]]:

@@ -93,6 +93,7 @@ class Host:
                 msg = f"{folder} is no folder of this machine: make it, or name another with --plane {plane}=FOLDER"
                 raise InvalidSpec(msg, {f"planes.{plane}": msg})
         self._limited = LimitedPlane(PosixPlane.local(), PlaneLimits())
+        self._served: list[pb.ServedPlane] = []
         self._open: dict[str, HomePlane] = {}
 
     @property
@@ -116,7 +117,10 @@ class Host:
 
     def welcome(self, told: pb.Welcome) -> None:
         """Open the folders as the configuration of the planes has it."""
-        for each in told.served:
+        if (served := list(told.served)) == self._served:
+            return
+        self._served = served
+        for each in served:
             durability: Durability = "fsync" if each.durable else "os"
             settings = PosixSettings(
                 path=self._folders[each.name],

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fileserver.agents.assignments import heard_within
 from fileserver.agents.dispatch import Agents
+from fileserver.agents.wire import error_message
 from fileserver.auth import caller
 from fileserver.catalogue import agents as rows
 from fileserver.catalogue.agents import Leased
@@ -137,6 +137,8 @@ class _Stream:
         """By the name that the agent has of it, which no other lease of the same assignment had."""
         self._handed: dict[str, float] = {}
         """When the grants of a segment were minted."""
+        self._shares: dict[str, dict[int, frozenset[int]]] = {}
+        """Which steps of which parts were handed out with a segment; none of a part are all."""
         self._renewed = time.monotonic()
 
     async def enter(self) -> None:
@@ -199,6 +201,8 @@ class _Stream:
                 await self._answer(pb.Answer(id=name))
                 return None
             work.fill.CopyFrom(fill)
+            for part in fill.parts:
+                self._shares.setdefault(name, {}).setdefault(part.number, frozenset(part.steps))
         return work
 
     async def hear(self, requests: AsyncIterator[pb.WorkRequest]) -> None:
@@ -209,25 +213,39 @@ class _Stream:
                 await self._answer(said.answer)
                 self._news.tell(self.plane)  # a slot is free
             elif kind == "report" and (one := self._held.get(said.report.id)) and one.segment:
+                must_be_of(self._shares.get(said.report.id, {}), said.report.stored)
                 await self._report(one, said.report)
 
     async def _report(self, one: Leased, report: pb.Report) -> None:
         steps = list(report.stored)
         del report.stored[:]
         if await self._store.write(lambda c: rows.report(c, one.id, self._name, report.SerializeToString())):
-            await self._agents.receive(self.plane, one.transfer, one.segment, steps)
+            await self._agents.receive(one.transfer, one.segment, steps)
             self._news.tell(one.id)
 
     async def _answer(self, answer: pb.Answer) -> None:
         one = self._held.pop(answer.id)
         self._handed.pop(answer.id, None)
+        share = self._shares.pop(answer.id, {})
         if any(other.id == one.id for other in self._held.values()):
             return  # an echo of a lease that was taken back
         if one.segment and not answer.HasField("error"):
-            with suppress(Error):  # receipts of something else are no receipts: the segment is found wanting
-                await self._agents.receive(self.plane, one.transfer, one.segment, answer.stored)
+            try:
+                must_be_of(share, answer.stored)
+                await self._agents.receive(one.transfer, one.segment, answer.stored)
+            except Error as error:  # receipts of something else are no receipts
+                answer = pb.Answer(id=answer.id, error=error_message(error))
         if answer.data and self._agents.assignments.answered(one.id, answer):
             return
         said = answer.SerializeToString()
         await self._store.write(lambda c: rows.answer(c, one.id, self._name, said))
         self._news.tell(one.id)
+
+
+def must_be_of(share: Mapping[int, Collection[int]], steps: Iterable[pb.StepDone]) -> None:
+    """See that receipts are of what was handed out: steps by part, none of a part being all; raises CallerDenied."""
+    for step in steps:
+        own = share.get(step.part)
+        if own is None or (own and (step.number or 1) not in own):
+            msg = f"a receipt of step {step.number} of part {step.part} is of nothing that was handed out"
+            raise CallerDenied(msg)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart
 from fileserver.catalogue.names import normalise, part_key
 from fileserver.catalogue.store import Store
@@ -22,7 +21,6 @@ from fileserver.formats.csv import Csv, shown
 from fileserver.hosts import below, place
 from fileserver.together import side_by_side
 from fileserver.transfer import plan, routes, survey
-from fileserver.transfer.addresses import address
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import (
@@ -37,7 +35,6 @@ from fileserver.transfer.spec import (
     format_from_json,
     format_to_json,
 )
-from fileserver.transfer.sync_plan import target_of
 from fileserver.transfer.verdict import whole
 from planes.errors import AlreadyExists, Error, NotFound
 from planes.plane import Extent, Info, Ticket
@@ -374,40 +371,3 @@ class Planner:
 def _store(ticket: Ticket) -> str:
     """Where the object lies, whoever asks: a scope begins with it, and may go on with who that is."""
     return ticket.scope.partition(" ")[0]
-
-
-async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
-    """What a call can be told at once: unknown planes and files, a name that is taken. Returns the target to reserve.
-
-    Raises:
-        InvalidSpec, PlaneNotFound, FileNotFound, AlreadyExists: as they say.
-    """
-    catalogue, verb = Catalogue(store), spec.verb
-    assert not isinstance(verb, Ingest), "an ingest says by itself what it reserves"
-    if isinstance(verb, Sync):
-        planes.refuse_hosts((verb.source.plane, verb.target.plane), "a sync is between planes of the file servers")
-        return await target_of(verb, planes)
-    if isinstance(verb, Despray):
-        await catalogue.get(verb.file)
-        planes.plane(verb.target.plane)
-        await planes.must_be_here(verb.target.plane)
-        return f"object:{await address(planes, verb.target.plane, survey.key_of(verb.target))}"
-    if isinstance(verb, Replicate):
-        file = await catalogue.get(verb.file)
-        planes.settings(verb.plane)
-        await planes.must_be_here(verb.plane)
-        return f"copy:{file.name} on {verb.plane}"
-    if isinstance(verb, Spray):
-        for location in verb.sources:
-            planes.plane(location.plane)
-        name = normalise(verb.file)
-    else:
-        await catalogue.get(verb.file)
-        name = normalise(verb.new_file)
-    if verb.plane:
-        planes.settings(verb.plane)
-    await planes.must_be_here(verb.plane or planes.default)
-    if not spec.overwrite and await store.read(lambda c: files.taken(c, name)):
-        msg = f"the logical file {name} exists; --overwrite replaces it"
-        raise AlreadyExists(msg, file=name)
-    return f"file:{name}"

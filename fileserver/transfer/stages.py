@@ -117,6 +117,10 @@ class Stages(Course):
             finally:
                 await to_its_end(self._store.write(lambda c: manifest_rows.set_tokens(c, transfer, tokens)))
 
+    def hosts(self, plan: Plan) -> int:
+        """How many hosts have the files that a transfer writes, or reads; 0 where the file servers reach them."""
+        return max((len(self._planes.hosts(name)) for name in (plan.plane, *plan.apart)), default=0)
+
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Have what is missing of a segment stored."""
         await self.filling(transfer, segment, live)
@@ -162,6 +166,8 @@ class Stages(Course):
     async def _fill_after_power_cut(self, record: Record, plan: Plan, live: Live) -> None:
         """Receipts of a directory may be on the disk without their bytes, if the machine went down in between."""
         if plan.boot == boot() or self._planes.plane(plan.plane).capabilities.shared:
+            return
+        if plan.hosts or self._planes.hosts(plan.plane):  # another machine's: its agent sees to that at the commit
             return
         await self._store.write(lambda c: manifest_rows.forget_receipts(c, record.id))
         for number in range(1, await self._store.read(lambda c: _count(c, record.id)) + 1):

@@ -16,11 +16,17 @@ SLOW = ("--rate", "6MiB")
 """Where something is to happen meanwhile."""
 
 
-def agent(machine: Machine, host: str, at: str, *more: str) -> Background:
-    folder = machine.folder / host
+def begin(machine: Machine, host: str, at: str, *more: str, token: str = "") -> Background:
+    """An agent with the token that is its host's, or another."""
+    folder, mine = machine.folder / host, machine.folder / f"{host}.token"
     folder.mkdir(exist_ok=True)
-    words = ("agent", "--host", host, "--plane", f"thor={folder}", "--server", at)
-    started = machine.start(*words, *more)
+    mine.write_text(machine("token", "create", "signing", "--subject", token or f"at-{host}").out)
+    words = ("agent", "--host", host, "--plane", f"thor={folder}", "--server", at, "--token-file", str(mine))
+    return machine.start(*words, *more)
+
+
+def agent(machine: Machine, host: str, at: str, *more: str) -> Background:
+    started = begin(machine, host, at, *more)
     assert started.stdout is not None
     assert f"host {host} serves thor" in started.stdout.readline()
     return started
@@ -38,7 +44,10 @@ def bytes_done(machine: Machine) -> int:
 def test_parts_on_two_hosts_survive_the_death_of_an_agent(machine: Machine) -> None:
     inside, outside = free_ports(2)
     (machine.folder / "plane").mkdir()
+    keys = machine("token", "key", "signing").out  # as the configuration has them
+    rules = ", ".join(f"{{who: [at-{host}], may: [serve], hosts: [{host}]}}" for host in ("h1", "h2"))
     machine.configure(
+        f"{keys}rules: [{rules}]\n"
         "host_groups: {rack: {hosts: [h1, h2]}}\n"
         f"planes: {{thor: {{type: posix, host_group: rack}}, data: {{type: posix, path: {machine.folder}/plane}}}}\n"
         f"listen: {{internal: '127.0.0.1:{inside}', external: '127.0.0.1:{outside}'}}\n"
@@ -65,6 +74,10 @@ def test_parts_on_two_hosts_survive_the_death_of_an_agent(machine: Machine) -> N
     assert "evidence: compared" in done.out
     assert (machine.folder / "plane" / "back.csv").read_bytes() == data
 
+    stranger = begin(machine, "h1", at, token="at-h2")
+    _, said = stranger.communicate(timeout=60)
+    assert stranger.returncode == 3
+    assert "at-h2 may not be the agent of host h1" in said
     newer = agent(machine, "h1", at)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 6

@@ -156,7 +156,7 @@ default_plane: dota
 
 
 def test_a_plane_without_its_path_is_an_error(tmp_path):
-    assert "`path`" in violations(tmp_path, "planes: {data: {type: posix}}")["planes.data"]
+    assert "planes.data.path" in violations(tmp_path, "planes: {data: {type: posix}}")
 
 
 @pytest.mark.parametrize("text", ["planes: {}", "planes:", "planes: [data]"])
@@ -295,7 +295,7 @@ def test_planes_belong_to_hosts_by_name_or_by_group(tmp_path):
         ("planes.x.hosts", "planes: {x: {type: posix, hosts: n1}}", "is a list"),
         ("planes.x.hosts", "planes: {x: {type: posix, hosts: [n1, n1]}}", "named twice"),
         ("planes.x.hosts", "planes: {x: {type: posix, hosts: [n/1]}}", "no name of a host"),
-        ("planes.x", "planes: {x: {type: posix, hosts: [n1], path: /x}}", "say where it is"),
+        ("planes.x.path", "planes: {x: {type: posix, hosts: [n1], path: /x}}", "one place is enough"),
         ("planes.x", "planes: {x: {type: posix, hosts: [n1], shared: true}}", "leave shared out"),
         ("planes.x.host_group", "planes: {x: {type: posix, host_group: rack}}", "no host group is called rack"),
         ("host_groups.b", "host_groups: {a: {hosts: [n]}, b: {host_group: a, count: 2}}", "runs past its end"),

@@ -15,13 +15,13 @@ from fileserver.callers import RuleSettings
 from fileserver.catalogue.files import Catalogue, now
 from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.rules import Rules, Verb
-from fileserver.services.agent import AgentServicer, wrong_planes
+from fileserver.services.agent import AgentServicer, must_be_of, wrong_planes
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
 from fileserver.transfer.garbage import collect
 from fileserver.transfer.spec import Copy, Despray, Fixed, Location, Replicate, Spec, Spray, Sync
 from fileserver.v1 import agent_pb2 as pb
-from planes.errors import Corrupt, NotFound, PathEscapes, Unavailable, Unsupported
+from planes.errors import Corrupt, PathEscapes, Refused, Unavailable, Unsupported
 from planes.plane import MIB, Extent
 from tests.fileserver.agents.world import CSV, SLOW, noise, some_stored, table
 
@@ -124,7 +124,7 @@ async def test_what_lies_on_hosts_is_read_listed_verified_and_deleted(world):
         for part in parts:
             await plane.stream(Extent(part.key, part.version, 0, part.size), read.extend)
         assert read == text
-        with pytest.raises(NotFound, match="its hosts are h1, h2"):
+        with pytest.raises(Refused, match="its hosts are h1, h2"):
             await plane.stat("h3/x")
         with pytest.raises(PathEscapes, match="thor:HOST/PATH"):
             await plane.stat("x")
@@ -201,6 +201,15 @@ async def test_what_needs_a_host_that_is_not_here_is_told_so_at_once(world):
     async with world.host("h1"):
         with pytest.raises(Unavailable, match="no agent of host h2 is connected: start `cropduster agent --host h2"):
             await spray(world, place)
+        with pytest.raises(Unavailable, match="host h2"):
+            await spray(world, Location("thor", "h2/x"), plane="data")
+        with pytest.raises(Refused, match="no host h9"):
+            await spray(world, Location("thor", "h9/x"), plane="data")
+        async with world.host("h2"):
+            await spray(world, place)
+        with pytest.raises(Unavailable, match="host h2"):
+            await despray(world, "back")
+        assert not await world.jobs.listing(None, 10, active=True)
     with pytest.raises(Unsupported, match="belongs to hosts"):
         await world.jobs.create(Spec(Sync(Location("data", ""), Location("thor", "h1/"))))
 
@@ -244,3 +253,11 @@ async def test_a_host_is_served_by_whom_the_rules_have_for_it(world):
     assert servicer.known(pb.Hello(host="h1", planes=["thor"])).served[0].name == "thor"
     with pytest.raises(CallerDenied, match=r"may: \[serve\] and hosts: \['h2'\]"):
         servicer.known(pb.Hello(host="h2", planes=["thor"]))
+
+
+@pytest.mark.parametrize("step", [pb.StepDone(part=2, number=1), pb.StepDone(part=1, number=2)])
+def test_receipts_are_of_what_was_handed_out(step):
+    share = {1: [1, 3], 4: []}
+    must_be_of(share, [pb.StepDone(part=1, number=3), pb.StepDone(part=1), pb.StepDone(part=4, number=9)])
+    with pytest.raises(CallerDenied):
+        must_be_of(share, [step])
