@@ -11,11 +11,11 @@ from typing_extensions import Buffer
 
 from fileserver.errors import InvalidSpec
 from fileserver.v1 import agent_pb2 as pb
-from planes.errors import Corrupt, NotFound, Refused
+from planes.errors import Corrupt, NotFound, Refused, Unsupported
 from planes.left_out import Tell
 from planes.limited import LimitedPlane
 from planes.opening import decorated
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Unfinished, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.posix import PosixPlane, PosixSettings
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload, find
@@ -207,6 +207,19 @@ class HomePlane(WrappedPlane):
         """The upload of a token, which also says in which run of this machine it was begun."""
         begun, _, inner = self._own(token).partition("/")
         return HomeUpload(self.inner.resume(inner), self._begin, begun)
+
+    def copy_ticket(self, info: Info) -> Ticket | None:
+        """Nothing is copied but by reading it: None."""
+        del info
+        return None
+
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
+        """The same: raises Unsupported."""
+        del ticket, upload_id, replace, url
+        msg = f"{key[:200]}: files of hosts are read and written, not copied at once"
+        raise Unsupported(msg, key=key[:200])
 
     async def discard(self, key: str, upload_id: str) -> None:
         """Remove what an attempt left."""
