@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol
 from typing_extensions import Buffer
 
 from fileserver.errors import InvalidSpec
+from fileserver.hosts import RESTARTED
 from fileserver.v1 import agent_pb2 as pb
 from planes.errors import Corrupt, NotFound, Refused, Unsupported
 from planes.left_out import Tell
@@ -258,11 +259,12 @@ class HomeUpload(WrappedUpload):
         """Make the file visible.
 
         Raises:
-            Corrupt: the machine was started anew meanwhile, so what was written before may not have reached its disk.
+            Corrupt: the machine was started anew meanwhile, so what was written before may not have reached its disk;
+                the fact `why` is `fileserver.hosts.RESTARTED`.
         """
         if self._begun != boot():
-            msg = f"{self._begin[:-1]} was started anew while it was written to: give the command again"
-            raise Corrupt(msg, host=self._begin[:-1])
+            msg = f"{self._begin[:-1]} was started anew while it was written to: what its disk may have lost goes again"
+            raise Corrupt(msg, host=self._begin[:-1], why=RESTARTED)
         return self._named(await self.inner.commit(steps, size, crc64nvme))
 
     async def made(self) -> Info | None:
