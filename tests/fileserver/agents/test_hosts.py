@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
 
 import pytest
 
@@ -146,21 +145,6 @@ async def test_a_spray_from_a_machine_of_neither_side(world):
         await spray(world, world.here("x.csv"))
         await world.done(await world.despray("back"))
     assert (world.folder / "back").read_bytes() == text
-
-
-async def test_an_agent_that_is_killed_is_waited_for(world, large):
-    data = noise(large)
-    async with world.host("h1"):
-        async with world.host("h2", rates=SLOW) as second:
-            verb = Spray((source(world, "x", data),), "a::x", "thor", 2, 0, Fixed(1))
-            transfer = (await world.jobs.create(Spec(verb))).id
-            await some_stored(world, transfer)
-            second.task.cancel()  # no goodbye
-            with suppress(asyncio.CancelledError):
-                await second.task
-        async with world.host("h2"):
-            await world.done(transfer)
-            assert (await despray(world, "back"))[1] == data
 
 
 async def test_an_agent_that_is_told_to_leave_ends_what_it_has_begun(world, large):
