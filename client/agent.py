@@ -123,6 +123,15 @@ class Files:
     """From a minute of the day to another, and the bytes a second meanwhile."""
 
 
+def orders_of(server: Access) -> dict[str, object]:
+    """What every agent is told: how its server is called. It holds secrets."""
+    orders: dict[str, object] = {"server": server.address, "metadata": list(server.metadata)}
+    orders["token_file"] = server.token_file
+    if server.pem is not None:
+        orders["pem"] = [each.decode() if each else None for each in server.pem]
+    return orders
+
+
 class Agent:
     """The process of an agent.
 
@@ -142,11 +151,8 @@ class Agent:
         log: Path,
         told: Callable[[str], None],
     ) -> None:
-        orders: dict[str, object] = {"server": server.address, "metadata": list(server.metadata), "key": key}
-        orders |= {"reads": list(files.reads), "writes": list(files.writes), "token_file": server.token_file}
+        orders = orders_of(server) | {"key": key, "reads": list(files.reads), "writes": list(files.writes)}
         orders["rates"] = list(files.rates)
-        if server.pem is not None:
-            orders["pem"] = [each.decode() if each else None for each in server.pem]
         self._orders = json.dumps(orders).encode() + b"\n"
         self._command = server_command("agent")
         self._log = log

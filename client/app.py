@@ -21,6 +21,7 @@ from client.commands import (
     domains,
     exchanging,
     files,
+    hosting,
     ingesting,
     inspecting,
     moving,
@@ -76,6 +77,7 @@ def make_app() -> typer.Typer:
     running.enter(app)
     moving.enter(app)
     pushing.enter(app)
+    hosting.enter(app)
     syncing.enter(app)
     ingesting.enter(app)
     reading.enter(app)

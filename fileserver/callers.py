@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fileserver.rules import GROUP, Kind, Pattern, Rule, Verb, domain_pattern, file_pattern, plane_pattern
+from fileserver.rules import GROUP, Kind, Pattern, Rule, Verb, domain_pattern, file_pattern, host_pattern, plane_pattern
 from fileserver.sections import Duration, Reference, Section, loopback
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -96,6 +96,7 @@ class RuleSettings(Section):
     planes: tuple[str, ...] = Field(default=(), description='"NAME", "NAME:FOLDER/" or "NAME:PREFIX*"; "*" is all.')
     files: tuple[str, ...] = Field(default=(), description='"SCOPE::*" or "SCOPE::NAME"; "*" is all.')
     domains: tuple[str, ...] = Field(default=(), description='"hdf5://FOLDER/"; "*" is all.')
+    hosts: tuple[str, ...] = Field(default=(), description="Hosts whose agents they may be, with may: [serve].")
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:
@@ -103,8 +104,11 @@ class RuleSettings(Section):
         if any(each in {"", GROUP} for each in self.who):
             msg = "who lists names of callers, and groups as group:NAME"
             raise ValueError(msg)
-        if not (self.planes or self.files or self.domains) and set(self.may) != {Verb.ADMIN}:
-            msg = "say of what, in planes, files or domains"
+        if not (self.planes or self.files or self.domains or self.hosts) and set(self.may) != {Verb.ADMIN}:
+            msg = "say of what, in planes, files, domains or hosts"
+            raise ValueError(msg)
+        if bool(self.hosts) != (Verb.SERVE in self.may):
+            msg = "hosts and may: [serve] belong together: whoever serves a host is its agent"
             raise ValueError(msg)
         return self
 
@@ -114,6 +118,7 @@ class RuleSettings(Section):
             "planes": tuple(map(plane_pattern, self.planes)),
             "files": tuple(map(file_pattern, self.files)),
             "domains": tuple(map(domain_pattern, self.domains)),
+            "hosts": tuple(map(host_pattern, self.hosts)),
         }
         return Rule(frozenset(self.who), frozenset(self.may), things)
 

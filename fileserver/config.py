@@ -24,6 +24,7 @@ from fileserver import state
 from fileserver.callers import Audit, Rate, RuleSettings, Tokens, misplaced
 from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.settings import HsdsSettings
+from fileserver.hosts import HostGroup, hosts_of, settled
 from fileserver.sections import (
     KUBERNETES,
     Duration,
@@ -94,6 +95,7 @@ class Document(Section):
     planes: object = None
     hsds: object = None
     default_plane: str | None = None
+    host_groups: Mapping[str, HostGroup] = Field(default={}, description="Lists of hosts for planes, by name.")
     listen: Listen = Listen()
     state: State = State()
     log: Log = Log()
@@ -165,7 +167,7 @@ def load(path: Path | None, environ: Mapping[str, str], state_flag: Path | None 
     builtin = offered is None
     if builtin:
         offered = {"data": {"type": "posix", "path": str(directory / "data"), "default_parts": DEFAULT_PARTS}}
-    planes = _planes(offered, violations)
+    planes = settled(_planes(offered, violations), rest.host_groups, violations)
     servers = _hsds(document.get("hsds"), {} if builtin else planes, violations)
     violations.update(_alone(rest, planes))
     violations.update(unguarded(rest.listen, tokens=rest.tokens is not None))
@@ -312,10 +314,10 @@ def _alone(rest: Document, planes: Mapping[str, PlaneSettings]) -> Iterator[tupl
             yield "replicas", "file servers find each other's transfers in a database: set database.url as well"
         return
     for name, settings in planes.items():
-        if isinstance(settings, PosixSettings) and not settings.shared:
+        if isinstance(settings, PosixSettings) and not settings.shared and not hosts_of(settings):
             msg = (
                 "with a database any file server may work on this plane: say `shared: true` if all of them see the "
-                "same files below this path (NFS and its like), else use a store"
+                "same files below this path (NFS and its like), name the `hosts` whose agents have them, or use a store"
             )
             yield f"planes.{name}.shared", msg
 

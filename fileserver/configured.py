@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from fileserver.errors import PlaneNotFound
+from fileserver.hosts import hosts_of, not_here
 from planes.bulk import open_bulk
+from planes.errors import Unavailable, Unsupported
 from planes.opening import open_local, open_plane
 from planes.plane import Plane
 from planes.settings import PlaneSettings
@@ -38,7 +40,11 @@ class Beside(Protocol):
     """The planes of agents."""
 
     def plane(self, name: str) -> Plane:
-        """The plane of a name that begins with `AGENT`."""
+        """The plane of a name that begins with `AGENT`, or of one that has hosts."""
+        ...
+
+    async def absent(self, name: str) -> Sequence[str]:
+        """The hosts of a plane whose agents are not here."""
         ...
 
 
@@ -72,11 +78,32 @@ class Configured:
         if name not in self._open:
             if name == LOCAL:
                 self._open[name] = open_local()
-            elif self.beside is not None and name.startswith(AGENT):
+            elif self.beside is not None and (name.startswith(AGENT) or self.hosts(name)):
                 return self.beside.plane(name)
             else:
                 self._open[name] = open_plane(name, self.settings(name))
         return self._open[name]
+
+    def hosts(self, name: str) -> tuple[str, ...]:
+        """The hosts whose agents have the files of a plane; none for all other planes."""
+        return hosts_of(self._settings[name]) if name in self._settings else ()
+
+    async def absent(self, name: str) -> Sequence[str]:
+        """Those of them whose agents are not connected to any file server."""
+        return await self.beside.absent(name) if self.beside is not None and self.hosts(name) else ()
+
+    async def must_be_here(self, name: str, only: Collection[str] = ()) -> None:
+        """See that every host of a plane, or `only` these, has an agent here; raises Unavailable."""
+        absent = [host for host in await self.absent(name) if not only or host in only]
+        if absent:
+            raise Unavailable(not_here(absent[0], name), plane=name, host=absent[0])
+
+    def refuse_hosts(self, names: Iterable[str], what: str) -> None:
+        """Refuse planes with hosts for what is done by the file servers alone; raises Unsupported."""
+        for name in names:
+            if self.hosts(name):
+                msg = f"plane {name} belongs to hosts, and {what}"
+                raise Unsupported(msg, plane=name)
 
     def bulk(self, name: str) -> Plane:
         """The same plane for many objects of which none counts before `planes.bulk.settle`; raises as `plane`."""

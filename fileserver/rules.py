@@ -18,22 +18,23 @@ from fileserver.errors import InvalidSpec
 GROUP: Final = "group:"
 """How rules write that a name is that of a group."""
 
-Kind = Literal["planes", "files", "domains"]
-_SEPARATORS: Final[Mapping[Kind, str]] = {"planes": "/", "files": "::", "domains": "/"}
+Kind = Literal["planes", "files", "domains", "hosts"]
+_SEPARATORS: Final[Mapping[Kind, str]] = {"planes": "/", "files": "::", "domains": "/", "hosts": "/"}
 
 
 class Verb(StrEnum):
-    """What can be done with a thing; `admin` is about the server and what is everybody's."""
+    """What can be done with a thing; `admin` is about the server and what is everybody's, `serve` about hosts."""
 
     READ = "read"
     WRITE = "write"
     DELETE = "delete"
     ADMIN = "admin"
+    SERVE = "serve"
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A name that a call uses, resolved: `plane:key`, a normalised logical name, or the address of a domain."""
+    """A name that a call uses, resolved: `plane:key`, a normalised logical name, the address of a domain, or a host."""
 
     kind: Kind
     name: str
@@ -166,6 +167,12 @@ def domain_pattern(text: str) -> Pattern:
         msg = f"'{text}' is no folder of HSDS: write one like hdf5://home/alice/"
         raise ValueError(msg)
     return _pattern("domains", text)
+
+
+def host_pattern(text: str) -> Pattern:
+    """Of `HOST`, `PREFIX*` or `*`; raises ValueError."""
+    bare = _checked(text).removesuffix("*")
+    return Pattern("hosts", bare, open=bare != text)
 
 
 def _pattern(kind: Kind, text: str) -> Pattern:

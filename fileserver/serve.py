@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -47,6 +47,8 @@ from fileserver.v1 import (
     plane_pb2_grpc,
     transfer_pb2_grpc,
 )
+from planes.posix import PosixSettings
+from planes.settings import PlaneSettings
 
 if TYPE_CHECKING:
     from fileserver.agents.dispatch import Agents
@@ -154,7 +156,7 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
     jobs = Transfers(store, planes, retire_after=retire_after, memory=config.memory, targets=targets, replicas=others)
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
-    agents = _agents(store, planes, jobs)
+    agents = _agents(store, planes, jobs, config.planes)
     sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
     for sweep, seconds in ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL)):
         sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
@@ -178,14 +180,15 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
     return services, Rooms(planes, jobs, landing)
 
 
-def _agents(store: Store, planes: Configured, jobs: Transfers) -> Agents:
+def _agents(store: Store, planes: Configured, jobs: Transfers, settings: Mapping[str, PlaneSettings]) -> Agents:
     """The machines of callers: transfers of their files find them from now on."""
     from fileserver.agents.dispatch import Agents  # noqa: PLC0415 - see `_rooms`
     from fileserver.services.shapes import format_message  # noqa: PLC0415
 
     keys = Keys([secret(store.engine, "grants")], time.time)
-    agents = planes.beside = Agents(store, keys, format_message)
-    jobs.stages.filling = agents.before(jobs.stages.filling)
+    hosted = {name: s for name, s in settings.items() if isinstance(s, PosixSettings) and s.hosts}
+    agents = planes.beside = Agents(store, keys, format_message, hosted)
+    agents.before(jobs.stages)
     return agents
 
 

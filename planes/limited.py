@@ -53,6 +53,10 @@ class LimitedPlane(WrappedPlane):
         """How hard it is driven just now."""
         return Pace(self._limits_now, self._bounds.window.places, self._bounds.pause.left)
 
+    def share(self, other: LimitedPlane) -> None:
+        """From now on under the bounds of another, together with it."""
+        self._bounds = other._bounds
+
     def change(self, limits: PlaneLimits) -> None:
         """Other limits from now on; if the provider asked us to wait, that is over."""
         self._limits_now = limits

@@ -7,7 +7,7 @@ coalesced with its neighbours into puts. A copy gives up its first bytes to a pu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -22,13 +22,15 @@ class Piece:
     """Bytes of a target in order: an extent of a source object, or literal bytes.
 
     Exactly one of `extent` and `literal` is set. `source` tells extents of different planes apart; `native` says
-    that the target's provider may copy the extent itself.
+    that the target's provider may copy the extent itself. Literal bytes are at hand everywhere.
     """
 
     source: str = ""
     extent: Extent | None = None
     literal: bytes = b""
     native: bool = False
+    place: str = ""
+    """Where the bytes are, if nothing reads those of two places at once."""
 
     @property
     def size(self) -> int:
@@ -40,14 +42,14 @@ class Piece:
         if self.extent is None:
             return Piece(literal=self.literal[:size])
         e = self.extent
-        return Piece(self.source, Extent(e.key, e.version, e.start, e.start + size), native=self.native)
+        return replace(self, extent=Extent(e.key, e.version, e.start, e.start + size))
 
     def tail(self, size: int) -> Piece:
         """All but the first `size` bytes."""
         if self.extent is None:
             return Piece(literal=self.literal[size:])
         e = self.extent
-        return Piece(self.source, Extent(e.key, e.version, e.start + size, e.end), native=self.native)
+        return replace(self, extent=Extent(e.key, e.version, e.start + size, e.end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,9 @@ def _runs(todo: list[Piece], limits: Limits, grain: int) -> Iterator[tuple[tuple
                 for cut in _even(piece, least, copy_size):
                     yield (cut,), True
                 continue
+        if held >= max(least, grain, 1) and not _together(pending, piece):
+            yield tuple(pending), False
+            pending, held = [], 0
         while held + piece.size > put_size:
             room = put_size - held
             yield (*pending, piece.head(room)) if room else tuple(pending), False
@@ -141,6 +146,11 @@ def _runs(todo: list[Piece], limits: Limits, grain: int) -> Iterator[tuple[tuple
         held += piece.size
     if pending:
         yield tuple(pending), False
+
+
+def _together(pending: list[Piece], piece: Piece) -> bool:
+    """Whether one reader has a piece and those before it."""
+    return piece.extent is None or all(p.place == piece.place for p in pending if p.extent is not None)
 
 
 def _even(piece: Piece, least: int, most: int) -> Iterator[Piece]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,11 +17,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Buffer
 
 from planes import posix_many
-from planes.errors import Unsupported
+from planes.errors import Refused, Unsupported
 from planes.left_out import Tell
 from planes.many import Whole
 from planes.plane import GIB, MIB, Capabilities, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
@@ -50,14 +51,22 @@ LIMITS: Final = Limits(
 )
 CAPABILITIES: Final = Capabilities(checksums=frozenset(), atomic_create=True, shared=False, pours=True)
 
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,46}[a-z0-9])?")
 _PAGE: Final = 256  # entries of a listing that one trip to a thread brings back
 
 
 class PosixSettings(PlaneSettings):
-    """A directory that this file server can see."""
+    """A directory that this file server can see, or one of each of some hosts, which their agents see."""
 
     type: Literal["posix"] = "posix"
-    path: Path = Field(description="Absolute path of the directory; it must exist.")
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Instead of a path: machines whose agents keep the files; part p is on host p mod their number.",
+    )
+    host_group: str = Field(default="", description="The same by the name of a group of `host_groups`.")
+    path: Path | None = Field(
+        default=None, validate_default=True, description="Absolute path of the directory; it must exist."
+    )
     durability: Literal["fsync", "os"] = Field(
         default="fsync",
         description=(
@@ -74,22 +83,67 @@ class PosixSettings(PlaneSettings):
 
     @property
     def location(self) -> str:
-        """The directory."""
-        return str(self.path)
+        """The directory, or the hosts."""
+        return str(self.path) if self.path else f"hosts {', '.join(self.hosts)}"
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: object) -> object:
+        if isinstance(value, str):
+            msg = "is a list, like [node1, node2]"
+            raise ValueError(msg)  # noqa: TRY004 - what a validator is to raise
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := wrong_hosts(value):
+            raise ValueError(wrong)
+        return value
+
+    @model_validator(mode="after")
+    def _is_told_nothing_of_others(self) -> Self:
+        told = {"shared", "limits"} & self.model_fields_set
+        if not self.path and told:
+            msg = f"leave {' and '.join(sorted(told))} out: the agents of its hosts are told by their own options"
+            raise ValueError(msg)
+        return self
 
     @field_validator("path")
     @classmethod
-    def _is_absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
+    def _is_absolute(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        elsewhere = [name for name in ("hosts", "host_group") if info.data.get(name, True)]  # a wrong one is told so
+        if value is None and not elsewhere:
+            msg = "is required: the directory of the file servers; or `hosts` (or `host_group`), which have agents"
+            raise ValueError(msg)
+        if len(elsewhere) + (value is not None) > 1:
+            msg = "one place is enough: a path, or hosts, or a host_group"
+            raise ValueError(msg)
+        if value is not None and not value.is_absolute():
             msg = f"must be an absolute path, not {str(value)!r}: the server has no working directory to speak of"
             raise ValueError(msg)
         return value
 
 
+def wrong_hosts(hosts: Sequence[str]) -> str:
+    """What is wrong with names of hosts, "" if nothing is: they are the first elements of keys."""
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            return f"{host!r} is no name of a host: lower-case letters, digits, '.' and '-', at most 48 of them"
+    return "a host is named twice" if len(set(hosts)) < len(hosts) else ""
+
+
 class PosixPlane:
-    """A directory as a plane; what its verbs promise is said in `planes.plane`."""
+    """A directory as a plane; what its verbs promise is said in `planes.plane`.
+
+    Raises:
+        Refused: it is one of each of some hosts, and none of this file server's.
+    """
 
     def __init__(self, name: str, settings: PosixSettings) -> None:
+        if settings.path is None:
+            msg = f"plane {name} belongs to the agents of its hosts: that is for planes that the file servers reach"
+            raise Refused(msg, plane=name)
         self._name = name
         cores = os.cpu_count() or 1
         # By what the host has, not by what the limits are now: those may be widened while it runs.

@@ -24,7 +24,7 @@ it does not see the files of this machine.
 """
 
 
-_Rate: TypeAlias = Annotated[
+Rate: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="RATE",
@@ -39,13 +39,13 @@ def enter(app: typer.Typer) -> None:
     command(app, "fetch", like=despray)(fetch)
 
 
-def push(session: Session, *, rate: _Rate = None, **words: Any) -> Exit | None:
+def push(session: Session, *, rate: Rate = None, **words: Any) -> Exit | None:
     """Spray files of this machine at a server that does not see them: this command carries them."""
     _carry(session, rate)
     return spray(session, **words)
 
 
-def fetch(session: Session, *, rate: _Rate = None, **words: Any) -> Exit | None:
+def fetch(session: Session, *, rate: Rate = None, **words: Any) -> Exit | None:
     """Despray a logical file of a server to this machine, which the server does not see: this command carries it."""
     _carry(session, rate)
     return despray(session, **words)

@@ -28,7 +28,7 @@ ELSEWHERE: Final = 0.25
 """Seconds between two looks where another server may have written."""
 _OFTEN: Final = 0.05  # seconds between two looks whether work that is stopped has ended
 _HERE: Final = 5.0  # the same where only this one writes, and says so
-_AWAY: Final = "the machine that has this file is not connected: run its command again, or start its agent"
+_AWAY: Final = "the machine that has this file is not connected: run its command again"
 
 Heard = Callable[[pb.Report], None]
 
@@ -68,6 +68,7 @@ class Assignments:
         self.store = store
         self._clock = clock
         self.news = News()
+        self._waiting: dict[str, asyncio.Future[pb.Answer]] = {}
 
     @property
     def pause(self) -> float:
@@ -82,6 +83,8 @@ class Assignments:
         transfer: str = "",
         segment: int = 0,
         patient: bool = True,
+        grace: float = 0.0,
+        away: str = _AWAY,
         heard: Heard | None = None,
         keep: Callable[[], bool] = lambda: False,
     ) -> pb.Answer:
@@ -93,6 +96,8 @@ class Assignments:
             transfer: whose segment that is.
             segment: its number; 0 for what is no segment.
             patient: wait for an agent that is not here.
+            grace: seconds to wait for it all the same.
+            away: what to say if it does not come.
             heard: is told how far it is.
             keep: whether to leave the work be if this call is cancelled: the next server waits for it then.
 
@@ -101,17 +106,20 @@ class Assignments:
             Away: it was not here for `AWAY` seconds.
             Error: what the agent says that went wrong.
         """
-        name = f"{transfer}.{segment}" if segment else uuid.uuid4().hex
+        name = f"{transfer}.{segment}.{plane}" if segment else uuid.uuid4().hex
         request = work.SerializeToString()
         await self.store.write(lambda c: agents.put(c, name, plane, transfer, segment, request))
         self.news.tell(plane)
         try:
-            answer = await self._answer(name, plane, patient=patient, heard=heard)
+            # An agent that is never here is waited for until the transfer is paused.
+            said = Unavailable(away, plane=plane) if not patient else Away()
+            answer = await self._answer(name, plane, AWAY if patient else grace, said, heard=heard)
         except BaseException:
             if not keep():
                 await to_its_end(self._stop(name, plane, writes=segment > 0))
             raise
         finally:
+            self._waiting.pop(name, None)
             self.news.forget(name)
         await self.store.write(lambda c: agents.remove(c, name))
         if answer.HasField("error"):
@@ -123,10 +131,22 @@ class Assignments:
         """Whether an agent is here."""
         return await self.store.read(lambda c: agents.present(c, plane))
 
-    async def _answer(self, name: str, plane: str, *, patient: bool, heard: Heard | None) -> pb.Answer:
+    def answered(self, name: str, answer: pb.Answer) -> bool:
+        """Take an answer whose asker is in this process, past the store; whether that is so."""
+        waiting = self._waiting.get(name)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+            self.news.tell(name)
+        return waiting is not None
+
+    async def _answer(self, name: str, plane: str, grace: float, away: Exception, *, heard: Heard | None) -> pb.Answer:
         told, seen_here = b"", self._clock()
+        mine: asyncio.Future[pb.Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = mine
         while True:
             event = self.news.listen(name)
+            if mine.done():
+                return mine.result()
             seen = await self.store.read(lambda c: agents.look(c, name))
             if seen is None:
                 msg = "what an agent was to do was taken back"
@@ -138,11 +158,9 @@ class Assignments:
                 heard(pb.Report.FromString(told))
             if await self.present(plane):
                 seen_here = self._clock()
-            elif not patient:
-                raise Unavailable(_AWAY, plane=plane)
-            elif self._clock() - seen_here > AWAY:
-                raise Away
-            await heard_within(event, self.pause)
+            elif self._clock() - seen_here >= grace:
+                raise away
+            await heard_within(event, min(self.pause, grace) if grace else self.pause)
 
     async def _stop(self, name: str, plane: str, *, writes: bool) -> None:
         """Nobody wants it any more; an agent that is at it has some seconds to end before we go on."""

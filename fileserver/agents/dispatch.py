@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 import sqlalchemy as sa
 
 from fileserver.agents.assignments import Assignments
+from fileserver.agents.hosts import HostsPlane
 from fileserver.agents.plane import AgentPlane
 from fileserver.agents.wire import fill_message, steps_of
 from fileserver.catalogue.agents import forget
@@ -18,16 +20,20 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import AGENT
 from fileserver.errors import CallerDenied, Cancelled
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
-from fileserver.transfer import ledger, manifest_rows
-from fileserver.transfer.book import enter, page_of
+from fileserver.hosts import AGENT_OF, agent_of, host_of
+from fileserver.together import side_by_side
+from fileserver.transfer import ledger, manifest_rows, routes
+from fileserver.transfer.book import Page, enter, page_of
 from fileserver.transfer.dispatch import Fill
+from fileserver.transfer.execute import Mine, of_segment
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Source
-from fileserver.transfer.record import PartRow, Plan
+from fileserver.transfer.record import PartRow
 from fileserver.transfer.spec import Format
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1 import part_pb2, transfer_pb2
-from planes.errors import Corrupt, Error, Unsupported
+from planes.errors import Corrupt, Error
+from planes.posix import PosixSettings
 
 if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
     from fileserver.transfer.partition import Points
@@ -37,35 +43,61 @@ _TRIES: Final = 5  # with fresh grants
 _WAIT: Final = 1.5  # seconds between them
 
 
-def agents_of(plan: Plan) -> list[str]:
-    """The planes of agents that a transfer reads or writes."""
-    return sorted({name for name in (plan.plane, *plan.native) if name.startswith(AGENT)})
+class Filling(Protocol):
+    """Who fills segments, as `transfer.stages` has it."""
+
+    filling: Fill
+
+    async def fill_here(self, transfer: str, segment: int, live: Live, mine: Mine | None = None) -> None:
+        """Store what is missing of a segment, or of what of it is `mine`, on this file server."""
+        ...
 
 
 class Agents:
     """The planes of agents, and the work that is done there."""
 
     def __init__(
-        self, store: Store, keys: Keys, format_message: Callable[[Format | None], transfer_pb2.Format | None]
+        self,
+        store: Store,
+        keys: Keys,
+        format_message: Callable[[Format | None], transfer_pb2.Format | None],
+        hosted: Mapping[str, PosixSettings] | None = None,
     ) -> None:
+        self.hosted = hosted or {}
+        """The planes that have hosts."""
         self._format_message = format_message
         self.assignments = Assignments(store)
         self._store = store
         self.keys = keys
+        self._stages: Filling | None = None
         self._elsewhere: Fill | None = None
 
-    def plane(self, name: str) -> AgentPlane:
-        """The plane of an agent, whether it is here or not."""
-        return AgentPlane(name, self.assignments, self.partition)
+    def plane(self, name: str) -> AgentPlane | HostsPlane:
+        """The plane of an agent or of hosts, whether those are here or not."""
+        if name not in self.hosted:
+            return AgentPlane(name, self.assignments, self.partition)
+        hosts = self.hosted[name].hosts
+        return HostsPlane(name, {host: AgentPlane(name, self.assignments, self.partition, host) for host in hosts})
 
-    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
+    async def absent(self, name: str) -> list[str]:
+        """The hosts of a plane whose agents are not here."""
+        return [h for h in self.hosted[name].hosts if not await self.assignments.present(agent_of(h))]
+
+    def owner(self, plane: str, key: str) -> str:
+        """The agent that has an object; "" for what the file servers reach."""
+        if plane.startswith(AGENT):
+            return plane
+        return agent_of(host_of(key)) if plane in self.hosted else ""
+
+    async def partition(self, agent: str, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
         """Split points, found where the sources are; all of them are of one agent."""
         asked = part_pb2.PartitionRequest(
             sources=[transfer_pb2.Source(plane=s.plane, key=s.key, size=s.size, version=s.version) for s in sources],
             format=self._format_message(form),
             targets=targets,
         )
-        answer = await self.assignments.ask(sources[0].plane, pb.Assignment(partition=asked))
+        about = "" if agent.startswith(AGENT) else sources[0].plane
+        answer = await self.assignments.ask(agent, pb.Assignment(partition=asked, plane=about))
         from fileserver.transfer.partition import Points  # noqa: PLC0415 - see above
 
         found = answer.points
@@ -74,43 +106,55 @@ class Agents:
             raise Corrupt(msg, plane=sources[0].plane)
         return Points(tuple(found.points), found.bytes_read, found.split, tuple(found.warnings))
 
-    def before(self, elsewhere: Fill) -> Fill:
-        """Fill segments with agents where they are needed, and by `elsewhere` where not."""
-        self._elsewhere = elsewhere
-        return self.fill
+    def before(self, stages: Filling) -> None:
+        """Fill segments with agents where they are needed, and as until now where not."""
+        self._stages, self._elsewhere, stages.filling = stages, stages.filling, self.fill
 
     async def fill(self, transfer: str, number: int, live: Live) -> None:
-        """Have what is missing of a segment stored, by who can.
+        """Have what is missing of a segment stored, by who can: who has the files that it writes, or reads.
+
+        Steps that are made of files of several machines are done here, by whatever of them is asked for.
 
         Raises:
-            Unsupported: two agents would have to meet.
             Error: what went wrong there.
         """
         plan = (await self._store.read(lambda c: ledger.get(c, transfer))).plan
         assert plan is not None
-        names = agents_of(plan)
-        if not names:
-            assert self._elsewhere is not None
+        assert self._stages is not None
+        assert self._elsewhere is not None
+        planes = (plan.plane, *plan.native)
+        if not any(name.startswith(AGENT) or name in self.hosted for name in planes):
             await self._elsewhere(transfer, number, live)
             return
-        if len(names) > 1:
-            msg = "from one caller's machine to another there is no way: spray to a plane first, and despray from it"
-            raise Unsupported(msg)
-        if (await self._store.read(lambda c: page_of(c, transfer, number))) is None:
+        page = await self._store.read(lambda c: page_of(c, transfer, number))
+        if page is None:
             return
-        answer = await self._filled(names[0], transfer, number, live)
-        stored, done = steps_of(answer.stored)
-        await self._store.write(lambda c: enter(c, transfer, stored, done, live))
-        await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, number, now()))
+        shares = await asyncio.to_thread(shared_out, page, self.owner)
+        names = sorted(name for name in shares if name)
+        told = ", ".join(name.removeprefix(AGENT_OF) for name in names)[:64]
+        await self._store.write(lambda c: manifest_rows.segment_begun(c, transfer, number, told, now()))
 
-    async def _filled(self, plane: str, transfer: str, number: int, live: Live) -> pb.Answer:
-        """The agent's answer when all of a segment is stored."""
-        work = pb.Assignment(fill=pb.FillWork(segment=part_pb2.Segment(transfer=transfer, number=number)))
+        hosted = next((name for name in planes if name in self.hosted), "")
+
+        async def one(agent: str) -> None:
+            about = hosted if agent.startswith(AGENT_OF) else ""
+            stored, done = steps_of((await self._filled(agent, about, transfer, number, live)).stored)
+            await self._store.write(lambda c: enter(c, transfer, stored, done, live))
+
+        await side_by_side(names, one, max(len(names), 1))
+        if "" in shares:
+            await self._stages.fill_here(transfer, number, live, shares[""])
+        else:
+            await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, number, now()))
+
+    async def _filled(self, agent: str, about: str, transfer: str, number: int, live: Live) -> pb.Answer:
+        """The agent's answer when its share of a segment is stored; `about` is a plane of its, "" a command's."""
+        work = pb.Assignment(fill=pb.FillWork(segment=part_pb2.Segment(transfer=transfer, number=number)), plane=about)
         for left in reversed(range(_TRIES)):
             counted = _Counted(live)
             try:
                 answer = await self.assignments.ask(
-                    plane,
+                    agent,
                     work,
                     transfer=transfer,
                     segment=number,
@@ -136,21 +180,25 @@ class Agents:
     # --- hand-out -----------------------------------------------------------------------------------------------
 
     async def handed(
-        self, transfer: str, number: int, plane: str, shared: Callable[[str], bool], begins: float
+        self, transfer: str, number: int, agent: str, shared: Callable[[str], bool], begins: float
     ) -> pb.FillWork | None:
-        """A segment for the agent of a plane, with fresh grants; None if nothing of it is missing any more.
+        """What of a segment is an agent's, with fresh grants; None if nothing of that is missing any more.
 
         Args:
             transfer: whose segment.
             number: of the segment.
-            plane: the agent's.
+            agent: whose work it is.
             shared: says of the name of a plane whether every file server reaches it.
             begins: now, from which the grants count.
         """
         page = await self._store.read(lambda c: page_of(c, transfer, number))
         if page is None:
             return None
-        reads = page.plan.plane == plane
+        mine = (await asyncio.to_thread(shared_out, page, self.owner)).get(agent)
+        if mine is None:
+            return None
+        # Whoever has the target reads the source by its grant, in whole parts; who has the source writes by it.
+        reads = any(self.owner(page.plan.plane, row.part.key) == agent for row in page.rows)
 
         def grant(row: PartRow) -> str:
             size, token = row.part.size, fingerprint(row.token)
@@ -162,7 +210,7 @@ class Agents:
             return (row.token or "") if reads or not row.token else str(row.part.number)
 
         return await asyncio.to_thread(
-            fill_message, transfer, page, shared=not reads and shared(page.plan.plane), token=token, grant=grant
+            fill_message, transfer, page, mine, shared=not reads and shared(page.plan.plane), token=token, grant=grant
         )
 
     async def receive(self, transfer: str, number: int, steps: Sequence[pb.StepDone]) -> None:
@@ -181,6 +229,30 @@ class Agents:
 
         if steps:
             await self._store.write(work)
+
+
+def shared_out(page: Page, owner: Callable[[str, str], str]) -> dict[str, dict[int, list[int]]]:
+    """Who stores what is missing of a segment: by agent ("": the file servers), steps by part, none of them being all.
+
+    A part of an agent's own files is its own work; of any other, each agent does the steps that are made of its files
+    alone. Busy for a while: for a thread.
+    """
+    shares: defaultdict[str, dict[int, list[int]]] = defaultdict(dict)
+    plan = page.plan
+    for row in page.rows:
+        if row.done:
+            continue
+        number, at = row.part.number, owner(plan.plane, row.part.key)
+        if at:
+            shares[at][number] = []
+            continue
+        have = {each.receipt.number for each in page.have.get(number, ())}
+        for step in of_segment(page.segment, routes.steps(row.part, plan)):
+            if step.number not in have:
+                readers = {owner(p.source, p.extent.key) for p in step.pieces if p.extent is not None}
+                who = readers.pop() if len(readers) == 1 else ""
+                shares[who].setdefault(number, []).append(step.number)
+    return dict(shares)
 
 
 class _Counted:

@@ -1,7 +1,8 @@
-"""The files of an agent's machine as a plane: every verb is asked of the agent. Payload does not come this way.
+"""The files of an agent's machine as a plane: every verb is asked of the agent.
 
 What planning, committing and proving ask are small things: facts, windows, samples, begin, commit, remove. The bytes of
-a transfer are carried by the agent itself (`agents.dispatch`), under grants.
+a transfer are carried by the agent itself (`agents.dispatch`), under grants; only what two machines have to meet for,
+neither of which can be called, is read this way.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from typing_extensions import Buffer
 
 from fileserver.agents.assignments import Assignments
-from fileserver.agents.wire import info_of, step_message
+from fileserver.agents.wire import info_of, step_message, steps_of
+from fileserver.hosts import agent_of, not_here
+from fileserver.together import side_by_side
+from fileserver.transfer.live import PATIENCE
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.record import StoredStep
 from fileserver.transfer.spec import Format
@@ -31,30 +36,41 @@ if TYPE_CHECKING:  # brings numpy, which a server should not load before the fir
 
 READ: Final = 4 * MIB
 """Bytes that one answer holds."""
+AHEAD: Final = 4
+"""Answers that are waited for side by side."""
 _CLEANS: Final = 60.0  # seconds that an agent has to remove something
 
 
-Partition = Callable[[Sequence[Source], Format, Sequence[int]], Awaitable["Points"]]
+Partition = Callable[[str, Sequence[Source], Format, Sequence[int]], Awaitable["Points"]]
 
 
 class AgentPlane:
-    """Files by absolute path; what its verbs promise is said in `planes.plane`."""
+    """Files by absolute path, or those of a host below the folder of a plane; its verbs are said in `planes.plane`.
+
+    Args:
+        name: of the plane.
+        assignments: what agents are asked.
+        partition: has an agent find split points.
+        host: whose files they are, of a plane of the configuration.
+    """
 
     limits: Limits = LIMITS
     capabilities = replace(CAPABILITIES, pours=False)
 
-    def __init__(self, name: str, assignments: Assignments, partition: Partition) -> None:
+    def __init__(self, name: str, assignments: Assignments, partition: Partition, host: str = "") -> None:
         self.name = name
+        self._host = host
+        self._agent = agent_of(host) if host else name
         self._assignments = assignments
         self._partition = partition
 
     async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
         """Split points of its files, found by the agent."""
-        return await self._partition(sources, form, targets)
+        return await self._partition(self._agent, sources, form, targets)
 
     async def ask(self, work: pb.Assignment) -> pb.Answer:
-        """Have the agent do something; waits for one that is not here."""
-        return await self._assignments.ask(self.name, work)
+        """Have the agent do something; waits for one that is not here (that of a host for `PATIENCE` seconds)."""
+        return await self._asked(work, PATIENCE.get() if self._host else inf)
 
     async def clean(self, work: pb.Assignment) -> pb.Answer:
         """The same for a clean-up, which must end.
@@ -64,10 +80,17 @@ class AgentPlane:
         """
         try:
             async with asyncio.timeout(_CLEANS):
-                return await self._assignments.ask(self.name, work, patient=False)
+                return await self._asked(work, 0.0)
         except TimeoutError:
             msg = f"the machine of these files did not answer for {_CLEANS:.0f} seconds"
             raise Unavailable(msg, plane=self.name) from None
+
+    async def _asked(self, work: pb.Assignment, wait: float) -> pb.Answer:
+        if not self._host:
+            return await self._assignments.ask(self._agent, work, patient=wait == inf, grace=wait)
+        work.plane = self.name
+        away = not_here(self._host, self.name)
+        return await self._assignments.ask(self._agent, work, patient=wait == inf, grace=wait, away=away)
 
     async def stat(self, key: str) -> Info:
         """Facts about a file."""
@@ -86,9 +109,10 @@ class AgentPlane:
             after = answer.files[-1].key
 
     async def read(self, extent: Extent, into: memoryview) -> None:
-        """Fill `into` from a file: a window or a sample."""
+        """Fill `into` from a file: a window, a sample, or what another machine needs of it."""
         e = extent
-        for start in range(e.start, e.end, READ):
+
+        async def one(start: int) -> None:
             end = min(start + READ, e.end)
             work = pb.ReadWork(key=e.key, version=e.version, start=start, end=end)
             answer = await self.ask(pb.Assignment(read=work))
@@ -97,10 +121,16 @@ class AgentPlane:
                 raise Corrupt(msg, plane=self.name, key=e.key)
             into[start - e.start : end - e.start] = answer.data
 
+        await side_by_side(range(e.start, e.end, READ), one, AHEAD)
+
     async def stream(self, extent: Extent, take: Take) -> None:
-        """Nobody streams this way: the agent carries payload itself."""
-        del extent, take
-        self._refuse("stream")
+        """The same, slice by slice; what the agent carries itself does not go this way."""
+        e, most = extent, AHEAD * READ
+        buffer = memoryview(bytearray(min(most, e.size)))
+        for start in range(e.start, e.end, most):
+            piece = Extent(e.key, e.version, start, min(start + most, e.end))
+            await self.read(piece, buffer[: piece.size])
+            await asyncio.to_thread(take, buffer[: piece.size])
 
     async def put(
         self,
@@ -112,16 +142,26 @@ class AgentPlane:
         content_type: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> StepReceipt:
-        """Nobody writes this way: the agent carries payload itself."""
-        del key, data, upload_id, replace, content_type, metadata
-        self._refuse("put")
+        """Write a small file of a host, as manifests are; the agent carries payload itself."""
+        del content_type, metadata
+        if not self._host:
+            self.refuse("put")
+        put = pb.PutWork(key=key, upload_id=upload_id, replace=replace, data=bytes(data))
+        return steps_of((await self.ask(pb.Assignment(put=put))).stored)[0][0].receipt
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
     ) -> StepReceipt:
         """There are no native copies between machines."""
         del key, ticket, upload_id, replace, url
-        self._refuse("copy")
+        self.refuse("copy")
+
+    async def step(self, token: str, number: int, offset: int, data: bytes) -> StepReceipt:
+        """Write a step of an upload of a host."""
+        if not self._host:
+            self.refuse("write")
+        step = pb.StepWork(token=token, number=number, offset=offset, data=data)
+        return steps_of((await self.ask(pb.Assignment(step=step))).stored)[0][0].receipt
 
     async def upload(
         self,
@@ -147,11 +187,11 @@ class AgentPlane:
         await self.clean(pb.Assignment(discard=pb.DiscardWork(key=key, upload_id=upload_id)))
 
     async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
-        """Nobody sweeps the machine of a caller."""
-        del prefix
-        nothing: tuple[Unfinished, ...] = ()
-        for none in nothing:
-            yield none
+        """Files in the making of a host; nobody sweeps the machine of a caller."""
+        if self._host:
+            answer = await self.clean(pb.Assignment(list=pb.ListWork(prefix=prefix, unfinished=True)))
+            for each in answer.files:
+                yield Unfinished(each.key, each.version)
 
     async def drop(self, one: Unfinished) -> bool:
         """Nobody sweeps the machine of a caller."""
@@ -175,13 +215,14 @@ class AgentPlane:
     async def presign(self, ticket: Ticket) -> str:
         """Files have no addresses: raises Unsupported."""
         del ticket
-        self._refuse("presign")
+        self.refuse("presign")
 
     async def aclose(self) -> None:
         """Nothing to release."""
 
-    def _refuse(self, verb: str) -> NoReturn:
-        msg = f"{self.name} is the machine of a caller, which cannot {verb} for a file server"
+    def refuse(self, verb: str) -> NoReturn:
+        """Say that files of an agent's machine cannot do something; raises Unsupported."""
+        msg = f"{self.name} has its files on the machine of an agent, which cannot {verb} for a file server"
         raise Unsupported(msg, plane=self.name)
 
 
@@ -194,13 +235,14 @@ class AgentUpload:
         self._committed = False
 
     async def put(self, number: int, offset: int, data: Buffer, crc64nvme: int | None = None) -> StepReceipt:
-        """Nobody writes this way: the agent carries payload itself."""
-        return await self._plane.put(self.token, data, upload_id=f"{number} {offset} {crc64nvme}")
+        """Write a step of a large manifest; the agent carries payload itself."""
+        del crc64nvme
+        return await self._plane.step(self.token, number, offset, bytes(data))
 
     async def pour(self, number: int, offset: int, size: int, stream: Callable[[Take], Awaitable[None]]) -> StepReceipt:
-        """Nobody writes this way: the agent carries payload itself."""
-        del stream
-        return await self._plane.put(self.token, b"", upload_id=f"{number} {offset} {size}")
+        """Steps come whole: raises Unsupported."""
+        del number, offset, size, stream
+        self._plane.refuse("pour")
 
     async def copy(
         self, number: int, offset: int, ticket: Ticket, start: int, end: int, url: Presign | None = None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from fileserver.errors import to_record
 from fileserver.transfer.book import Page
+from fileserver.transfer.execute import Mine
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Literal, Part
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep
@@ -72,9 +73,15 @@ def progress_message(live: Live, *, done: bool) -> part_pb2.SegmentProgress:
 
 
 def fill_message(
-    transfer: str, page: Page, *, shared: bool, token: Callable[[PartRow], str], grant: Callable[[PartRow], str]
+    transfer: str,
+    page: Page,
+    mine: Mine,
+    *,
+    shared: bool,
+    token: Callable[[PartRow], str],
+    grant: Callable[[PartRow], str],
 ) -> pb.FillWork:
-    """A segment for an agent: what of it is not done, and the right to carry that."""
+    """A segment for an agent: what of it is the agent's and not done, and the right to carry that."""
     s = page.segment
     return pb.FillWork(
         segment=part_pb2.Segment(transfer=f"transfers/{transfer}", number=s.number),
@@ -90,9 +97,10 @@ def fill_message(
                 pieces=map(_piece, row.part.pieces),
                 token=token(row),
                 grant=grant(row),
+                steps=mine[row.part.number],
             )
             for row in page.rows
-            if not row.done
+            if not row.done and row.part.number in mine
         ],
         stored=[step_message(each) for steps in page.have.values() for each in steps],
         target_shared=shared,
@@ -108,6 +116,11 @@ def page_of(work: pb.FillWork) -> Page:
         for p in work.parts
     ]
     return Page(plan, segment, rows, _by_part(steps_of(work.stored)[0]))
+
+
+def mine_of(work: pb.FillWork) -> Mine:
+    """Which steps of it are the agent's."""
+    return {part.number: frozenset(part.steps) for part in work.parts}
 
 
 def _by_part(stored: Sequence[StoredStep]) -> Mapping[int, Sequence[StoredStep]]:

@@ -15,12 +15,13 @@ from fileserver.agents.wire import (
     done_message,
     error_message,
     info_message,
+    mine_of,
     page_of,
     progress_message,
     step_message,
     steps_of,
 )
-from fileserver.away.fence import FencedPlane
+from fileserver.away.machine import Machine
 from fileserver.away.remote import Data, RemotePlane
 from fileserver.errors import InvalidSpec
 from fileserver.services.shapes import format_of
@@ -54,14 +55,12 @@ class Answering:
     """Does assignments with the files of this machine.
 
     Args:
-        plane: name of the plane that they are.
-        files: those that may be touched.
+        machine: the files that may be touched.
         channel: to the file servers, for payload.
     """
 
-    def __init__(self, plane: str, files: FencedPlane, channel: grpc.Channel) -> None:
-        self._plane = plane
-        self._files = files
+    def __init__(self, machine: Machine, channel: grpc.Channel) -> None:
+        self._machine = machine
         self._data = Data(channel, CALLS)
         self._buffers = Buffers(MEMORY)
         self._grants: dict[str, dict[int, str]] = {}
@@ -95,75 +94,16 @@ class Answering:
         kind = a.WhichOneof("work")
         if kind == "fill":
             return await self._fill(a, report)
+        files = self._machine.files(a.plane)
         if kind == "partition":
-            return pb.Answer(points=await self._partition(a.partition))
+            return pb.Answer(points=await _partition(files, a.partition))
         if kind == "stat":
-            return pb.Answer(files=[info_message(await self._files.stat(a.stat.key))])
+            return pb.Answer(files=[info_message(await files.stat(a.stat.key))])
         if kind == "list":
-            return await self._list(a.list)
+            return await _list(files, a.list)
         if kind == "read":
-            return await self._read(a.read)
-        return await self._write(kind or "", a)
-
-    async def _write(self, kind: str, a: pb.Assignment) -> pb.Answer:
-        files = self._files
-        if kind == "open":
-            upload = await files.upload(a.open.key, upload_id=a.open.upload_id, replace=a.open.replace)
-            return pb.Answer(token=upload.token)
-        if kind == "commit":
-            crc = checksum.from_hex(a.commit.crc64nvme) if a.commit.crc64nvme else None
-            steps = [each.receipt for each in steps_of(a.commit.steps)[0]]
-            return pb.Answer(files=[info_message(await files.resume(a.commit.token).commit(steps, a.commit.size, crc))])
-        if kind == "made":
-            made = await files.resume(a.made.token).made()
-            return pb.Answer(files=[info_message(made)] if made else [])
-        if kind == "abort":
-            await files.resume(a.abort.token).abort()
-        elif kind == "discard":
-            await files.discard(a.discard.key, a.discard.upload_id)
-        elif kind == "delete":
-            await files.delete(a.delete.key, version=a.delete.version)
-        else:
-            msg = "this agent does not know what it is asked to do: it is older than the file server"
-            raise InvalidSpec(msg)
-        return pb.Answer()
-
-    async def _list(self, work: pb.ListWork) -> pb.Answer:
-        found: list[pb.FileInfo] = []
-        async for info in self._files.list(work.prefix, work.after):
-            if len(found) == _PAGE:
-                return pb.Answer(files=found, more=True)
-            found.append(info_message(info))
-        return pb.Answer(files=found)
-
-    async def _read(self, work: pb.ReadWork) -> pb.Answer:
-        if not 0 <= work.start <= work.end <= work.start + READ:
-            msg = f"at most {READ} bytes are sent with an answer"
-            raise InvalidSpec(msg)
-        buffer = bytearray(work.end - work.start)
-        await self._files.read(Extent(work.key, work.version, work.start, work.end), memoryview(buffer))
-        return pb.Answer(data=bytes(buffer))
-
-    async def _partition(self, work: part_pb2.PartitionRequest) -> part_pb2.PartitionResponse:
-        from fileserver.transfer.partition import partition  # noqa: PLC0415 - brings numpy: not before it is needed
-
-        wrong: dict[str, str] = {}
-        form = format_of(work.format, "format", wrong)
-        if form is None:
-            msg = "; ".join(wrong.values()) or "say how records are told apart"
-            raise InvalidSpec(msg, wrong)
-        sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in work.sources]
-
-        async def read(index: int, start: int, end: int) -> bytes:
-            buffer = bytearray(end - start)
-            source = sources[index]
-            await self._files.read(Extent(source.key, source.version, start, end), memoryview(buffer))
-            return bytes(buffer)
-
-        found = await partition(sources, form, list(work.targets), read)
-        return part_pb2.PartitionResponse(
-            points=found.points, bytes_read=found.bytes_read, split=found.split, warnings=found.warnings
-        )
+            return await _read(files, a.read)
+        return await _write(files, kind or "", a)
 
     async def _fill(self, a: pb.Assignment, report: Report) -> pb.Answer:
         page = await asyncio.to_thread(page_of, a.fill)
@@ -171,13 +111,87 @@ class Answering:
         transfer = a.fill.segment.transfer.removeprefix("transfers/")
         live = Live(Progress(), elsewhere=True)
         book = _Book(page, lambda stored: report(_report(a.id, live, stored)))
-        remote = RemotePlane(transfer, self._files, page, grants, self._data, shared=a.fill.target_shared)
-        executor = Executor(_Planes(self._plane, self._files, remote), book, self._buffers)
+        inner = self._machine.files(a.plane)
+        remote = RemotePlane(transfer, inner, page, grants, self._data, shared=a.fill.target_shared)
+        executor = Executor(_Planes(self._machine, remote), book, self._buffers)
         try:
-            await executor.fill(transfer, page.segment.number, live)
+            await executor.fill(transfer, page.segment.number, live, mine_of(a.fill))
         finally:
             self._grants.pop(a.id, None)
         return pb.Answer(progress=progress_message(live, done=True), stored=book.all)
+
+
+async def _write(files: Plane, kind: str, a: pb.Assignment) -> pb.Answer:
+    if kind == "open":
+        upload = await files.upload(a.open.key, upload_id=a.open.upload_id, replace=a.open.replace)
+        return pb.Answer(token=upload.token)
+    if kind == "put":
+        put = a.put
+        receipt = await files.put(put.key, put.data, upload_id=put.upload_id, replace=put.replace)
+        return pb.Answer(stored=[step_message(StoredStep(1, receipt))])
+    if kind == "step":
+        receipt = await files.resume(a.step.token).put(a.step.number, a.step.offset, a.step.data)
+        return pb.Answer(stored=[step_message(StoredStep(1, receipt))])
+    if kind == "commit":
+        crc = checksum.from_hex(a.commit.crc64nvme) if a.commit.crc64nvme else None
+        steps = [each.receipt for each in steps_of(a.commit.steps)[0]]
+        return pb.Answer(files=[info_message(await files.resume(a.commit.token).commit(steps, a.commit.size, crc))])
+    if kind == "made":
+        made = await files.resume(a.made.token).made()
+        return pb.Answer(files=[info_message(made)] if made else [])
+    if kind == "abort":
+        await files.resume(a.abort.token).abort()
+    elif kind == "discard":
+        await files.discard(a.discard.key, a.discard.upload_id)
+    elif kind == "delete":
+        await files.delete(a.delete.key, version=a.delete.version)
+    else:
+        msg = "this agent does not know what it is asked to do: it is older than the file server"
+        raise InvalidSpec(msg)
+    return pb.Answer()
+
+
+async def _list(files: Plane, work: pb.ListWork) -> pb.Answer:
+    found: list[pb.FileInfo] = []
+    if work.unfinished:
+        found += [pb.FileInfo(key=one.key, version=one.attempt) async for one in files.unfinished(work.prefix)]
+        return pb.Answer(files=found)
+    async for info in files.list(work.prefix, work.after):
+        if len(found) == _PAGE:
+            return pb.Answer(files=found, more=True)
+        found.append(info_message(info))
+    return pb.Answer(files=found)
+
+
+async def _read(files: Plane, work: pb.ReadWork) -> pb.Answer:
+    if not 0 <= work.start <= work.end <= work.start + READ:
+        msg = f"at most {READ} bytes are sent with an answer"
+        raise InvalidSpec(msg)
+    buffer = bytearray(work.end - work.start)
+    await files.read(Extent(work.key, work.version, work.start, work.end), memoryview(buffer))
+    return pb.Answer(data=bytes(buffer))
+
+
+async def _partition(files: Plane, work: part_pb2.PartitionRequest) -> part_pb2.PartitionResponse:
+    from fileserver.transfer.partition import partition  # noqa: PLC0415 - brings numpy: not before it is needed
+
+    wrong: dict[str, str] = {}
+    form = format_of(work.format, "format", wrong)
+    if form is None:
+        msg = "; ".join(wrong.values()) or "say how records are told apart"
+        raise InvalidSpec(msg, wrong)
+    sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in work.sources]
+
+    async def read(index: int, start: int, end: int) -> bytes:
+        buffer = bytearray(end - start)
+        source = sources[index]
+        await files.read(Extent(source.key, source.version, start, end), memoryview(buffer))
+        return bytes(buffer)
+
+    found = await partition(sources, form, list(work.targets), read)
+    return part_pb2.PartitionResponse(
+        points=found.points, bytes_read=found.bytes_read, split=found.split, warnings=found.warnings
+    )
 
 
 def _grants(work: pb.FillWork) -> dict[int, str]:
@@ -191,19 +205,17 @@ def _report(name: str, live: Live, stored: Sequence[pb.StepDone]) -> pb.Report:
 class _Planes:
     """The planes of one segment: this machine's own, and whatever is at the other end."""
 
-    def __init__(self, own: str, files: FencedPlane, remote: RemotePlane) -> None:
-        self._own = own
-        self._files = files
+    def __init__(self, machine: Machine, remote: RemotePlane) -> None:
+        self._machine = machine
         self._remote = remote
-        self._others: dict[str, Plane] = {}
+        self._known: dict[str, Plane] = {}
 
     def plane(self, name: str) -> Plane:
         """The plane of a name."""
-        if name == self._own:
-            return self._files
-        if name not in self._others:
-            self._others[name] = decorated(self._remote.called(name), PlaneLimits())
-        return self._others[name]
+        if name not in self._known:
+            other = decorated(self._remote.called(name), PlaneLimits())
+            self._known[name] = self._machine.beside(name, other)
+        return self._known[name]
 
 
 class _Book:

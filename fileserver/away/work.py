@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from grpc import aio
 from fileserver.agents.wire import error_message
 from fileserver.away.answering import Answering
 from fileserver.away.fence import FencedPlane
+from fileserver.away.machine import Commanded, Host, Machine
 from fileserver.away.pace import Rates, keep
 from fileserver.configured import agent_plane
 from fileserver.errors import CallerUnknown, Cancelled
@@ -27,7 +28,7 @@ from fileserver.status import from_call
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1.agent_pb2_grpc import AgentServiceStub
 from planes.opening import decorated
-from planes.plane import MIB
+from planes.plane import MIB, Plane
 from planes.posix import PosixPlane
 from planes.settings import PlaneLimits
 
@@ -55,7 +56,8 @@ class Orders:
 
     server: str
     """Address of the file servers, for gRPC."""
-    key: str = field(repr=False)
+    key: str = field(default="", repr=False)
+    """Random text that names the plane of a command; "" for the agent of a host."""
     metadata: Sequence[tuple[str, str]] = field(default=(), repr=False)
     """What every call carries to say who makes it."""
     reads: Sequence[str] = ()
@@ -70,6 +72,10 @@ class Orders:
     """Where the token that the calls carry is found anew when it was renewed."""
     rates: Rates = ()
     """Bytes a second that may be read and written here, by the hour; none is no limit."""
+    host: str = ""
+    """Whose agent it is, of planes of the configuration."""
+    planes: Mapping[str, str] = field(default_factory=dict)
+    """The folders of that host that are the data of planes, by their names."""
 
     @property
     def calls(self) -> tuple[tuple[str, str], ...]:
@@ -101,12 +107,17 @@ class Agent:
         self._orders = orders
         self._ready = ready
         self._ending = asyncio.Event()
+        self._leaving = asyncio.Event()
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
     def end(self) -> None:
         """Stop at the next step, and say so."""
         self._ending.set()
+
+    def leave(self) -> None:
+        """Take nothing more, and end when what is under way is done."""
+        self._leaving.set()
 
     async def run(self) -> bool:
         """Work until told to end (True), or until another has taken the place (False).
@@ -115,17 +126,17 @@ class Agent:
             Error: the file servers do not want it, and would not the next time either.
         """
         o, wait, strange = self._orders, _WAIT, 0
-        local = decorated(PosixPlane.local(), PlaneLimits())
+        machine, local = _machine(o)
         keeping = asyncio.create_task(keep(local, o.rates)) if o.rates else None
-        files = FencedPlane(local, [r.lstrip("/") for r in o.reads], [w.lstrip("/") for w in o.writes])
         shown = o.credentials
         clear = grpc.insecure_channel(o.server, options=OPTIONS)
         with grpc.secure_channel(o.server, shown, options=OPTIONS) if shown else clear as payload:
-            answering = Answering(agent_plane(o.key), files, payload)
+            answering = Answering(machine, payload)
+            leaving = asyncio.create_task(self._leave())
             try:
                 while not self._ending.is_set():
                     try:
-                        if not await self._stream(answering):
+                        if not await self._stream(machine, answering):
                             return False
                         wait = _WAIT
                     except aio.AioRpcError as failure:
@@ -139,13 +150,21 @@ class Agent:
                             await asyncio.wait_for(self._ending.wait(), wait * random.uniform(0.5, 1))  # noqa: S311 - jitter
                         wait = min(2 * wait, _LONGEST)
             finally:
+                leaving.cancel()
                 if keeping is not None:
                     keeping.cancel()
                 answering.close()
-                await files.aclose()
+                await machine.aclose()
         return True
 
-    async def _stream(self, answering: Answering) -> bool:
+    async def _leave(self) -> None:
+        """When told to leave: end once nothing is under way."""
+        await self._leaving.wait()
+        while self._jobs:
+            await asyncio.wait(self._jobs.values())
+        self.end()
+
+    async def _stream(self, machine: Machine, answering: Answering) -> bool:
         """One stream to its end; False if another agent has taken the place."""
         outbox: asyncio.Queue[pb.WorkRequest | None] = asyncio.Queue()
         o, shown = self._orders, self._orders.credentials
@@ -155,11 +174,16 @@ class Agent:
             sending = asyncio.create_task(_send(call, outbox))
             ending = asyncio.create_task(self._close(outbox))
             try:
-                outbox.put_nowait(pb.WorkRequest(hello=pb.Hello(key=self._orders.key, slots=self._orders.slots)))
+                hello = pb.Hello(key=o.key, slots=o.slots, host=o.host, planes=o.planes)
+                outbox.put_nowait(pb.WorkRequest(hello=hello))
                 async for told in call:
                     if told.HasField("replaced"):
                         return False
-                    await self._take(told, answering, outbox)
+                    if told.HasField("welcome"):
+                        machine.welcome(told.welcome)
+                        self._ready()
+                    else:
+                        await self._take(told, answering, outbox)
                 if not self._ending.is_set():
                     raise_lost()
                 return True
@@ -173,13 +197,13 @@ class Agent:
     async def _take(
         self, told: pb.WorkResponse, answering: Answering, outbox: asyncio.Queue[pb.WorkRequest | None]
     ) -> None:
-        if told.HasField("welcome"):
-            self._ready()
-        elif told.HasField("stop"):
+        if told.HasField("stop"):
             stopping = asyncio.create_task(self._stop(told.stop.id, outbox))
             self._stopping.add(stopping)
             stopping.add_done_callback(self._stopping.discard)
-        elif told.HasField("assignment") and not answering.refresh(told.assignment) and not self._ending.is_set():
+        elif told.HasField("assignment") and not answering.refresh(told.assignment):
+            if self._ending.is_set() or self._leaving.is_set():
+                return  # whoever comes next does it: at the end of the stream it is free again
             name = told.assignment.id
             base = name.partition("#")[0]
             old = [task for other, task in self._jobs.items() if other.partition("#")[0] == base]
@@ -222,6 +246,16 @@ class Agent:
             task.cancel()
         if jobs:
             await asyncio.wait(jobs)
+
+
+def _machine(o: Orders) -> tuple[Machine, Plane]:
+    """The files of an agent, and what bounds them; raises InvalidSpec."""
+    if o.host:
+        host = Host(o.host, o.planes)
+        return host, host.limited
+    local = decorated(PosixPlane.local(), PlaneLimits())
+    fenced = FencedPlane(local, [r.lstrip("/") for r in o.reads], [w.lstrip("/") for w in o.writes])
+    return Commanded(agent_plane(o.key), fenced), local
 
 
 def raise_lost() -> None:

@@ -130,6 +130,7 @@ class Landing:
             PlaneNotFound, Refused: the plane cannot be used.
             AlreadyExists: one of that name asks for something else.
         """
+        self._planes.refuse_hosts((asked.plane,), "arrivals are looked for where a file server is")
         self._planes.plane(asked.plane)
         made = await self.write(lambda c: watches.create(c, asked))
         self._active = max(self._active, 1)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fileserver.agents.assignments import heard_within
 from fileserver.agents.dispatch import Agents
+from fileserver.agents.wire import error_message
+from fileserver.auth import caller
 from fileserver.catalogue import agents as rows
 from fileserver.catalogue.agents import Leased
 from fileserver.configured import agent_plane
-from fileserver.errors import InvalidSpec
+from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.grants import LIFE
+from fileserver.hosts import agent_of
+from fileserver.rules import Thing, Verb
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1.agent_pb2_grpc import AgentServiceServicer
 from planes.errors import Error
+from planes.posix import PosixSettings
 
 LOOK: Final = 1.0
 """Seconds between two looks at what waits for an agent, where nobody says that something does."""
@@ -49,14 +53,13 @@ class AgentServicer(AgentServiceServicer):
         """One machine, as long as it likes."""
         first = await anext(request_iterator, None)
         hello = first.hello if first is not None and first.HasField("hello") else pb.Hello()
-        if len(hello.key) < _SHORTEST or not 0 <= hello.slots <= MOST:
-            msg = f"an agent begins with a key of {_SHORTEST} characters or more, and says how much it takes at once"
-            raise InvalidSpec(msg, {"hello": msg})
-        stream = _Stream(self._agents, self._shared, agent_plane(hello.key), hello.slots or 1)
+        welcome = self.known(hello)
+        name = agent_of(hello.host) if hello.host else welcome.plane
+        stream = _Stream(self._agents, self._shared, name, hello.slots or 1)
         await stream.enter()
         hearing = asyncio.create_task(stream.hear(request_iterator))
         try:
-            yield pb.WorkResponse(welcome=pb.Welcome(plane=stream.plane))
+            yield pb.WorkResponse(welcome=welcome)
             while not hearing.done():
                 news = stream.listen()
                 told, goes_on = await stream.due()
@@ -73,6 +76,52 @@ class AgentServicer(AgentServiceServicer):
             if not hearing.cancelled():
                 hearing.exception()
 
+    def known(self, hello: pb.Hello) -> pb.Welcome:
+        """What an agent is told that may be here.
+
+        Raises:
+            InvalidSpec: it says what makes no sense.
+            CallerDenied: it may not be the agent of that host.
+        """
+        if (not hello.host and len(hello.key) < _SHORTEST) or not 0 <= hello.slots <= MOST:
+            msg = f"an agent begins with a key of {_SHORTEST} characters or more, and says how much it takes at once"
+            raise InvalidSpec(msg, {"hello": msg})
+        if not hello.host:
+            return pb.Welcome(plane=agent_plane(hello.key))
+        who, host = caller(), hello.host
+        if not who.may(Verb.SERVE, Thing("hosts", host)):
+            rule = f"may: [serve] and hosts: ['{host[:60]}']"
+            msg = f"{who.name} may not be the agent of host {host[:60]}: a rule with {rule} would allow it"
+            raise CallerDenied(msg, verb=Verb.SERVE, thing=host[:60])
+        wrong = wrong_planes(host, hello.planes, {name: s.hosts for name, s in self._agents.hosted.items()})
+        if wrong:
+            raise InvalidSpec(wrong, {"planes": wrong})
+        return pb.Welcome(
+            served=[_served(name, self._agents.hosted[name]) for name in hello.planes],
+        )
+
+
+def wrong_planes(host: str, planes: Sequence[str], hosted: Mapping[str, Sequence[str]]) -> str:
+    """Why the agent of a host cannot serve these planes, "" if it can; `hosted` has the hosts of each plane."""
+    if not planes:
+        return "say which planes this agent serves, and where their files are: --plane NAME=FOLDER"
+    for name in planes:
+        if name not in hosted:
+            known = f"; those with hosts are {', '.join(hosted)}" if hosted else ", nor any other plane"
+            return f"the configuration of the server has no plane {name[:60]} with hosts{known}"
+        if host not in hosted[name]:
+            return f"plane {name} has no host {host[:60]}; its hosts are {', '.join(hosted[name])}: see --host"
+    return ""
+
+
+def _served(name: str, settings: PosixSettings) -> pb.ServedPlane:
+    return pb.ServedPlane(
+        name=name,
+        durable=settings.durability == "fsync",
+        follows=settings.symlinks == "inside",
+        prunes=settings.category != "lz",
+    )
+
 
 class _Stream:
     """What one stream holds."""
@@ -88,6 +137,8 @@ class _Stream:
         """By the name that the agent has of it, which no other lease of the same assignment had."""
         self._handed: dict[str, float] = {}
         """When the grants of a segment were minted."""
+        self._shares: dict[str, dict[int, frozenset[int]]] = {}
+        """Which steps of which parts were handed out with a segment; none of a part are all."""
         self._renewed = time.monotonic()
 
     async def enter(self) -> None:
@@ -150,6 +201,8 @@ class _Stream:
                 await self._answer(pb.Answer(id=name))
                 return None
             work.fill.CopyFrom(fill)
+            for part in fill.parts:
+                self._shares.setdefault(name, {}).setdefault(part.number, frozenset(part.steps))
         return work
 
     async def hear(self, requests: AsyncIterator[pb.WorkRequest]) -> None:
@@ -160,6 +213,7 @@ class _Stream:
                 await self._answer(said.answer)
                 self._news.tell(self.plane)  # a slot is free
             elif kind == "report" and (one := self._held.get(said.report.id)) and one.segment:
+                must_be_of(self._shares.get(said.report.id, {}), said.report.stored)
                 await self._report(one, said.report)
 
     async def _report(self, one: Leased, report: pb.Report) -> None:
@@ -172,11 +226,26 @@ class _Stream:
     async def _answer(self, answer: pb.Answer) -> None:
         one = self._held.pop(answer.id)
         self._handed.pop(answer.id, None)
+        share = self._shares.pop(answer.id, {})
         if any(other.id == one.id for other in self._held.values()):
             return  # an echo of a lease that was taken back
         if one.segment and not answer.HasField("error"):
-            with suppress(Error):  # receipts of something else are no receipts: the segment is found wanting
+            try:
+                must_be_of(share, answer.stored)
                 await self._agents.receive(one.transfer, one.segment, answer.stored)
+            except Error as error:  # receipts of something else are no receipts
+                answer = pb.Answer(id=answer.id, error=error_message(error))
+        if answer.data and self._agents.assignments.answered(one.id, answer):
+            return
         said = answer.SerializeToString()
         await self._store.write(lambda c: rows.answer(c, one.id, self._name, said))
         self._news.tell(one.id)
+
+
+def must_be_of(share: Mapping[int, Collection[int]], steps: Iterable[pb.StepDone]) -> None:
+    """See that receipts are of what was handed out: steps by part, none of a part being all; raises CallerDenied."""
+    for step in steps:
+        own = share.get(step.part)
+        if own is None or (own and (step.number or 1) not in own):
+            msg = f"a receipt of step {step.number} of part {step.part} is of nothing that was handed out"
+            raise CallerDenied(msg)

@@ -62,6 +62,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         path = self._path(request.target, "domain", request.domain, wrong)
         refuse(wrong)
         allow(plane)
+        self._planes.refuse_hosts((plane,), "HDF5 files are read and written where a file server is")
         need_library()
         from fileserver.hdf5 import compare
         from fileserver.hdf5.hsds.objects import Objects
@@ -95,6 +96,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         path = self._path(request.target, "domain", request.domain, wrong)
         refuse(wrong)
         allow(plane)
+        self._planes.refuse_hosts((plane,), "HDF5 files are read and written where a file server is")
         need_library()
         from fileserver.hdf5.getting import Getting
 

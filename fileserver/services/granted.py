@@ -27,7 +27,6 @@ from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.execute import upload_id
 from fileserver.transfer.manifest import Extent
-from fileserver.transfer.plan import steps_of
 from fileserver.transfer.record import PartRow, Plan
 from fileserver.transfer.survey import Planes
 from fileserver.v1 import data_pb2
@@ -252,7 +251,7 @@ def _due(opened: _Open, write_id: str) -> _Due:
     transfer, part, number = found[1], int(found[2]), int(found[3])
     due = _Due(write_id, 0, 0, row.part.size)
     if number:
-        steps = steps_of(row.part, opened.plan.limits, routes.copies(opened.plan))
+        steps = routes.steps(row.part, opened.plan)
         one = steps[number - 1] if number <= len(steps) else None
         due = _Due(write_id, number, one.offset, one.size) if one else _Due(write_id, number, 0, grant.size + 1)
     fits = grant.start <= due.offset and due.offset + due.size <= grant.end

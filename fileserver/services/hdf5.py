@@ -54,6 +54,7 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
         first, size = _page(request.page_token, request.page_size, OBJECTS, wrong)
         refuse(wrong)
         allow(plane)
+        self._planes.refuse_hosts((plane,), "HDF5 files are read where a file server is")
         need_library()
         from fileserver.hdf5 import inspect
         from fileserver.hdf5.source import opened
@@ -79,6 +80,7 @@ class Hdf5Servicer(hdf5_pb2_grpc.Hdf5ServiceServicer):
             wrong["path"] = "path is that of a dataset and begins with /"
         refuse(wrong)
         allow(plane)
+        self._planes.refuse_hosts((plane,), "HDF5 files are read where a file server is")
         need_library()
         from fileserver.hdf5 import inspect
         from fileserver.hdf5.source import opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -13,6 +14,7 @@ from fileserver.auth import allow, caller
 from fileserver.calls import Context
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
+from fileserver.hosts import not_here
 from fileserver.log import strike
 from fileserver.transfer.sweep import Sweep
 from fileserver.v1 import plane_pb2, plane_pb2_grpc
@@ -66,6 +68,10 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         from planes.check import Checked, CheckResult, check  # noqa: PLC0415 - asked for by hand, now and then
 
         settings = self._planes.settings(request.name)
+        if hosts := self._planes.hosts(request.name):
+            absent = await self._planes.absent(request.name)
+            agents = [_agent_of(host, request.name, absent) for host in hosts]
+            return plane_pb2.CheckPlaneResponse(results=agents, ok=not absent)
         try:
             # As a plane that no outsider looks into: empty folders of the check go with it.
             plane = open_plane(request.name, settings.model_copy(update={"category": "data"}), _PATIENCE)
@@ -95,6 +101,7 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
             Refused: its configuration cannot work.
         """
         self._planes.settings(request.name)
+        self._planes.refuse_hosts((request.name,), "its limits are those of their agents")
         limited = find(self._planes.plane(request.name), LimitedPlane)
         assert limited is not None, "every configured plane is decorated"
         given = {field.name: value for field, value in request.ListFields() if field.name != "name"}
@@ -164,10 +171,17 @@ class PlaneServicer(plane_pb2_grpc.PlaneServiceServicer):
         )
 
 
+def _agent_of(host: str, plane: str, absent: Sequence[str]) -> plane_pb2.CheckResult:
+    """Whether a host of a plane can be asked."""
+    is_here = host not in absent
+    detail = "connected" if is_here else not_here(host, plane)
+    return plane_pb2.CheckResult(check=f"agent of {host}", ok=is_here, detail=detail, reason="")
+
+
 def _location(settings: PlaneSettings) -> str:
     """Where a plane is, for people: without keys, and without what an address might hold of them."""
     if isinstance(settings, PosixSettings):
-        return str(settings.path)
+        return settings.location
     if isinstance(settings, S3Settings):
         at = f" at {strike(settings.endpoint)}" if settings.endpoint else ""
         return f"s3://{settings.bucket}/{settings.prefix}{at}"

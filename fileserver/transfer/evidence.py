@@ -22,7 +22,6 @@ from fileserver.transfer.execute import odd_quotes
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Literal, Source
 from fileserver.transfer.paging import Rows
-from fileserver.transfer.plan import steps_of
 from fileserver.transfer.record import PartRow, Plan, StoredStep
 from planes import checksum
 from planes.errors import Corrupt
@@ -66,7 +65,7 @@ def prove(plan: Plan, row: PartRow, stored: Sequence[StoredStep], known: Known) 
         FormatMismatch: its quotes do not come in pairs.
     """
     part = row.part
-    expected = [s.size for s in steps_of(part, plan.limits, routes.copies(plan))]
+    expected = [s.size for s in routes.steps(part, plan)]
     if [s.receipt.size for s in stored] != expected:
         msg = f"part {part.number} lacks steps: {len(stored)} of {len(expected)} are recorded"
         raise Corrupt(msg, part=str(part.number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import described
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
-from fileserver.transfer.plan import at_once, steps_of
+from fileserver.transfer.plan import at_once
 from fileserver.transfer.record import Done, PartRow, Plan, Segment, StoredStep
 from fileserver.transfer.spec import format_from_json
 from fileserver.transfer.survey import Planes
@@ -34,6 +34,10 @@ WIDTH: Final = 8
 """Steps of a segment in flight; the plane's own limits may allow fewer."""
 
 _FLUSH: Final = 0.25  # seconds until a receipt is recorded at the latest
+
+
+Mine = Mapping[int, Collection[int]]
+"""Steps by part that are one's own; a part that is not in it is somebody else's, none of its steps are all of them."""
 
 
 class RouteRefused(Exception):
@@ -59,8 +63,10 @@ class Executor:
         self._book = book
         self._buffers = buffers
 
-    async def fill(self, transfer: str, number: int, live: Live) -> None:
+    async def fill(self, transfer: str, number: int, live: Live, mine: Mine | None = None) -> None:
         """Store every missing step of a segment and record the receipts; nothing to do if it is done.
+
+        With `mine`, nothing else of it: what is somebody else's was stored before.
 
         Raises:
             RouteRefused: the provider will not copy by itself; the manifest has to be packed anew.
@@ -71,7 +77,7 @@ class Executor:
             return
         work = _Filling(self, transfer, page.plan, live)
         # Packing is arithmetic, but a part of a million pieces has much of it.
-        missing = await asyncio.to_thread(work.missing, page.segment, page.rows, page.have)
+        missing = await asyncio.to_thread(work.missing, page.segment, page.rows, page.have, mine)
         try:
             async with asyncio.TaskGroup() as both:
                 receipts = both.create_task(work.record_regularly())
@@ -128,21 +134,27 @@ class _Filling:
         """The format whose quotes are counted in bytes that pass through us."""
 
     def missing(
-        self, segment: Segment, rows: Sequence[PartRow], have: Mapping[int, Sequence[StoredStep]]
+        self,
+        segment: Segment,
+        rows: Sequence[PartRow],
+        have: Mapping[int, Sequence[StoredStep]],
+        mine: Mine | None = None,
     ) -> list[_Due]:
         """What no record holds as stored; legal in any thread."""
         due = list[_Due]()
         for row in rows:
-            if row.done:
+            if row.done or (mine is not None and row.part.number not in mine):
                 continue
-            steps = steps_of(row.part, self.plan.limits, routes.copies(self.plan))
+            steps = routes.steps(row.part, self.plan)
             if row.token == "":
                 due.append(_Due(row, None, steps[0]))
                 continue
             assert row.token is not None
             stored = {s.receipt.number for s in have.get(row.part.number, ())}
             upload = self.target.resume(row.token)
-            wanted = steps[max(segment.first_step, 1) - 1 : segment.last_step or len(steps)]
+            wanted = of_segment(segment, steps)
+            if mine is not None and (own := mine[row.part.number]):
+                wanted = [step for step in wanted if step.number in own]
             due += [_Due(row, upload, step) for step in wanted if step.number not in stored]
         return due
 
@@ -308,6 +320,11 @@ class _Filling:
         # Outside of our folders a clean-up has to know the object again.
         named = not (self.plan.file and self.target.capabilities.shared)
         return [Done(n, r.crc64nvme, r.other, r.compared, r.etag if named else "") for n, r in ended]
+
+
+def of_segment(segment: Segment, steps: Sequence[Step]) -> Sequence[Step]:
+    """Those of the steps of a part that belong to a segment."""
+    return steps[max(segment.first_step, 1) - 1 : segment.last_step or len(steps)]
 
 
 def odd_quotes(part: Part) -> FormatMismatch:

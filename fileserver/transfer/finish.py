@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from fileserver.catalogue import files
 from fileserver.catalogue.files import Copy, FilePart, LogicalFile, now
-from fileserver.catalogue.names import MANIFEST, folder
+from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import Cancelled
@@ -98,8 +98,9 @@ class Finisher:
         file = await self._file(record, proof, moment)
         if plan.file:
             await self._enter(record.id, plan)
-            home = folder(plan.file, record.id)
-            await write_manifest(self._store, self._planes.plane(plan.plane), file, home, copy)
+            home, *_ = plan.homes(record.id)
+            plane = self._planes.plane(plan.plane)
+            await write_manifest(self._store, plane, file, home, copy, hosted=bool(plan.hosts))
 
         def work(c: sa.Connection) -> None:
             wish = ledger.get(c, record.id).wish
@@ -140,12 +141,13 @@ class Finisher:
         if plan is None or not plan.opened:
             return left
         if plan.file:
-            manifest = f"{folder(plan.file, record.id)}/{MANIFEST}"
+            manifest = f"{plan.homes(record.id)[0]}/{MANIFEST}"
             await self._remove(record, plan, manifest, 0, left)
         async for page in self._rows.parts(record.id):
             await side_by_side(page, partial(self._remove_part, record, plan, left), AT_ONCE)
         if plan.file and not left:  # uploads whose begin was never answered: no token tells of them
-            left += await drop_below(self._planes, plan.plane, record.id, folder(plan.file, record.id))
+            for home in plan.homes(record.id):
+                left += await drop_below(self._planes, plan.plane, record.id, home)
         return left
 
     async def _remove_part(self, record: Record, plan: Plan, left: list[Error], row: PartRow) -> None:

@@ -82,6 +82,7 @@ class IngestStages(Course):
         """
         ingest = _ingest(spec)
         name = self._targets.name(ingest.target)
+        self._planes.refuse_hosts((s.plane for s in ingest.sources), "HDF5 files are read where a file server is")
         for location in ingest.sources:
             self._planes.plane(location.plane)
         if goes_direct(ingest, self._targets):

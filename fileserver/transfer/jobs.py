@@ -29,11 +29,12 @@ from fileserver.errors import InvalidSpec
 from fileserver.hdf5.hsds.targets import Targets
 from fileserver.transfer import ledger, manifest_rows, turns
 from fileserver.transfer.buffers import Buffers
+from fileserver.transfer.checking import check_names
 from fileserver.transfer.dispatch import Dispatch, Replicas
 from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.live import Away
 from fileserver.transfer.liveness import Liveness
-from fileserver.transfer.planning import Drawing, Planner, check_names
+from fileserver.transfer.planning import Drawing, Planner
 from fileserver.transfer.record import Record, Span
 from fileserver.transfer.runs import Runs, name_of
 from fileserver.transfer.spec import Ingest, Spec, spec_from_json, spec_to_json

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,12 @@ from fileserver.transfer.record import Progress
 from planes.errors import Error
 
 T = TypeVar("T")
+
+PATIENCE: Final[ContextVar[float]] = ContextVar("patience", default=10.0)
+"""Seconds for which what goes on here waits for the agent of a host that is away; a transfer that has begun to write
+waits until it is paused."""
+PLANNING: Final = 60.0
+"""The same while a transfer is planned, when nothing is lost yet."""
 
 _SPAN: Final = 10.0  # seconds that a rate looks back
 _OFTEN: Final = 0.1  # seconds between two looks of those who watch counters: every step would keep the store busy

@@ -34,17 +34,19 @@ LARGEST: Final = 128 << 20
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-async def write_manifest(store: Store, plane: Plane, file: LogicalFile, home: str, copy: Copy | None = None) -> None:
+async def write_manifest(
+    store: Store, plane: Plane, file: LogicalFile, home: str, copy: Copy | None = None, *, hosted: bool = False
+) -> None:
     """Write the manifest of a file whose parts and sources are in the catalogue into its folder; may run twice.
 
     One put if it is small, else an upload; no more than a step of it is held. `copy` is the one that lies there, if not
-    that which the file began with.
+    that which the file began with. `hosted` says that keys begin with a host.
     """
     copy = copy or Copy(file.generation, file.generation, file.evidence, file.created)
     key, attempt = f"{home}/{MANIFEST}", upload_id(copy.id, 0)
     step = max(plane.limits.min_step, min(plane.limits.put_size, plane.limits.single_put))
     held = bytearray()
-    text = _text(store, file, home, copy)
+    text = _text(store, file, home, copy, hosted=hosted)
     async for piece in text:
         held += piece
         if len(held) > step:
@@ -67,12 +69,13 @@ async def write_manifest(store: Store, plane: Plane, file: LogicalFile, home: st
         await upload.commit(steps, size, crc)
 
 
-async def _text(store: Store, file: LogicalFile, home: str, copy: Copy) -> AsyncIterator[bytes]:
+async def _text(store: Store, file: LogicalFile, home: str, copy: Copy, *, hosted: bool) -> AsyncIterator[bytes]:
     """The manifest, one line a part and a source."""
     facts: dict[str, Any] = {
         "cropduster": 1,
         "name": file.name,
         "folder": home,
+        "hosted": hosted,
         "generation": copy.id,
         "copy_of": copy.generation,
         "copied": copy.created,
@@ -144,6 +147,8 @@ class ManifestFile(_Strict):
     name: str
     folder: str = ""
     """Empty in those that were written before files were renamed: then it is made from the name."""
+    hosted: bool = False
+    """It lies on the first of some hosts, whose names its keys begin with; parts lie beside it, or so on another."""
     generation: Annotated[str, Field(pattern="^[0-9a-zA-Z]{1,64}$")]
     """The id of the copy that lies there."""
     copy_of: Annotated[str, Field(pattern="^[0-9a-zA-Z]{0,64}$")] = ""
@@ -208,16 +213,22 @@ class ManifestFile(_Strict):
         if [p.number for p in self.parts] != list(range(1, len(self.parts) + 1)):
             msg = "its parts are not numbered 1, 2, …"
             raise ValueError(msg)
-        home, keys = f"{self.home}/", {p.key for p in self.parts}
+        keys = {p.key for p in self.parts}
+        home = f"{self._on_host(self.home)}/"
         for key in keys:
-            last = key.removeprefix(home)
-            if not key.startswith(home) or last in {"", MANIFEST} or "/" in last:
+            own = self._on_host(key)
+            last = own.removeprefix(home)
+            if not own.startswith(home) or last in {"", MANIFEST} or "/" in last:
                 msg = f"{key} does not lie beside it"
                 raise ValueError(msg)
         if len(keys) != len(self.parts) or sum(p.size for p in self.parts) != self.size:
             msg = "its parts do not make up the file"
             raise ValueError(msg)
         return self
+
+    def _on_host(self, key: str) -> str:
+        """A key as its host has it."""
+        return key.partition("/")[2] if self.hosted else key
 
     def as_copy(self) -> Copy:
         """The copy that it describes."""

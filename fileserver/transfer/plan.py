@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from fileserver.hosts import host_of
 from fileserver.transfer.manifest import Extent, Literal, Part, Source
 from fileserver.transfer.record import Segment
 from planes.pack import Piece, Step, pack
@@ -78,10 +79,15 @@ def join(sources: Sequence[Source], key: str) -> Part:
     return Part(1, key, tuple(_whole(s) for s in sources if s.size))
 
 
-def steps_of(part: Part, limits: Limits, native: Callable[[Extent], bool]) -> list[Step]:
-    """The legal steps of a part; `native` says which extents the target may copy itself."""
+def steps_of(part: Part, limits: Limits, native: Callable[[Extent], bool], apart: Sequence[str] = ()) -> list[Step]:
+    """The legal steps of a part; `native` says which extents the target may copy itself.
+
+    Files of planes that are `apart` lie on hosts: no step is made of those of two, where that is legal.
+    """
     pieces = [
-        Piece(p.plane, p.on_plane, native=native(p)) if isinstance(p, Extent) else Piece(literal=p.data)
+        Piece(p.plane, p.on_plane, native=native(p), place=host_of(p.key) if p.plane in apart else "")
+        if isinstance(p, Extent)
+        else Piece(literal=p.data)
         for p in part.pieces
     ]
     return pack(pieces, limits)

@@ -12,16 +12,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from fileserver.catalogue import files
 from fileserver.catalogue.files import Catalogue, FilePart
 from fileserver.catalogue.names import normalise, part_key
 from fileserver.catalogue.store import Store
 from fileserver.configured import AGENT, Configured, where
 from fileserver.errors import InvalidSpec
 from fileserver.formats.csv import Csv, shown
+from fileserver.hosts import below, place
 from fileserver.together import side_by_side
 from fileserver.transfer import plan, routes, survey
-from fileserver.transfer.addresses import address
 from fileserver.transfer.manifest import Part, Source
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import (
@@ -36,7 +35,6 @@ from fileserver.transfer.spec import (
     format_from_json,
     format_to_json,
 )
-from fileserver.transfer.sync_plan import target_of
 from fileserver.transfer.verdict import whole
 from planes.errors import AlreadyExists, Error, NotFound
 from planes.plane import Extent, Info, Ticket
@@ -74,8 +72,11 @@ class _Target:
 class Splits(Protocol):
     """A plane that finds split points by itself, next to the data."""
 
-    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points:
-        """Split points of pinned sources of this plane; raises as `transfer.partition` does."""
+    async def partition(self, sources: Sequence[Source], form: Format, targets: Sequence[int]) -> Points | None:
+        """Split points of pinned sources of this plane; None where they are not at one place of it.
+
+        Raises as `transfer.partition` does.
+        """
         ...
 
 
@@ -177,10 +178,12 @@ class Planner:
     async def partition(self, sources: Sequence[Source], form: Format, wanted: Sequence[int]) -> Points:
         """Split points of pinned sources, found where they are."""
         homes = {source.plane for source in sources}
-        if len(homes) == 1 and (home := homes.pop()).startswith(AGENT):
-            plane = self._planes.plane(home)
-            assert isinstance(plane, Splits)
-            return await plane.partition(sources, form, wanted)
+        if len(homes) == 1:
+            plane = self._planes.plane(homes.pop())
+            if isinstance(plane, Splits):
+                found = await plane.partition(sources, form, wanted)
+                if found is not None:
+                    return found
         from fileserver.transfer.partition import partition  # noqa: PLC0415 - see above
 
         return await partition(sources, form, wanted, self._reader(sources))
@@ -249,6 +252,8 @@ class Planner:
                 means=means,
                 overwrite=spec.overwrite,
                 kind=survey.common_kind(sources),
+                hosts=self._planes.hosts(target.plane) if target.file else (),
+                apart=tuple(sorted(name for name in native if self._planes.hosts(name))),
             )
             for part in parts():
                 if part.size > limits.max_object:
@@ -349,7 +354,8 @@ class Planner:
     def _file_target(self, name: str, plane: str, transfer: str) -> _Target:
         file = normalise(name)
         self._planes.settings(plane)
-        return _Target(plane, file, lambda number, count: part_key(file, transfer, number, count))
+        hosts = self._planes.hosts(plane)
+        return _Target(plane, file, lambda n, count: below(place(hosts, n), part_key(file, transfer, n, count)))
 
     def _usual_plane(self, parts: Sequence[FilePart]) -> str:
         return parts[0].plane if parts and parts[0].plane in self._planes.names else self._planes.default
@@ -365,36 +371,3 @@ class Planner:
 def _store(ticket: Ticket) -> str:
     """Where the object lies, whoever asks: a scope begins with it, and may go on with who that is."""
     return ticket.scope.partition(" ")[0]
-
-
-async def check_names(spec: Spec, planes: Configured, store: Store) -> str:
-    """What a call can be told at once: unknown planes and files, a name that is taken. Returns the target to reserve.
-
-    Raises:
-        InvalidSpec, PlaneNotFound, FileNotFound, AlreadyExists: as they say.
-    """
-    catalogue, verb = Catalogue(store), spec.verb
-    assert not isinstance(verb, Ingest), "an ingest says by itself what it reserves"
-    if isinstance(verb, Sync):
-        return await target_of(verb, planes)
-    if isinstance(verb, Despray):
-        await catalogue.get(verb.file)
-        planes.plane(verb.target.plane)
-        return f"object:{await address(planes, verb.target.plane, survey.key_of(verb.target))}"
-    if isinstance(verb, Replicate):
-        file = await catalogue.get(verb.file)
-        planes.settings(verb.plane)
-        return f"copy:{file.name} on {verb.plane}"
-    if isinstance(verb, Spray):
-        for location in verb.sources:
-            planes.plane(location.plane)
-        name = normalise(verb.file)
-    else:
-        await catalogue.get(verb.file)
-        name = normalise(verb.new_file)
-    if verb.plane:
-        planes.settings(verb.plane)
-    if not spec.overwrite and await store.read(lambda c: files.taken(c, name)):
-        msg = f"the logical file {name} exists; --overwrite replaces it"
-        raise AlreadyExists(msg, file=name)
-    return f"file:{name}"

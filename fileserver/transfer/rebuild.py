@@ -64,6 +64,7 @@ class Rebuild:
         self._name = plane
         planes.settings(plane)
         self._plane = planes.plane(plane)
+        self._hosted = bool(planes.hosts(plane))
 
     async def run(self, *, validate_only: bool) -> Rebuilt:
         """Enter every whole file again whose manifest lies on the plane and whose name is free.
@@ -112,6 +113,9 @@ class Rebuild:
         buffer = bytearray(size)
         await self._plane.read(Extent(key, "", 0, size), memoryview(buffer))
         manifest = await asyncio.to_thread(ManifestFile.model_validate_json, buffer)
+        if manifest.hosted != self._hosted:
+            msg = f"is of a plane that {'has' if manifest.hosted else 'has no'} hosts"
+            raise ValueError(msg)
         if key != f"{manifest.home}/{MANIFEST}":
             msg = f"is the manifest of another place, {manifest.home}"
             raise ValueError(msg)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from fileserver.catalogue.names import folder
+from fileserver.hosts import below
 from fileserver.transfer.manifest import Part
 from planes.plane import Limits, StepReceipt
 
@@ -68,6 +70,12 @@ class Plan:
     instead_of: tuple[str, ...] = ()
     """Damaged copies of it that lie partly on other planes, whose place this one takes."""
 
+    hosts: tuple[str, ...] = ()
+    """Of a target whose files belong to hosts: part p is on host p mod their number."""
+
+    apart: tuple[str, ...] = ()
+    """Source planes whose files belong to hosts: no step is made of files of two hosts, where that can be."""
+
     equal: int = 0
     """Objects of a sync that need not be touched."""
 
@@ -77,6 +85,11 @@ class Plan:
     closing_route: str = ""
     """Which route that is; "" is all of them."""
 
+    def homes(self, transfer: str) -> list[str]:
+        """The keys of the folders of what is made, without trailing slashes; the manifest lies in the first."""
+        own = folder(self.file, transfer)
+        return [below(host, own) for host in self.hosts[: self.parts]] or [own]
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for the store."""
         return asdict(self)
@@ -84,7 +97,8 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """The inverse of `to_json`."""
-        return cls(**{**data, "limits": Limits(**data["limits"]), "instead_of": tuple(data.get("instead_of", ()))})
+        lists = {name: tuple(data.get(name, ())) for name in ("instead_of", "hosts", "apart")}
+        return cls(**{**data, **lists, "limits": Limits(**data["limits"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ async def rewrite(store: Store, planes: Configured, copy: str) -> None:
     file, one = known
     name, home, plane = file.name, first[0].key.rpartition("/")[0], first[0].plane
     try:
-        await write_manifest(store, planes.plane(plane), file, home, one)
+        await write_manifest(store, planes.plane(plane), file, home, one, hosted=bool(planes.hosts(plane)))
     except Error as error:
         _log.warning("a manifest says an old name for now", file=name, plane=plane, error=error.message)
         return

@@ -64,6 +64,11 @@ def copies_whole(plan: Plan) -> Callable[[str], bool]:
     return lambda plane: plan.whole.get(plane, plan.native.get(plane)) == ""
 
 
+def steps(part: Part, plan: Plan) -> list[Step]:
+    """The steps of a part: the same for whoever plans, writes, allows and proves."""
+    return steps_of(part, plan.limits, copies(plan), plan.apart)
+
+
 def close(plan: Plan, plane: str, route: str, why: str) -> Plan:
     """The plan without a route from a plane; only to copy whole and to copy ranges are refused each for itself."""
     if route == WHOLE:
@@ -100,20 +105,20 @@ def route_of_whole(plan: Plan, plane: str) -> str:
 
 def way_of(part: Part, plan: Plan) -> Way:
     """How a part goes under a plan."""
-    steps = steps_of(part, plan.limits, copies(plan))
-    if at_once(part, steps, plan.limits, copies_whole(plan)) == "copy":
+    found = steps(part, plan)
+    if at_once(part, found, plan.limits, copies_whole(plan)) == "copy":
         plane = _extents(part)[0].plane
         route = route_of_whole(plan, plane)
         return Way(route, _reason(route, part, plan, plane), part.size, 0)
     reasons: dict[str, str] = {}
-    for step in steps:
+    for step in found:
         route = route_of_step(plan, step)
         if route not in reasons and route != STREAMED:
             reasons[route] = _reason(route, part, plan, step.pieces[0].source)
-    streamed = [piece for step in steps if not step.native for piece in step.pieces]
+    streamed = [piece for step in found if not step.native for piece in step.pieces]
     if streamed or not reasons:
         reasons[STREAMED] = _streamed(part, plan, {piece.source for piece in streamed if piece.extent})
-    native = sum(step.size for step in steps if step.native)
+    native = sum(step.size for step in found if step.native)
     through = sum(piece.size for piece in streamed if piece.extent)
     if len(reasons) == 1:
         ((route, why),) = reasons.items()

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from math import inf
+from random import Random
 from typing import Any, Final
 
 import structlog
@@ -20,7 +22,7 @@ from fileserver.errors import Cancelled, to_record
 from fileserver.transfer import ledger
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.ingest import IngestStages
-from fileserver.transfer.live import Away, Live, Paused
+from fileserver.transfer.live import PATIENCE, Away, Live, Paused
 from fileserver.transfer.record import Record, plain
 from fileserver.transfer.stages import Stages
 from fileserver.transfer.sync import SyncStages
@@ -29,6 +31,10 @@ from planes.errors import Error
 AnyStages = Stages | SyncStages | IngestStages
 Stage = Callable[[AnyStages, Live], Coroutine[None, None, Any]]
 
+EACH: Final = 2
+"""Segments side by side for each host that has files of a transfer."""
+MOST: Final = 32
+"""Of all hosts together."""
 LOOKS: Final = 3
 """How often in a row nobody must be seen at a run that should be at work."""
 
@@ -103,6 +109,7 @@ class Runs:
 
         The first failure is stored at once, so that it is the transfer's failure whatever happens next.
         """
+        PATIENCE.set(inf)
         live = await self.live(transfer)
         live.begin()
         try:
@@ -159,9 +166,17 @@ class Runs:
         """The stages that the verb of a transfer has."""
         return self._others.get((await self._stages.record(transfer)).spec["kind"], self._stages)
 
-    async def width(self, transfer: str) -> int:
-        """How many segments of a transfer are moved side by side."""
-        return (await self._stages_of(transfer)).width
+    async def order(self, transfer: str, segments: int) -> tuple[int, Sequence[int]]:
+        """How many segments of a transfer are moved side by side, and in which order they are begun.
+
+        Those of hosts in any: else one host after the other would have all the work.
+        """
+        width, numbers = (await self._stages_of(transfer)).width, list(range(1, segments + 1))
+        plan = (await self._stages.record(transfer)).plan
+        hosts = self._stages.hosts(plan) if plan is not None else 0
+        if hosts:
+            Random(transfer).shuffle(numbers)  # noqa: S311 - no secret
+        return max(width, min(EACH * hosts, MOST)), numbers
 
     async def take(self, transfer: str, run: int) -> bool:
         """Work on a run from now on; False if it is not the newest: one that broke off comes back with a server."""

@@ -29,12 +29,12 @@ from fileserver.transfer.course import Course
 from fileserver.transfer.described import described
 from fileserver.transfer.dispatch import Fill
 from fileserver.transfer.evidence import Evidence, Proof
-from fileserver.transfer.execute import Executor, upload_id
+from fileserver.transfer.execute import Executor, Mine, upload_id
 from fileserver.transfer.finish import Finisher
-from fileserver.transfer.live import Live
+from fileserver.transfer.live import PATIENCE, PLANNING, Live
 from fileserver.transfer.manifest import Part
 from fileserver.transfer.paging import Rows
-from fileserver.transfer.plan import Segments, at_once, steps_of
+from fileserver.transfer.plan import Segments, at_once
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.record import PartRow, Plan, Record, Segment, plain
 from fileserver.transfer.spec import spec_from_json
@@ -61,6 +61,7 @@ class Stages(Course):
         """Draw and store the manifest; returns the number of segments."""
         record = await self.record(transfer)
         if record.plan is None:
+            PATIENCE.set(PLANNING)
             await self._state(transfer, "PLANNING", live)
             await self._draw(record, live)
         elif record.plan.closing:  # a pause came between
@@ -116,14 +117,18 @@ class Stages(Course):
             finally:
                 await to_its_end(self._store.write(lambda c: manifest_rows.set_tokens(c, transfer, tokens)))
 
+    def hosts(self, plan: Plan) -> int:
+        """How many hosts have the files that a transfer writes, or reads; 0 where the file servers reach them."""
+        return max((len(self._planes.hosts(name)) for name in (plan.plane, *plan.apart)), default=0)
+
     async def fill(self, transfer: str, segment: int, live: Live) -> None:
         """Have what is missing of a segment stored."""
         await self.filling(transfer, segment, live)
 
-    async def fill_here(self, transfer: str, segment: int, live: Live) -> None:
-        """Store what is missing of a segment, on this file server."""
+    async def fill_here(self, transfer: str, segment: int, live: Live, mine: Mine | None = None) -> None:
+        """Store what is missing of a segment, or of what of it is `mine`, on this file server."""
         with traces.span("segment", transfer, segment=segment, server=self._store.me):
-            await self._executor.fill(transfer, segment, live)
+            await self._executor.fill(transfer, segment, live, mine)
 
     async def reroute(self, transfer: str, live: Live, closed: dict[str, str], route: str = "") -> None:
         """Pack the same manifest anew without a route that a provider refused; what was written is removed first.
@@ -161,6 +166,8 @@ class Stages(Course):
     async def _fill_after_power_cut(self, record: Record, plan: Plan, live: Live) -> None:
         """Receipts of a directory may be on the disk without their bytes, if the machine went down in between."""
         if plan.boot == boot() or self._planes.plane(plan.plane).capabilities.shared:
+            return
+        if plan.hosts or self._planes.hosts(plan.plane):  # another machine's: its agent sees to that at the commit
             return
         await self._store.write(lambda c: manifest_rows.forget_receipts(c, record.id))
         for number in range(1, await self._store.read(lambda c: _count(c, record.id)) + 1):
@@ -264,9 +271,8 @@ class _Cutting:
 
     def page(self, parts: Iterator[Part]) -> _Page:
         """The next page of parts."""
-        native = routes.copies(self._plan)
         page = list(islice(parts, PAGE))
-        full = [s for part in page for s in self.segments.add(part, steps_of(part, self._plan.limits, native))]
+        full = [s for part in page for s in self.segments.add(part, routes.steps(part, self._plan))]
         return _Page(page, full)
 
 
@@ -278,10 +284,9 @@ def _need_none(rows: list[PartRow], plan: Plan, *, shared: bool) -> dict[int, st
     """
     if not plan.file and not shared:
         return {}
-    native = routes.copies(plan)
 
     def needs_none(part: Part) -> bool:
-        steps = steps_of(part, plan.limits, native)
+        steps = routes.steps(part, plan)
         return at_once(part, steps, plan.limits, routes.copies_whole(plan)) != ""
 
     return {row.part.number: "" for row in rows if needs_none(row.part)}

@@ -19,7 +19,7 @@ import structlog
 
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
-from fileserver.catalogue.names import MANIFEST, folder
+from fileserver.catalogue.names import MANIFEST
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.transfer import ledger, manifest_rows
@@ -174,9 +174,9 @@ def _ended_between(c: sa.Connection, since: float, until: float) -> list[tuple[s
     """Planes and folders of the logical files whose transfers ended then."""
     x = t.transfers.c
     ids = [r.id for r in c.execute(sa.select(x.id).where(x.ended >= since, x.ended < until).order_by(x.ended))]
-    return [place for each in ids if (place := _folder_of(ledger.get(c, each)))]
+    return [place for each in ids for place in _folders_of(ledger.get(c, each))]
 
 
-def _folder_of(record: Record) -> tuple[str, str] | None:
+def _folders_of(record: Record) -> list[tuple[str, str]]:
     plan = record.plan
-    return (plan.plane, folder(plan.file, record.id)) if plan is not None and plan.file else None
+    return [(plan.plane, home) for home in plan.homes(record.id)] if plan is not None and plan.file else []

@@ -19,7 +19,7 @@ from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import Described, inherited
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Extent, Part
-from fileserver.transfer.plan import at_once, steps_of
+from fileserver.transfer.plan import at_once
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Sync
 from fileserver.transfer.sync_evidence import Held
@@ -179,7 +179,7 @@ class Mover:
         key, part, plan = self._from + item.key, self._part(item), self._now(item)
         wrote.plan = plan
         ticket = None if self.closed else self._ticket(key, item)
-        steps = steps_of(part, plan.limits, routes.copies(plan))
+        steps = routes.steps(part, plan)
         way = at_once(part, steps, plan.limits, routes.copies_whole(plan))
         if way:
             await self._abort(item)

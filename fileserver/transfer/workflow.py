@@ -63,7 +63,8 @@ async def _stop(transfer: str, kind: str) -> None:
 async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
     """All segments, some side by side; their step ids are drawn first, so that a replay finds them in any order."""
     slots = [DBOS.reserve_step() for _ in range(segments)]
-    gate = asyncio.Semaphore(await CURRENT[-1].width(transfer))
+    width, order = await CURRENT[-1].order(transfer, segments)
+    gate = asyncio.Semaphore(width)
     broken = False
 
     async def one(number: int) -> dict[str, Any]:
@@ -78,7 +79,7 @@ async def _fill_all(transfer: str, segments: int) -> dict[str, Any]:
             return end
 
     # A run that breaks off is over only when none of its segments is at work any more: the next one does them again.
-    ends = await asyncio.gather(*(one(number) for number in range(1, segments + 1)), return_exceptions=True)
+    ends = await asyncio.gather(*(one(number) for number in order), return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException):
             raise end

@@ -65,19 +65,29 @@ class Hello(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PLANES_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Random text that only the agent and who started it know: its plane is called "@" and what is drawn of this."""
     slots: _builtins.int
-    """Assignments at once."""
+    """Segments at once."""
+    host: _builtins.str
+    """The name of its machine, for one that serves planes of the configuration; then there is no key."""
+    @_builtins.property
+    def planes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The planes that it serves."""
+
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         slots: _builtins.int = ...,
+        host: _builtins.str = ...,
+        planes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "key", b"key", "planes", b"planes", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,20 +144,60 @@ class Welcome(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLANE_FIELD_NUMBER: _builtins.int
+    SERVED_FIELD_NUMBER: _builtins.int
     plane: _builtins.str
-    """Name of the plane that its files are."""
+    """Name of the plane that its files are; empty where it serves planes of the configuration."""
+    @_builtins.property
+    def served(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedPlane]:
+        """How the planes are to be kept that it serves."""
+
     def __init__(
         self,
         *,
         plane: _builtins.str = ...,
+        served: _abc.Iterable[Global___ServedPlane] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plane", b"plane"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plane", b"plane", "served", b"served"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class ServedPlane(_message.Message):
+    """How an agent is to keep the files of a plane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
+    PRUNES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    durable: _builtins.bool
+    """A commit waits for the disk."""
+    follows: _builtins.bool
+    """Symlinks that stay inside of the folder are followed."""
+    prunes: _builtins.bool
+    """Folders that became empty are removed."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        durable: _builtins.bool = ...,
+        follows: _builtins.bool = ...,
+        prunes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable", b"durable", "follows", b"follows", "name", b"name", "prunes", b"prunes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServedPlane: _TypeAlias = ServedPlane  # noqa: Y015
 
 @_typing.final
 class Stop(_message.Message):
@@ -190,7 +240,9 @@ Global___Replaced: _TypeAlias = Replaced  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
-    """Something to do with the files of an agent's machine; keys are absolute paths without their leading slash."""
+    """Something to do with the files of an agent's machine. Keys are absolute paths without their leading slash for the
+    agent of a command; HOST/PATH, below the folder of the plane, for one that serves planes of the configuration.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,8 +258,13 @@ class Assignment(_message.Message):
     DISCARD_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
     FILL_FIELD_NUMBER: _builtins.int
+    PUT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    PLANE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Names it in every answer."""
+    plane: _builtins.str
+    """The plane that it is about; empty for the agent of a command."""
     @_builtins.property
     def stat(self) -> Global___StatWork:
         """Facts about one file."""
@@ -252,6 +309,14 @@ class Assignment(_message.Message):
     def fill(self) -> Global___FillWork:
         """Move a segment."""
 
+    @_builtins.property
+    def put(self) -> Global___PutWork:
+        """Write a small file."""
+
+    @_builtins.property
+    def step(self) -> Global___StepWork:
+        """Write a step of a file in the making."""
+
     def __init__(
         self,
         *,
@@ -267,12 +332,15 @@ class Assignment(_message.Message):
         discard: Global___DiscardWork | None = ...,
         delete: Global___DeleteWork | None = ...,
         fill: Global___FillWork | None = ...,
+        put: Global___PutWork | None = ...,
+        step: Global___StepWork | None = ...,
+        plane: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "commit", b"commit", "delete", b"delete", "discard", b"discard", "fill", b"fill", "list", b"list", "made", b"made", "open", b"open", "partition", b"partition", "read", b"read", "stat", b"stat", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "commit", b"commit", "delete", b"delete", "discard", b"discard", "fill", b"fill", "list", b"list", "made", b"made", "open", b"open", "partition", b"partition", "put", b"put", "read", b"read", "stat", b"stat", "step", b"step", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "commit", b"commit", "delete", b"delete", "discard", b"discard", "fill", b"fill", "id", b"id", "list", b"list", "made", b"made", "open", b"open", "partition", b"partition", "read", b"read", "stat", b"stat", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort", b"abort", "commit", b"commit", "delete", b"delete", "discard", b"discard", "fill", b"fill", "id", b"id", "list", b"list", "made", b"made", "open", b"open", "partition", b"partition", "plane", b"plane", "put", b"put", "read", b"read", "stat", b"stat", "step", b"step", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["stat", "list", "read", "partition", "open", "commit", "abort", "made", "discard", "delete", "fill"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["stat", "list", "read", "partition", "open", "commit", "abort", "made", "discard", "delete", "fill", "put", "step"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
@@ -308,19 +376,23 @@ class ListWork(_message.Message):
 
     PREFIX_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
     """How their keys begin."""
     after: _builtins.str
     """Only those behind this one."""
+    unfinished: _builtins.bool
+    """Files in the making, by the names of their attempts as `version`, instead of those that are visible."""
     def __init__(
         self,
         *,
         prefix: _builtins.str = ...,
         after: _builtins.str = ...,
+        unfinished: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "prefix", b"prefix", "unfinished", b"unfinished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -523,6 +595,74 @@ class DeleteWork(_message.Message):
 Global___DeleteWork: _TypeAlias = DeleteWork  # noqa: Y015
 
 @_typing.final
+class PutWork(_message.Message):
+    """A small file is to be written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Its name."""
+    upload_id: _builtins.str
+    """Names the attempt."""
+    replace: _builtins.bool
+    """It may take the place of another."""
+    data: _builtins.bytes
+    """All of it."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        replace: _builtins.bool = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "key", b"key", "replace", b"replace", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutWork: _TypeAlias = PutWork  # noqa: Y015
+
+@_typing.final
+class StepWork(_message.Message):
+    """A step of a file in the making is to be written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Of its upload."""
+    number: _builtins.int
+    """Of the step."""
+    offset: _builtins.int
+    """Its first byte."""
+    data: _builtins.bytes
+    """All of it."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        number: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "number", b"number", "offset", b"offset", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepWork: _TypeAlias = StepWork  # noqa: Y015
+
+@_typing.final
 class FillWork(_message.Message):
     """A segment is to be moved."""
 
@@ -593,6 +733,7 @@ class FillPart(_message.Message):
     PIECES_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """1-based."""
     key: _builtins.str
@@ -605,6 +746,10 @@ class FillPart(_message.Message):
     def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___FillPiece]:
         """What it is made of, in order."""
 
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Only these steps of it are the agent's; empty is all."""
+
     def __init__(
         self,
         *,
@@ -613,10 +758,11 @@ class FillPart(_message.Message):
         pieces: _abc.Iterable[Global___FillPiece] | None = ...,
         token: _builtins.str = ...,
         grant: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "key", b"key", "number", b"number", "pieces", b"pieces", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "key", b"key", "number", b"number", "pieces", b"pieces", "steps", b"steps", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

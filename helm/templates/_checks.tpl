@@ -49,7 +49,7 @@
 {{- fail "with database.secret the file servers need planes that all of them see: name at least one in config.planes, like lake: {type: s3, bucket: lake}" -}}
 {{- end -}}
 {{- range $name, $plane := $planes -}}
-  {{- if eq $plane.type "posix" -}}
+  {{- if and (eq $plane.type "posix") (not $plane.hosts) (not $plane.host_group) -}}
     {{- $volume := regexFind "^/planes/[^/]+" (printf "%v" $plane.path) | trimPrefix "/planes/" -}}
     {{- if has ".." (splitList "/" (printf "%v" $plane.path)) -}}
     {{- fail (printf "config.planes.%s.path is %v: write it without .., as /planes/%s and what is below" $name $plane.path $name) -}}

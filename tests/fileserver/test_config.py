@@ -261,6 +261,53 @@ def test_file_servers_that_share_a_database_share_their_planes(tmp_path):
     assert loaded.replicas.address == "dns:///cropduster:7300"
 
 
+GROUPS = """
+host_groups:
+  rack: {hosts: [n1, n2, n3, n4]}
+  half: {host_group: rack, offset: 2}
+  mirror: {host_group: rack, count: 3, offset: 1, delta: 1}
+  turned: {host_group: mirror, delta: 2}
+planes:
+  thor: {type: posix, host_group: rack}
+  half: {type: posix, host_group: half, default_parts: 8}
+  mirror: {type: posix, host_group: mirror}
+  turned: {type: posix, host_group: turned}
+  two: {type: posix, hosts: [a.example, b-1], category: lz}
+database: {url: {env: DATABASE}}
+"""
+
+
+def test_planes_belong_to_hosts_by_name_or_by_group(tmp_path):
+    planes = config.load(written(tmp_path, GROUPS), {}).planes
+    assert {name: plane.hosts for name, plane in planes.items()} == {
+        "thor": ("n1", "n2", "n3", "n4"),
+        "half": ("n3", "n4"),
+        "mirror": ("n3", "n4", "n2"),  # base[offset + (i + delta) mod count]
+        "turned": ("n2", "n3", "n4"),
+        "two": ("a.example", "b-1"),
+    }
+    assert [plane.default_parts for plane in planes.values()] == [4, 8, 3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "why"),
+    [
+        ("planes.x.hosts", "planes: {x: {type: posix, hosts: n1}}", "is a list"),
+        ("planes.x.hosts", "planes: {x: {type: posix, hosts: [n1, n1]}}", "named twice"),
+        ("planes.x.hosts", "planes: {x: {type: posix, hosts: [n/1]}}", "no name of a host"),
+        ("planes.x.path", "planes: {x: {type: posix, hosts: [n1], path: /x}}", "one place is enough"),
+        ("planes.x", "planes: {x: {type: posix, hosts: [n1], shared: true}}", "leave shared out"),
+        ("planes.x.host_group", "planes: {x: {type: posix, host_group: rack}}", "no host group is called rack"),
+        ("host_groups.b", "host_groups: {a: {hosts: [n]}, b: {host_group: a, count: 2}}", "runs past its end"),
+        ("host_groups.a", "host_groups: {a: {host_group: a}}", "taken from each other"),
+        ("host_groups.a", "host_groups: {a: {hosts: []}}", "name hosts"),
+        ("host_groups.a", "host_groups: {a: {hosts: [n], delta: 1}}", "about a host_group"),
+    ],
+)
+def test_hosts_that_make_no_sense_are_told_by_their_key(key, text, why, tmp_path):
+    assert why in violations(tmp_path, text)[key]
+
+
 def test_replicas_need_a_database_and_an_address_that_says_how_it_is_resolved(tmp_path):
     text = "replicas: {address: 'dns:///x:1', secret: {env: S}}\n"
     with pytest.raises(InvalidSpec) as caught:

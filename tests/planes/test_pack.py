@@ -42,7 +42,8 @@ def pieces(draw) -> list[Piece]:
         if draw(st.booleans()):
             start = draw(st.integers(0, 1000))
             extent = Extent(f"key{number}", "v", start, start + draw(st.integers(0, 500)))
-            found.append(Piece("source", extent, native=draw(st.booleans())))
+            place = draw(st.sampled_from(["", "one", "other"]))
+            found.append(Piece("source", extent, native=draw(st.booleans()), place=place))
         else:
             found.append(Piece(literal=draw(st.binary(max_size=30))))
     return found
@@ -103,6 +104,15 @@ def test_what_cannot_be_copied_by_the_provider_is_put(sequence, bounds):
     steps = pack(plain, bounds)
     assert not any(s.native for s in steps)
     assert all(s.size <= bounds.put_size for s in steps)
+
+
+@given(pieces(), st.integers(1, 40), st.integers(41, 60))
+def test_no_step_is_made_of_two_places_unless_it_would_be_too_small(sequence, least, put):
+    for step in pack(sequence, limits(least, 200, put=put, copy=200)):
+        places = [p.place for p in step.pieces if p.extent]
+        change = next((n for n, place in enumerate(places) if place != places[0]), 0)
+        before = [p for p in step.pieces if p.extent][:change]
+        assert sum(p.size for p in before) < least
 
 
 def test_an_empty_object_is_one_empty_put():

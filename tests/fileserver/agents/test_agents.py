@@ -10,14 +10,10 @@ import pytest
 
 from fileserver.agents import assignments
 from fileserver.errors import CallerDenied
-from fileserver.transfer import manifest_rows
 from planes.errors import AlreadyExists, Changed, NotFound
 from planes.plane import MIB
 from tests.doubles.cable import cable
-from tests.fileserver.agents.world import CSV, PLANE, noise, table
-
-SLOW = ((0, 24 * 60, 8 * MIB),)
-"""So that something can happen meanwhile."""
+from tests.fileserver.agents.world import CSV, PLANE, SLOW, noise, some_stored, stored, table
 
 
 async def test_a_file_goes_there_and_comes_back(world):
@@ -83,17 +79,6 @@ async def test_a_file_that_changes_on_the_way_is_noticed(world, large):
         with pytest.raises(Changed):
             await world.done(transfer)
     assert await world.keys_there() == []
-
-
-async def stored(world, transfer):
-    have = await world.store.read(lambda c: manifest_rows.steps(c, transfer, 1, 100))
-    return sum(len(steps) for steps in have.values())
-
-
-async def some_stored(world, transfer):
-    async with asyncio.timeout(30):
-        while not await stored(world, transfer):
-            await asyncio.sleep(0.01)
 
 
 async def test_an_agent_that_is_killed_costs_what_was_in_flight(world, large):

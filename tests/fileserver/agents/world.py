@@ -24,11 +24,12 @@ from fileserver.services.data import DataServicer
 from fileserver.services.granted import GrantedData
 from fileserver.services.shapes import format_message
 from fileserver.status import ErrorInterceptor
-from fileserver.transfer import ledger
+from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.spec import Csv, Despray, Fixed, Location, Spec, Spray
 from fileserver.v1 import agent_pb2_grpc
-from planes.plane import Extent
+from planes.plane import MIB, Extent
+from planes.posix import PosixSettings
 from planes.settings import PlaneSettings
 
 KEY = "k" * 32
@@ -37,11 +38,18 @@ CSV = Csv()
 SECRET = "of the file servers"
 
 
+SLOW = ((0, 24 * 60, 8 * MIB),)
+"""So that something can happen meanwhile."""
+
+HOSTED = {"thor": PosixSettings(hosts=("h1", "h2"), default_parts=2)}
+"""A plane of two hosts, by whose agents a test has it or not."""
+
+
 class Planes(Configured):
-    """Planes handed in as they are."""
+    """Planes handed in as they are, and one of hosts."""
 
     def __init__(self, **planes):
-        super().__init__({name: PlaneSettings(type="memory") for name in planes}, "data")
+        super().__init__({name: PlaneSettings(type="memory") for name in planes} | HOSTED, "data")
         self._open = planes
 
 
@@ -54,8 +62,8 @@ class World:
         self.planes = Planes(data=plane)
         self.jobs = Jobs(store, self.planes, retire_after=0.0)
         self.keys = Keys([SECRET], time.time)
-        self.agents = self.planes.beside = Agents(store, self.keys, format_message)
-        self.jobs.stages.filling = self.agents.before(self.jobs.stages.filling)
+        self.agents = self.planes.beside = Agents(store, self.keys, format_message, HOSTED)
+        self.agents.before(self.jobs.stages)
         data = DataServicer(self.planes, Catalogue(store), Writes(store))
         granted = GrantedData(self.keys, store, self.planes, self.jobs.buffers, data, inside=False)
         self.server = aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
@@ -86,6 +94,31 @@ class World:
             writes=[f"{self.folder}/{name}" for name in writes],
             **more,
         )
+        async with self.working(orders) as agent:
+            yield agent
+
+    def home(self, host):
+        """The folder of a host that is the data of the plane `thor`."""
+        made = self.folder.parent / "hosts" / host
+        made.mkdir(parents=True, exist_ok=True)
+        return made
+
+    @asynccontextmanager
+    async def host(self, name, **more):
+        """The agent of a host at work."""
+        folders = {"planes": {"thor": str(self.home(name))}}
+        async with self.working(Orders(f"127.0.0.1:{self.port}", host=name, **(folders | more))) as agent:
+            yield agent
+
+    @asynccontextmanager
+    async def hosts(self, **more):
+        """Both of them."""
+        async with self.host("h1", **more) as first, self.host("h2", **more) as second:
+            yield first, second
+
+    @asynccontextmanager
+    async def working(self, orders):
+        """An agent at work; it ends in good order with the block."""
         ready = asyncio.Event()
         agent = Agent(orders, ready.set)
         agent.task = asyncio.create_task(agent.run())
@@ -154,3 +187,14 @@ def table(rows):
 
 def noise(size):
     return os.urandom(size)
+
+
+async def stored(world, transfer):
+    have = await world.store.read(lambda c: manifest_rows.steps(c, transfer, 1, 100))
+    return sum(len(steps) for steps in have.values())
+
+
+async def some_stored(world, transfer):
+    async with asyncio.timeout(30):
+        while not await stored(world, transfer):
+            await asyncio.sleep(0.01)

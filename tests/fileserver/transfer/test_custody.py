@@ -367,8 +367,8 @@ async def test_a_file_that_is_renamed_again_meanwhile_is_not_forgotten(custody, 
     await rebuild(custody)
     written = renamed.write_manifest
 
-    async def slowly(*args):
-        await written(*args)
+    async def slowly(*args, **more):
+        await written(*args, **more)
         monkeypatch.setattr(renamed, "write_manifest", written)
         await store.write(lambda c: files.note_stale_manifests(c, files.rename(c, "b::y", "c::z"), 0.0))
 
@@ -385,10 +385,10 @@ async def test_a_manifest_that_is_written_behind_a_delete_goes_too(custody, plan
     await rebuild(custody)
     written = renamed.write_manifest
 
-    async def deleted_first(*args):
+    async def deleted_first(*args, **more):
         await custody.delete("b::y", with_parts=False, validate_only=False)
         await garbage.collect(store, Planes(data=plane), files.now() + 101)
-        await written(*args)
+        await written(*args, **more)
 
     monkeypatch.setattr(renamed, "write_manifest", deleted_first)
     await custody.rename("a::x", "b::y")

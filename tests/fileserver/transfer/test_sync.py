@@ -12,7 +12,7 @@ from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.errors import InvalidSpec, TargetBusy
 from fileserver.transfer import ledger, manifest_rows, sync_record, sync_rows
 from fileserver.transfer.buffers import Buffers
-from fileserver.transfer.planning import check_names
+from fileserver.transfer.checking import check_names
 from fileserver.transfer.record import Record
 from fileserver.transfer.spec import Despray, Location, Spec, Sync
 from fileserver.transfer.sync import SyncStages
