@@ -168,6 +168,29 @@ class Envoy(Section):
     resources: Raw = {"requests": {"cpu": "250m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 
 
+class Agents(Section):
+    """A DaemonSet of agents, for planes with hosts."""
+
+    enabled: bool = False
+    namespace: str = Field(default="", description="Of their own, which allows hostPath and is there already.")
+    folders: dict[Annotated[str, Field(pattern=_NAME, max_length=50)], Annotated[str, Field(pattern="^/.+")]] = Field(
+        default={}, description="Of their nodes, by plane."
+    )
+    token: str = Field(default="", description="A Secret there, with token and ca.crt: for the external address.")
+    certificate: str = Field(
+        default="", description="A Secret there, with tls.crt, tls.key and ca.crt: for the internal address."
+    )
+    server: str = Field(default="", description="HOST:PORT, where it is not that of the Service.")
+    user: int = Field(default=10001, ge=1, description="Whom the folders belong to.")
+    group: int = Field(default=10001, ge=1)
+    slots: int = Field(default=4, ge=1, le=16, description="Segments at once, on each.")
+    rate: str = Field(default="", description="As `cropduster agent --rate` has it.")
+    nodeSelector: Words = {}
+    tolerations: list[Raw] = []
+    terminationGracePeriodSeconds: int = Field(default=300, ge=1, description="For segments that are under way.")
+    resources: Raw = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+
+
 class Ingress(Section):
     """To the external address."""
 
@@ -355,6 +378,7 @@ class Values(Section):
     migration: Migration = Migration()
     tls: Certificates = Certificates()
     envoy: Envoy = Envoy()
+    agents: Agents = Agents()
     ingress: Ingress = Ingress()
     test: HelmTest = HelmTest()
     watches: dict[Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=50)], Watch] = {}

@@ -18,10 +18,12 @@ import promql_parser
 import pytest
 import yaml
 
+from client import api, app
+from client.commands import hosting
 from fileserver import config, metrics
 from fileserver.catalogue.counts import Counts
 from fileserver.configured import Configured
-from tests.doubles import helm
+from tests.doubles import authority, helm
 from tests.doubles.kubernetes_api import OPERATOR
 from tests.helm import operators
 
@@ -38,7 +40,9 @@ ROUTE = {"CROPDUSTER_SERVER", "CROPDUSTER_CA", "CROPDUSTER_CERT", "CROPDUSTER_KE
 BENCH = {"DOMAIN", "TARGET", "ROWS", "COLUMNS", "CHUNK", "TASKS", "WRITERS"}
 POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "PGDATA"}
 HSDS = {"NODE_TYPE", "TARGET_SN_COUNT", "TARGET_DN_COUNT", "DN_PORT", "BUCKET_NAME", "PASSWORD_FILE", "LOG_LEVEL"}
-PLAIN = {"CROPDUSTER_CONFIG", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH | POSTGRES | HSDS
+PLAIN = (
+    {"CROPDUSTER_CONFIG", "CROPDUSTER_TOKEN_FILE", "HOME", "XDG_RUNTIME_DIR", "PLANE"} | ROUTE | BENCH | POSTGRES | HSDS
+)
 """Variables that hold no secret."""
 
 
@@ -69,7 +73,7 @@ def values(name):
 def pods(name):
     """The templates of all pods, by kind and name of what makes them."""
     found = rendered(name)
-    makers = {"Deployment", "StatefulSet", "Job"}
+    makers = {"DaemonSet", "Deployment", "StatefulSet", "Job"}
     made = {key: each["spec"]["template"] for key, each in found.items() if key[0] in makers}
     return made | {key: each for key, each in found.items() if key[0] == "Pod"}
 
@@ -197,8 +201,8 @@ def test_a_database_of_its_own_is_migrated_beside_its_start_and_before_each_upgr
 def selected(name, selector):
     """The names of the ports of the one thing that stays and whose pods have these labels; of no other pod."""
     (key,) = (key for key, each in pods(name).items() if matches(selector, each["metadata"]["labels"]))
-    assert key[0] in {"Deployment", "StatefulSet"}
-    return {port["name"] for port in pods(name)[key]["spec"]["containers"][0]["ports"]}
+    assert key[0] in {"DaemonSet", "Deployment", "StatefulSet"}
+    return {port["name"] for port in pods(name)[key]["spec"]["containers"][0].get("ports", ())}
 
 
 @pytest.mark.parametrize("name", RENDER)
@@ -211,7 +215,7 @@ def test_selectors_find_the_pods_that_are_meant_and_no_others(name):
             assert selected(name, spec["selector"]["matchLabels"])
         if kind == "NetworkPolicy":
             ports = selected(name, spec["podSelector"]["matchLabels"])
-            assert {port["port"] for rule in spec["ingress"] for port in rule["ports"]} <= ports
+            assert {port["port"] for rule in spec.get("ingress", ()) for port in rule["ports"]} <= ports
         if kind == "HorizontalPodAutoscaler":
             assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) in rendered(name)
 
@@ -219,7 +223,9 @@ def test_selectors_find_the_pods_that_are_meant_and_no_others(name):
 def test_only_envoy_reaches_the_external_port_behind_it():
     found = rendered("scaled")
     (rule,) = found["NetworkPolicy", "lake-cropduster-envoy"]["spec"]["ingress"]
-    assert rule["from"] == values("scaled")["networkPolicy"]["externalFrom"]
+    agents, *others = rule["from"]
+    assert others == values("scaled")["networkPolicy"]["externalFrom"]
+    assert selected("scaled", agents["podSelector"]["matchLabels"]) == set()
     rules = found["NetworkPolicy", "lake-cropduster"]["spec"]["ingress"]
     (peer,) = (peer for rule in rules if rule["ports"] == [{"port": "external"}] for peer in rule["from"])
     assert selected("scaled", peer["podSelector"]["matchLabels"]) == {"external"}
@@ -250,11 +256,12 @@ def test_what_a_pod_speaks_of_is_there(name):
 @pytest.mark.parametrize("name", RENDER)
 def test_every_pod_keeps_the_restricted_standard(name):
     """By the published rules of the Pod Security Standards, level restricted; and the root file system is read-only."""
-    for template in pods(name).values():
+    for (maker, _), template in pods(name).items():
         spec = template["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         kinds = {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
-        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        more = {"hostPath"} if maker == "DaemonSet" else set()  # which is in a namespace of its own for this
+        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"} | more
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
@@ -303,7 +310,8 @@ def test_secrets_are_named_and_never_written(name):
         for container in containers(template["spec"]):
             written = {each["name"] for each in container["env"] if "value" in each}
             named = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
-            assert len(written) + len(named) == len(container["env"])
+            of_pod = [each for each in container["env"] if "fieldRef" in each.get("valueFrom", {})]
+            assert len(written) + len(named) + len(of_pod) == len(container["env"])
             assert written <= plain
             own = {"postgres": {"POSTGRES_PASSWORD"}, "hsds": hsds}.get(container["name"].partition("-")[0], set())
             assert named == (secret if "CROPDUSTER_CONFIG" in written else own)
@@ -315,7 +323,7 @@ def test_commands_in_a_pod_find_the_file_servers(name):
         for container in template["spec"]["containers"]:
             told = {each["name"]: each.get("value") for each in container["env"] if each["name"] in ROUTE}
             certified = "tls" in values(name)
-            if container["name"] in {"envoy", "postgres"}:
+            if container["name"] in {"agent", "envoy", "postgres"}:
                 continue
             if kind == "Deployment" or "CROPDUSTER_CONFIG" not in {each["name"] for each in container["env"]}:
                 assert told.keys() == (ROUTE if certified else {"CROPDUSTER_SERVER"})
@@ -337,6 +345,28 @@ def test_an_hsds_beside_a_file_server_is_whole_and_ends_after_it():
 
 def policy(name):
     return rendered(name)["NetworkPolicy", "lake-cropduster"]["spec"]
+
+
+def test_agents_are_started_with_words_that_the_command_line_knows(monkeypatch, tmp_path):
+    found = rendered("scaled")["DaemonSet", "lake-cropduster-agents"]
+    assert found["metadata"]["namespace"] == "lake-agents"
+    spec = found["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    authority.make(tmp_path).ca.rename(tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("a.b.c")
+    for each in container["env"]:
+        monkeypatch.setenv(each["name"], each.get("value", "node1").replace("/run/secrets/agent", str(tmp_path)))
+    monkeypatch.setattr(api.Client, "list_planes", lambda _: [])  # no server is there
+    orders = []
+    monkeypatch.setattr(hosting, "_become", lambda _, told: orders.append(json.loads(told)))
+    assert app.run([each.replace("$(NODE_NAME)", "node1") for each in container["args"]]) == 0
+    (told,) = orders
+    assert (told["host"], told["slots"], told["planes"]) == ("node1", 4, {"thor_1": "/planes/thor_1"})
+    assert told["rates"]
+    assert "lake-cropduster-external.lake.svc:7301" in told.values()
+    (volume,) = (each for each in spec["volumes"] if "hostPath" in each)
+    at = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert (at[volume["name"]], volume["hostPath"]["path"]) == ("/planes/thor_1", "/var/lib/thor")
 
 
 def test_rules_and_dashboard_ask_for_what_is_told():
