@@ -18,6 +18,10 @@ AGENT_OF: Final = "host:"
 """How agents of hosts are called, before the name of the host; no plane can be called so."""
 
 
+RESTARTED: Final = "restarted"
+"""Why a host does not commit what it was sent: it may have lost some of that since."""
+
+
 def agent_of(host: str) -> str:
     """What the agent of a host is called where its work is written down."""
     return f"{AGENT_OF}{host}"

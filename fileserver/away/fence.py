@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from fileserver.errors import CallerDenied
 from fileserver.transfer.survey import matching
 from planes.left_out import Tell
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.posix_draft import from_token
 from planes.wrapped import WrappedPlane
 
@@ -74,6 +74,13 @@ class FencedPlane(WrappedPlane):
         del data, upload_id, replace, content_type, metadata
         self._deny(f"/{key}", "written at once")
 
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
+        """The same: nothing of this machine is copied at once, wherever to."""
+        del ticket, upload_id, replace, url
+        self._deny(f"/{key}", "written at once")
+
     async def upload(
         self,
         key: str,
@@ -104,6 +111,18 @@ class FencedPlane(WrappedPlane):
         """Delete the file that was named, and that this transfer has written."""
         self._writable(key, "x")
         await self.inner.delete(key, version=version)
+
+    async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
+        """What others make on this machine is nobody's business."""
+        nothing: tuple[Unfinished, ...] = ()
+        for none in nothing:
+            yield none
+        self._deny(f"/{prefix}", "listed")
+
+    def copy_ticket(self, info: Info) -> Ticket | None:
+        """Nothing is copied but by reading it: None."""
+        del info
+        return None
 
     def _readable(self, key: str) -> str:
         folder, _, name = key.rpartition("/")

@@ -10,12 +10,13 @@ from typing import Final, Literal, Protocol
 from typing_extensions import Buffer
 
 from fileserver.errors import InvalidSpec
+from fileserver.hosts import RESTARTED
 from fileserver.v1 import agent_pb2 as pb
-from planes.errors import Corrupt, NotFound, Refused
+from planes.errors import Corrupt, NotFound, Refused, Unsupported
 from planes.left_out import Tell
 from planes.limited import LimitedPlane
 from planes.opening import decorated
-from planes.plane import Extent, Info, Plane, StepReceipt, Take, Unfinished, Upload
+from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.posix import PosixPlane, PosixSettings
 from planes.settings import PlaneLimits
 from planes.wrapped import WrappedPlane, WrappedUpload, find
@@ -208,6 +209,19 @@ class HomePlane(WrappedPlane):
         begun, _, inner = self._own(token).partition("/")
         return HomeUpload(self.inner.resume(inner), self._begin, begun)
 
+    def copy_ticket(self, info: Info) -> Ticket | None:
+        """Nothing is copied but by reading it: None."""
+        del info
+        return None
+
+    async def copy(
+        self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
+    ) -> StepReceipt:
+        """The same: raises Unsupported."""
+        del ticket, upload_id, replace, url
+        msg = f"{key[:200]}: files of hosts are read and written, not copied at once"
+        raise Unsupported(msg, key=key[:200])
+
     async def discard(self, key: str, upload_id: str) -> None:
         """Remove what an attempt left."""
         await self.inner.discard(self._own(key), upload_id)
@@ -245,11 +259,12 @@ class HomeUpload(WrappedUpload):
         """Make the file visible.
 
         Raises:
-            Corrupt: the machine was started anew meanwhile, so what was written before may not have reached its disk.
+            Corrupt: the machine was started anew meanwhile, so what was written before may not have reached its disk;
+                the fact `why` is `fileserver.hosts.RESTARTED`.
         """
         if self._begun != boot():
-            msg = f"{self._begin[:-1]} was started anew while it was written to: give the command again"
-            raise Corrupt(msg, host=self._begin[:-1])
+            msg = f"{self._begin[:-1]} was started anew while it was written to: what its disk may have lost goes again"
+            raise Corrupt(msg, host=self._begin[:-1], why=RESTARTED)
         return self._named(await self.inner.commit(steps, size, crc64nvme))
 
     async def made(self) -> Info | None:

@@ -138,9 +138,15 @@ def put(c: sa.Connection, name: str, plane: str, transfer: str, segment: int, re
 
 
 def lease(c: sa.Connection, plane: str, stream: str, segments: int, calls: int) -> list[Leased]:
-    """Take what waits, the oldest first: so many segments at most, and so many of everything else."""
+    """Take what waits, the oldest first: so many segments at most, and so many of everything else.
+
+    A stream whose place another has taken gets nothing: nobody would do it until its lease is over.
+    """
     a, now = assignments.c, moment(c)
     taken: list[Leased] = []
+    here = c.execute(sa.select(agents.c.stream).where(agents.c.plane == plane).with_for_update()).scalar()
+    if here not in {None, stream}:
+        return taken
     for which, most in ((a.segment == 0, calls), (a.segment > 0, segments)):
         if most > 0:
             query = sa.select(assignments).where(_free(plane, now), which).order_by(a.created, a.id).limit(most)

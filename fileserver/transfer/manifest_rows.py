@@ -98,6 +98,16 @@ def clear_segments(c: sa.Connection, transfer: str) -> None:
     c.execute(t.parts.update().where(t.parts.c.transfer == transfer).values(**blank))
 
 
+def begin_anew(c: sa.Connection, transfer: str, numbers: Iterable[int]) -> None:
+    """Forget uploads and receipts of these parts, which are not committed: they are begun and filled again."""
+    p, s, g = t.parts.c, t.steps.c, t.segments.c
+    for number in numbers:
+        c.execute(t.parts.update().where(p.transfer == transfer, p.number == number).values(token=None))
+        c.execute(t.steps.delete().where(s.transfer == transfer, s.part == number))
+        holds = sa.and_(g.first_part <= number, g.last_part >= number)
+        c.execute(t.segments.update().where(g.transfer == transfer, holds).values(done=False))
+
+
 def forget_steps(c: sa.Connection, transfer: str) -> None:
     """Forget which steps are stored."""
     c.execute(t.steps.delete().where(t.steps.c.transfer == transfer))

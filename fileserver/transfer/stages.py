@@ -21,6 +21,7 @@ from fileserver.catalogue import tables
 from fileserver.catalogue.files import PAGE, now
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
+from fileserver.hosts import RESTARTED, host_of
 from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, manifest_rows, routes
 from fileserver.transfer.book import StoreBook
@@ -38,8 +39,10 @@ from fileserver.transfer.plan import Segments, at_once
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.record import PartRow, Plan, Record, Segment, plain
 from fileserver.transfer.spec import spec_from_json
+from planes.errors import Corrupt
 
 AT_ONCE: Final = 16
+_RESTARTS: Final = 5  # of machines, between the first byte and the last commit of a transfer
 
 
 class Stages(Course):
@@ -161,7 +164,24 @@ class Stages(Course):
         assert record.plan is not None
         await self._fill_after_power_cut(record, record.plan, live)
         await self._state(transfer, "PUBLISHING", live)
-        await self._finisher.commit(transfer, record.plan, live)
+        for left in reversed(range(_RESTARTS)):
+            try:
+                await self._finisher.commit(transfer, record.plan, live)
+            except Corrupt as error:
+                if not left or error.facts.get("why") != RESTARTED:
+                    raise
+                await self._write_anew(transfer, error.facts.get("host", ""), live)
+            else:
+                return
+
+    async def _write_anew(self, transfer: str, host: str, live: Live) -> None:
+        """What is not committed on a host that was started anew is written again, as it may have lost some."""
+        async for page in self._rows.parts(transfer):
+            lost = [row.part.number for row in page if not row.done and row.token and host_of(row.part.key) == host]
+            await self._store.write(partial(manifest_rows.begin_anew, transfer=transfer, numbers=lost))
+        await self.open(transfer, live)
+        for number in range(1, await self._store.read(lambda c: _count(c, transfer)) + 1):
+            await self.fill(transfer, number, live)
 
     async def _fill_after_power_cut(self, record: Record, plan: Plan, live: Live) -> None:
         """Receipts of a directory may be on the disk without their bytes, if the machine went down in between."""

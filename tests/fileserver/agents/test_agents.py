@@ -9,9 +9,11 @@ from contextlib import suppress
 import pytest
 
 from fileserver.agents import assignments
+from fileserver.away.fence import FencedPlane
 from fileserver.errors import CallerDenied
 from planes.errors import AlreadyExists, Changed, NotFound
 from planes.plane import MIB
+from planes.posix import PosixPlane
 from tests.doubles.cable import cable
 from tests.fileserver.agents.world import CSV, PLANE, SLOW, noise, some_stored, stored, table
 
@@ -180,6 +182,24 @@ async def test_nothing_is_written_that_the_command_has_not_named(world):
         with pytest.raises(CallerDenied):
             assert [info async for info in plane.list(f"{world.folder}/".lstrip("/"))]
     assert sorted(p.name for p in world.folder.iterdir()) == ["x"]
+
+
+async def test_the_fence_has_no_gate_for_copies_and_listings(tmp_path):
+    (tmp_path / "mine").write_bytes(b"1\n")
+    (tmp_path / ".cropduster-other-1").write_bytes(b"")
+    mine, theirs = (f"{tmp_path}/{name}".lstrip("/") for name in ("mine", "theirs"))
+    local = PosixPlane.local()
+    fenced = FencedPlane(local, [mine], [])
+    info = await fenced.stat(mine)
+    assert fenced.copy_ticket(info) is None
+    ticket = local.copy_ticket(info)
+    assert ticket is not None
+    with pytest.raises(CallerDenied):
+        await fenced.copy(theirs, ticket, upload_id="x-1")
+    with pytest.raises(CallerDenied):
+        assert not [one async for one in fenced.unfinished(f"{tmp_path}/".lstrip("/"))]
+    assert not (tmp_path / "theirs").exists()
+    await fenced.aclose()
 
 
 async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(world, large):

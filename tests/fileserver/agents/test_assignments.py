@@ -102,6 +102,7 @@ async def test_a_stream_that_lives_keeps_what_it_holds_until_another_takes_its_p
         assert await holding.write(lambda c: rows.lease(c, PLANE, "s1", 1, 1)) == []
     await asking.write(lambda c: rows.enter(c, PLANE, "s2"))
     assert not await holding.write(lambda c: rows.renew(c, PLANE, "s1"))
+    assert await holding.write(lambda c: rows.lease(c, PLANE, "s1", 1, 1)) == []  # it has not noticed yet
     assert [one.id for one in await lease(asking, "s2")] == ["t.1"]
     later = 80.0
     assert not await asking.read(lambda c: rows.present(c, PLANE))

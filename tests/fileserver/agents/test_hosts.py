@@ -21,7 +21,7 @@ from fileserver.transfer.custody import Custody
 from fileserver.transfer.garbage import collect
 from fileserver.transfer.spec import Copy, Despray, Fixed, Location, Replicate, Spec, Spray, Sync
 from fileserver.v1 import agent_pb2 as pb
-from planes.errors import Corrupt, PathEscapes, Refused, Unavailable, Unsupported
+from planes.errors import PathEscapes, Refused, Unavailable, Unsupported
 from planes.plane import MIB, Extent
 from tests.fileserver.agents.world import CSV, SLOW, noise, some_stored, table
 
@@ -214,17 +214,21 @@ async def test_what_needs_a_host_that_is_not_here_is_told_so_at_once(world):
         await world.jobs.create(Spec(Sync(Location("data", ""), Location("thor", "h1/"))))
 
 
-@IDLE
-async def test_a_machine_that_was_started_anew_does_not_commit_what_its_disk_may_have_lost(world, monkeypatch):
-    plane = world.planes.plane("thor")
-    async with world.hosts():
-        upload = await plane.upload("h1/a/x", upload_id="one-1")
-        step = await upload.put(1, 0, b"x")
-        monkeypatch.setattr(machine, "boot", lambda: "another")
-        with pytest.raises(Corrupt, match="h1 was started anew"):
-            await upload.commit([step], 1, None)
-        await upload.abort()
-    assert not everything(world)
+async def test_what_the_disk_of_a_machine_may_have_lost_that_was_started_anew_is_written_again(
+    world, large, monkeypatch
+):
+    data, runs = noise(large), ["one"]
+    monkeypatch.setattr(machine, "boot", lambda: runs[-1])
+    async with world.hosts(rates=SLOW):
+        verb = Spray((source(world, "x", data),), "a::x", "thor", 2, 0, Fixed(1))
+        transfer = (await world.jobs.create(Spec(verb))).id
+        await some_stored(world, transfer)
+        for draft in [p for h in ("h1", "h2") for p in world.home(h).rglob(".cropduster-*")]:
+            draft.write_bytes(bytes(MIB))  # what a disk has that did not get the rest
+        runs.append("two")
+        await world.done(transfer)
+        assert (await despray(world, "back"))[1] == data
+    assert not [name for name in everything(world) if name.startswith(".")]
 
 
 @pytest.mark.parametrize(
