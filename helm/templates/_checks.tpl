@@ -5,6 +5,7 @@
 {{- include "cropduster.checks.planes" . -}}
 {{- include "cropduster.checks.callers" . -}}
 {{- include "cropduster.checks.hsds" . -}}
+{{- include "cropduster.checks.agents" . -}}
 {{- $m := .Values.metrics -}}
 {{- if and (not $m.enabled) (or $m.serviceMonitor.enabled $m.rules.enabled $m.dashboard.enabled) -}}
 {{- fail "metrics.enabled is false, so there is nothing to monitor: switch it on, or metrics.serviceMonitor, rules and dashboard off" -}}
@@ -108,6 +109,34 @@
 {{- $several := or $v.autoscaling.enabled (gt (int $v.replicas) 1) -}}
 {{- if and $several (not (include "cropduster.tls.internal" .)) -}}
 {{- fail "several file servers take parts of each other's transfers, by certificates: give them one as tls.internal.secret or tls.internal.issuer" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "cropduster.checks.agents" -}}
+{{- $v := .Values -}}
+{{- $a := $v.agents -}}
+{{- if $a.enabled -}}
+{{- if or (not $a.namespace) (eq $a.namespace .Release.Namespace) -}}
+{{- fail "agents mount folders of their nodes, which a namespace has to allow: name one of their own as agents.namespace" -}}
+{{- end -}}
+{{- if not $a.folders -}}
+{{- fail "agents serve folders of their nodes, and none is named: set agents.folders, like {thor: /var/lib/thor}" -}}
+{{- end -}}
+{{- range $plane, $_ := $a.folders -}}
+  {{- $there := dig $plane dict ($v.config.planes | default dict) -}}
+  {{- if not (or $there.hosts $there.host_group) -}}
+  {{- fail (printf "agents.folders.%s is of a plane that has no hosts: set config.planes.%s: {type: posix, hosts: [NODE, …]}" $plane $plane) -}}
+  {{- end -}}
+{{- end -}}
+{{- if eq (empty $a.token) (empty $a.certificate) -}}
+{{- fail "agents show a token to the external address or a certificate to the internal one: name one Secret of their namespace, as agents.token or agents.certificate" -}}
+{{- end -}}
+{{- if and $a.token (not (include "cropduster.tls.external" .)) (not $a.server) -}}
+{{- fail "agents.token is for the external address, which is closed: give it a certificate as tls.external.secret or tls.external.issuer" -}}
+{{- end -}}
+{{- if and $a.certificate (not (include "cropduster.tls.internal" .)) -}}
+{{- fail "agents.certificate is for the internal address, which is closed: give it a certificate as tls.internal.secret or tls.internal.issuer" -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

@@ -23,6 +23,27 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: postgres
 {{- end }}
 
+{{- define "cropduster.selector.agents" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: agent
+{{- end }}
+
+{{/* Where the agents call: with tokens from outside, with a certificate from inside. */}}
+{{- define "cropduster.agents.server" -}}
+{{- $side := ternary "external" "internal" (not (empty .Values.agents.token)) -}}
+{{- $port := ternary .Values.services.external.port .Values.services.internal.port (eq $side "external") -}}
+{{- .Values.agents.server | default (printf "%s-%s.%s.svc:%d" (include "cropduster.name" .) $side .Release.Namespace (int $port)) -}}
+{{- end }}
+
+{{/* The agents, as a peer of a NetworkPolicy. */}}
+{{- define "cropduster.agents.peer" -}}
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ .Values.agents.namespace | quote }}}
+  podSelector:
+    matchLabels: {{- include "cropduster.selector.agents" . | nindent 6 }}
+{{- end }}
+
 {{/* Labels of everything; argument: a list of the root and the component. */}}
 {{- define "cropduster.labels" -}}
 {{- $root := index . 0 -}}
