@@ -74,7 +74,7 @@ class Worker:
         if is_mine and frame is None:
             return await self._found_named(file)
         is_new = there is None and not seen
-        behind = {} if fresh else {each.path: each.reason for each in await self._told_before(file)}
+        behind = {} if fresh else await self._left_behind(file)
         bring = self._past if self.target.bulk is not None else self._asked
         file, loaded = await bring(file, frame, behind, fresh=fresh, is_mine=is_mine, is_new=is_new)
         file, told = loaded_file(file, loaded, self.level), list(report(loaded))
@@ -302,6 +302,10 @@ class Worker:
         """Go on with a publication that was begun in another run."""
         assert file.publication is not None
         return await self._walk(file, plan, file.publication["ends"], await self._told_before(file))
+
+    async def _left_behind(self, file: File) -> dict[str, str]:
+        """What an attempt that goes on was begun without."""
+        return {each.path: each.reason for each in await self._told_before(file) if each.result == "failed"}
 
     async def _told_before(self, file: File) -> list[Told]:
         told, page = list[Told](), 0
