@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fileserver import grants
-from fileserver.calls import HEALTH, Call, Metadata
+from fileserver.calls import GRANT_KEY, HEALTH, Call, Metadata
 from fileserver.configured import AGENT, LOCAL, agent_plane
 from fileserver.errors import CallerDenied, CallerUnknown
 from fileserver.rules import Rights, Thing, Verb
@@ -97,7 +96,7 @@ def know_agent(key: str) -> None:
 
 def granted(method: str, metadata: Metadata) -> bool:
     """Whether a call comes with a grant: it says by itself what may be done, and its service looks at it."""
-    return method.startswith(DATA) and any(key == grants.METADATA_KEY for key, _ in metadata)
+    return method.startswith(DATA) and any(key == GRANT_KEY for key, _ in metadata)
 
 
 class Cookies:

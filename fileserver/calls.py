@@ -23,6 +23,9 @@ from planes.plane import MIB
 HEALTH: Final = "/grpc.health."
 """Methods that begin so are asked by machines: they need no cookie and keep no server awake."""
 
+GRANT_KEY: Final = "cropduster-grant"
+"""Header of the calls that an agent makes for its payload; what it holds: `fileserver.grants`."""
+
 LARGEST: Final = 64 * MIB
 """Bytes of an answer that servers send and callers take."""
 

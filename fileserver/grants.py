@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fileserver.errors import CallerDenied
 
-METADATA_KEY: Final = "cropduster-grant"
 LIFE: Final = 900.0
 """Seconds that a grant may be used; who still needs it after half of them is given another."""
 ROTATION: Final = 86400

@@ -188,7 +188,7 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
 def _agents(store: Store, planes: Configured, jobs: Transfers, settings: Mapping[str, PlaneSettings]) -> Agents:
     """The machines of callers: transfers of their files find them from now on."""
     from fileserver.agents.dispatch import Agents  # noqa: PLC0415 - see `_rooms`
-    from fileserver.services.shapes import format_message  # noqa: PLC0415
+    from fileserver.services.format_shapes import format_message  # noqa: PLC0415
 
     keys = Keys([secret(store.engine, "grants")], time.time)
     hosted = {name: s for name, s in settings.items() if isinstance(s, PosixSettings) and s.hosts}

@@ -23,13 +23,14 @@ from fileserver.grants import LIFE, Grant, Keys, fingerprint
 from fileserver.hosts import AGENT_OF, agent_of, host_of
 from fileserver.together import side_by_side
 from fileserver.transfer import ledger, manifest_rows, routes
-from fileserver.transfer.book import Page, enter, page_of
+from fileserver.transfer.book import Page
 from fileserver.transfer.dispatch import Fill
 from fileserver.transfer.execute import Mine, of_segment
 from fileserver.transfer.live import Live
 from fileserver.transfer.manifest import Source
 from fileserver.transfer.record import PartRow
 from fileserver.transfer.spec import Format
+from fileserver.transfer.store_book import enter, page_of
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1 import part_pb2, transfer_pb2
 from planes.errors import Corrupt, Error

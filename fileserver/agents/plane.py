@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from typing_extensions import Buffer
 
 from fileserver.agents.assignments import Assignments
-from fileserver.agents.wire import info_of, step_message, steps_of
+from fileserver.agents.wire import READ, info_of, step_message, steps_of
 from fileserver.hosts import agent_of, not_here
 from fileserver.together import side_by_side
 from fileserver.transfer.live import PATIENCE
@@ -28,14 +28,12 @@ from fileserver.v1 import agent_pb2 as pb
 from planes import checksum
 from planes.errors import Corrupt, NotFound, Unavailable, Unsupported
 from planes.left_out import Tell
-from planes.plane import MIB, Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
+from planes.plane import Extent, Info, Limits, Presign, StepReceipt, Take, Ticket, Unfinished
 from planes.posix import CAPABILITIES, LIMITS
 
 if TYPE_CHECKING:  # brings numpy, which a server should not load before the first file is split
     from fileserver.transfer.partition import Points
 
-READ: Final = 4 * MIB
-"""Bytes that one answer holds."""
 AHEAD: Final = 4
 """Answers that are waited for side by side."""
 _CLEANS: Final = 60.0  # seconds that an agent has to remove something

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from fileserver.errors import to_record
 from fileserver.transfer.book import Page
@@ -16,7 +17,10 @@ from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1 import part_pb2
 from planes import checksum
 from planes.errors import Error
-from planes.plane import Info, StepReceipt
+from planes.plane import MIB, Info, StepReceipt
+
+READ: Final = 4 * MIB
+"""Bytes that one answer holds."""
 
 
 def info_message(info: Info) -> pb.FileInfo:

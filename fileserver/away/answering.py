@@ -10,8 +10,8 @@ from typing import Final
 import grpc
 import structlog
 
-from fileserver.agents.plane import READ
 from fileserver.agents.wire import (
+    READ,
     done_message,
     error_message,
     info_message,
@@ -26,7 +26,7 @@ from fileserver.away.machine import Machine
 from fileserver.away.paths import Paths
 from fileserver.away.remote import RemotePlane
 from fileserver.errors import InvalidSpec
-from fileserver.services.shapes import format_of
+from fileserver.services.format_shapes import format_of
 from fileserver.transfer.book import Page
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.execute import Executor
@@ -224,6 +224,8 @@ class _Planes:
 
 class _Book:
     """A segment that came with its assignment; receipts are sent at once, and again with the answer."""
+
+    failures = ()
 
     def __init__(self, page: Page, send: Callable[[Sequence[pb.StepDone]], None]) -> None:
         self._page = page

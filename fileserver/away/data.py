@@ -11,8 +11,8 @@ import grpc
 
 from fileserver import codec
 from fileserver.away.direct import Direct
+from fileserver.calls import GRANT_KEY
 from fileserver.errors import Cancelled, ServerBusy
-from fileserver.grants import METADATA_KEY
 from fileserver.status import from_call
 from fileserver.v1 import data_pb2
 from planes import checksum
@@ -81,7 +81,7 @@ class Data:
         """
 
         def work(_stop: Stop, keep: Callable[[Call], None]) -> None:
-            call = self._read(request, timeout=_patience(request.length), metadata=((METADATA_KEY, grant),))
+            call = self._read(request, timeout=_patience(request.length), metadata=((GRANT_KEY, grant),))
             keep(call)
             at, end = request.offset, request.offset + request.length
             for answer in call:
@@ -139,7 +139,7 @@ class Data:
 
     async def _ask(self, method: grpc.UnaryUnaryMultiCallable[Q, A], request: Q, grant: str) -> A:
         def work(_stop: Stop, keep: Callable[[Call], None]) -> A:
-            call = method.future(request, timeout=SILENT, metadata=((METADATA_KEY, grant),))
+            call = method.future(request, timeout=SILENT, metadata=((GRANT_KEY, grant),))
             keep(call)
             return call.result()
 
@@ -152,7 +152,7 @@ class Data:
 
         def work(_stop: Stop, keep: Callable[[Call], None]) -> data_pb2.WriteResponse:
             sent = _messages(first, data, held, crc)
-            call = self._write(sent, timeout=_patience(data.nbytes - held), metadata=((METADATA_KEY, grant),))
+            call = self._write(sent, timeout=_patience(data.nbytes - held), metadata=((GRANT_KEY, grant),))
             keep(call)
             answer = data_pb2.WriteResponse()
             for answer in call:  # noqa: B007  # the last one counts

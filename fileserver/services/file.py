@@ -12,7 +12,8 @@ from fileserver.catalogue import files
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec, refuse
 from fileserver.rules import Thing, Verb
-from fileserver.services.shapes import file_message, format_of, location_of, part_message, replica_message
+from fileserver.services.format_shapes import format_of
+from fileserver.services.shapes import file_message, location_of, part_message, replica_message
 from fileserver.services.transfer import fitting, page_size
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody

@@ -17,10 +17,10 @@ import grpc
 from grpc import aio
 
 from fileserver import codec
-from fileserver.calls import Context, Handler, send
+from fileserver.calls import GRANT_KEY, Context, Handler, send
 from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
-from fileserver.grants import METADATA_KEY, Direction, Grant, Keys, fingerprint
+from fileserver.grants import Direction, Grant, Keys, fingerprint
 from fileserver.services import signing
 from fileserver.services.data import SERVICE, DataServicer
 from fileserver.services.halves import Due, Halves, Key, fill, following
@@ -192,7 +192,7 @@ class GrantedData:
     def _token(self, context: Context) -> str | None:
         """The grant that came with a call; None where a call may do without."""
         for key, value in context.invocation_metadata() or ():
-            if key == METADATA_KEY:
+            if key == GRANT_KEY:
                 return value if isinstance(value, str) else value.decode("ascii", "replace")
         if self._inside:
             return None

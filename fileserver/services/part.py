@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fileserver.admission import Slots
 from fileserver.errors import Cancelled, InvalidSpec, TransferNotFound
-from fileserver.services.shapes import format_of
+from fileserver.services.format_shapes import format_of
 from fileserver.services.transfer import id_of
 from fileserver.transfer.execute import RouteRefused
 from fileserver.transfer.jobs import Jobs

@@ -13,9 +13,7 @@ from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
 from fileserver.configured import LOCAL, is_beside
 from fileserver.errors import InvalidSpec, from_record, refuse
-from fileserver.formats import csv, fixed
-from fileserver.formats.csv import Csv
-from fileserver.formats.fixed import Fixed
+from fileserver.services.format_shapes import format_message, format_of
 from fileserver.services.ingest_shapes import ingest_message, ingest_of
 from fileserver.services.sync_shapes import sync_message, sync_of
 from fileserver.status import code
@@ -26,7 +24,6 @@ from fileserver.transfer.record import Record
 from fileserver.transfer.spec import (
     Copy,
     Despray,
-    Format,
     Ingest,
     Location,
     Replicate,
@@ -41,8 +38,6 @@ from fileserver.transfer.turns import FIRST, LAST, USUAL
 from fileserver.v1 import file_pb2, transfer_pb2
 from planes import checksum
 from planes.errors import Error
-
-_SPLITS = {"deduce": 1, "exact": 2, "terminator": 3}
 
 
 def moment(seconds: float | None) -> Timestamp | None:
@@ -156,50 +151,7 @@ def location_of(message: transfer_pb2.Location, where: str, wrong: dict[str, str
     return Location(message.plane, message.key)
 
 
-def format_of(message: transfer_pb2.Format, where: str, wrong: dict[str, str]) -> Format | None:
-    """A format, or None where none is given; what is wrong with it is added to `wrong`."""
-    kind = message.WhichOneof("kind")
-    if kind is None:
-        return None
-    form: Format
-    if kind == "fixed":
-        form = Fixed(message.fixed.record_size)
-        problems = fixed.problems(form)
-    else:
-        m, usual = message.csv, Csv()
-        form = Csv(
-            tuple(m.separators) or usual.separators,
-            tuple(m.terminators) or usual.terminators,
-            () if m.no_quote else tuple(m.quotes) or usual.quotes,
-            tuple(m.escapes),
-            m.max_record or usual.max_record,
-            {number: name for name, number in _SPLITS.items()}.get(m.split, usual.split),
-        )
-        problems = csv.problems(form)
-    wrong |= {f"{where}.{kind}.{field}": what for field, what in problems.items()}
-    return form
-
-
 # --- what is shown ----------------------------------------------------------------------------------------------
-
-
-def format_message(form: Format | None) -> transfer_pb2.Format | None:
-    """A format for the wire."""
-    if form is None:
-        return None
-    if isinstance(form, Fixed):
-        return transfer_pb2.Format(fixed=transfer_pb2.Fixed(record_size=form.record_size))
-    return transfer_pb2.Format(
-        csv=transfer_pb2.Csv(
-            separators=form.separators,
-            terminators=form.terminators,
-            quotes=form.quotes,
-            escapes=form.escapes,
-            no_quote=not form.quotes,
-            max_record=form.max_record,
-            split=transfer_pb2.Csv.Split.ValueType(_SPLITS[form.split]),
-        )
-    )
 
 
 def spec_message(spec: Spec) -> transfer_pb2.TransferSpec:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-import sqlalchemy as sa
-
 from fileserver.errors import FormatMismatch
 from fileserver.formats.csv import Csv
 from fileserver.together import first_of, side_by_side, to_its_end
@@ -84,7 +82,7 @@ class Executor:
                 await side_by_side(missing, work.do, WIDTH)
                 receipts.cancel()
         except BaseException as failure:  # also a cancel: what is stored by now is not sent again
-            with suppress(sa.exc.SQLAlchemyError):  # the first failure counts; what is not recorded is sent again
+            with suppress(*self._book.failures):  # the first failure counts; what is not recorded is sent again
                 await to_its_end(work.record())
             if isinstance(failure, BaseExceptionGroup):
                 raise first_of(failure) from None
@@ -302,7 +300,7 @@ class _Filling:
         """Record receipts soon, many at a time; a database that is busy or full is tried again."""
         while True:
             await asyncio.sleep(_FLUSH)
-            with suppress(sa.exc.OperationalError):  # they are kept, and the end of the segment insists on them
+            with suppress(*self._executor.book.failures):  # they are kept, and the end of the segment insists on them
                 await to_its_end(self.record())
 
     async def record(self) -> None:

@@ -24,7 +24,6 @@ from fileserver.configured import Configured
 from fileserver.hosts import RESTARTED, host_of
 from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import ledger, manifest_rows, routes
-from fileserver.transfer.book import StoreBook
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.course import Course
 from fileserver.transfer.described import described
@@ -39,6 +38,7 @@ from fileserver.transfer.plan import Segments, at_once
 from fileserver.transfer.planning import Planner
 from fileserver.transfer.record import PartRow, Plan, Record, Segment, plain
 from fileserver.transfer.spec import spec_from_json
+from fileserver.transfer.store_book import StoreBook
 from planes.errors import Corrupt
 
 AT_ONCE: Final = 16

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fileserver.catalogue.files import FilePart
 from fileserver.configured import AGENT, Configured, is_beside, where
 from fileserver.errors import InvalidSpec
 from fileserver.together import side_by_side
@@ -17,6 +16,9 @@ from planes import checksum
 from planes.errors import Changed, Error, NotFound, Refused
 from planes.left_out import LeftOut
 from planes.plane import Info, Plane
+
+if TYPE_CHECKING:  # brings the database, which an agent has none of
+    from fileserver.catalogue.files import FilePart
 
 AT_ONCE = 16
 """Requests in flight while looking at sources."""

@@ -61,6 +61,15 @@ def test_help_of_the_client_loads_no_server_code():
     assert {m for m in loaded if m.partition(".")[0] in SERVER} == set()
 
 
+def test_an_agent_loads_no_database_and_nothing_that_signs():
+    code = "import sys, fileserver.away.program; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()}
+    assert (
+        loaded & {"sqlalchemy", "alembic", "dbos", "jwt", "cryptography", "boto3", "azure", "obstore", "h5py"} == set()
+    )
+
+
 def test_the_image_installs_what_the_distribution_asks_for():
     """Every requirement of what the image is made of is pinned, in a version that is allowed."""
     pins = dict(re.findall(r"^([a-z0-9.-]+)==(\S+) --hash=sha256:[0-9a-f]{64}$", PINNED.read_text(), re.MULTILINE))

@@ -11,14 +11,15 @@ import pytest
 from grpc import aio
 
 from fileserver import codec
+from fileserver.calls import GRANT_KEY
 from fileserver.errors import CallerDenied, InvalidSpec
-from fileserver.grants import LIFE, METADATA_KEY, Grant, Keys, fingerprint
+from fileserver.grants import LIFE, Grant, Keys, fingerprint
 from fileserver.status import from_call
 from fileserver.transfer import ledger, manifest_rows
-from fileserver.transfer.book import enter
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Done, Progress, Record, StoredStep
 from fileserver.transfer.spec import Fixed, Location, Spec, Spray, spec_to_json
+from fileserver.transfer.store_book import enter
 from fileserver.v1 import data_pb2, data_pb2_grpc
 from planes import checksum
 from planes.errors import Corrupt, OutOfRange, Unsupported
@@ -80,17 +81,17 @@ class Held:
         def sent():  # from a thread, as bulk streams are
             with grpc.insecure_channel(f"127.0.0.1:{self.world.port}") as channel:
                 call = channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
-                return list(call(iter(messages), metadata=((METADATA_KEY, token),) if token else ()))
+                return list(call(iter(messages), metadata=((GRANT_KEY, token),) if token else ()))
 
         return await asyncio.to_thread(sent)
 
     async def query(self, token, name="t1-1-1"):
         asked = data_pb2.QueryWriteRequest(write_id=name)
-        return await self.stub.QueryWrite(asked, metadata=((METADATA_KEY, token),))
+        return await self.stub.QueryWrite(asked, metadata=((GRANT_KEY, token),))
 
     async def read(self, token, **request):
         asked = {"plane": "source", "key": "x", "version": await self.version(), "offset": 0, "length": 10} | request
-        metadata = ((METADATA_KEY, token),) if token else ()
+        metadata = ((GRANT_KEY, token),) if token else ()
         return b"".join([m.data async for m in self.stub.Read(data_pb2.ReadRequest(**asked), metadata=metadata)])
 
     async def version(self):
@@ -137,7 +138,7 @@ def message(data, start, end, **more):
 async def begun(held, token, data):
     """A stream of which some bytes have come, and that is still open."""
     call = held.channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
-    writing = call(metadata=((METADATA_KEY, token),))
+    writing = call(metadata=((GRANT_KEY, token),))
     await writing.write(message(data, 0, SOME, write_id="t1-1-1"))
     await writing.write(message(data, SOME, 2 * SOME))
     async with asyncio.timeout(10):
@@ -207,7 +208,7 @@ async def test_without_a_grant_nothing_is_answered_from_outside(held):
 
 async def test_requests_to_a_store_are_signed_for_what_the_grant_is_for_where_nodes_reach_it(held):
     async def sign(token, **asked):
-        metadata = ((METADATA_KEY, token),) if token else ()
+        metadata = ((GRANT_KEY, token),) if token else ()
         return await held.stub.Sign(data_pb2.SignRequest(**asked), metadata=metadata)
 
     token, reads, step = await held.grant(), await held.grant(direction="read"), {"crc64nvme": "0" * 16}
@@ -243,7 +244,7 @@ async def test_a_grant_counts_until_the_part_is_committed_or_the_transfer_ends(h
 async def test_a_part_that_is_committed_while_its_step_travels_is_not_touched(held):
     token = await held.grant()
     call = held.channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
-    writing = call(metadata=((METADATA_KEY, token),))
+    writing = call(metadata=((GRANT_KEY, token),))
     data = held.data[: SIZE // 2]
 
     await writing.write(message(data, 0, 5, write_id="t1-1-1"))

@@ -21,9 +21,9 @@ from fileserver.grants import Keys
 from fileserver.server import OPTIONS
 from fileserver.services.agent import AgentServicer
 from fileserver.services.data import DataServicer
+from fileserver.services.format_shapes import format_message
 from fileserver.services.granted import GrantedData
 from fileserver.services.halves import Halves
-from fileserver.services.shapes import format_message
 from fileserver.status import ErrorInterceptor
 from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.jobs import Jobs

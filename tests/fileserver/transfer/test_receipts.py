@@ -33,7 +33,7 @@ class Locked:
         self.left, self.work = times, manifest_rows.add_steps
         self.failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        monkeypatch.setattr("fileserver.transfer.book.manifest_rows.add_steps", self)
+        monkeypatch.setattr("fileserver.transfer.store_book.manifest_rows.add_steps", self)
         monkeypatch.setattr("fileserver.transfer.execute._FLUSH", 0.0)
 
     def __call__(self, c, transfer, stored) -> None:
@@ -88,6 +88,6 @@ async def test_a_recorder_that_breaks_ends_its_segment(begun, monkeypatch):
     def broken(*_) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("fileserver.transfer.book.manifest_rows.add_steps", broken)
+    monkeypatch.setattr("fileserver.transfer.store_book.manifest_rows.add_steps", broken)
     with pytest.raises(ZeroDivisionError):  # although one step of it never ends
         await stages.fill("t1", 1, live)
