@@ -343,6 +343,8 @@ class IngestStages(Course):
             from fileserver.transfer.ingest_target import Target
 
             spec = spec_from_json((await self.record(transfer)).spec)
+            if transfer in self._runs:  # another segment, which began with this one
+                return self._runs[transfer]
             target = Target(_ingest(spec), transfer, self._targets, self._planes)
             if _ingest(spec).aggregate:
                 joiner = Joiner(target, self._planes, self._store, spec.overwrite)

@@ -11,7 +11,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ LOADS: Final = 4
 _FLUSHES: Final = 32  # that wait at once: the server answers each after a second or two, and waiting costs it little
 _GONE: Final = "410"
 _FORBIDDEN: Final = "403"
+_PROBES: Final = 4  # of a folder
 _RIGHTS: Final = {"create": False, "read": True, "update": False, "delete": False, "readACL": False, "updateACL": False}
 
 
@@ -146,15 +147,23 @@ class Target:
         return True
 
     async def _frame(self, folder: str, *, is_fresh: bool) -> Frame:
-        probe = self._probe(folder)
         async with self._probing:
+            # A process that died may have asked for the same, or for its end, and the server comes to that only now.
+            for _ in range(_PROBES - 1):
+                with suppress(AlreadyExists, NotFound):
+                    return await self._probed(folder, is_fresh=is_fresh)
+            return await self._probed(folder, is_fresh=is_fresh)
+
+    async def _probed(self, folder: str, *, is_fresh: bool) -> Frame:
+        """What the server writes for a domain in a folder."""
+        probe = self._probe(folder)
+        await domains.delete_found(self.connection, probe)
+        with self.closed(folder):
+            await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
+        try:
+            said = await self._written(probe)
+        finally:
             await domains.delete_found(self.connection, probe)
-            with self.closed(folder):
-                await make_domain(self.connection, probe, ids.root_id(uuid.uuid4().hex))
-            try:
-                said = await self._written(probe)
-            finally:
-                await domains.delete_found(self.connection, probe)
         more = {"default": _RIGHTS} if self.ingest.public_read else {}
         return Frame(said["owner"], {**said["acls"], **more}, is_fresh)
 
@@ -180,6 +189,7 @@ class Target:
         try:
             info = await self.bucket.stat(key)
         except NotFound:
+            await domains.stat(self.connection, path)  # raises if somebody has removed it
             msg = (
                 f"the plane {self.bucket.name} is not the bucket of HSDS '{self.name}': what the server writes "
                 "does not arrive there; correct `storage` or `bucket` in the configuration, or use --mode rest"

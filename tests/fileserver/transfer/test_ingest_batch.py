@@ -7,7 +7,10 @@ import pytest
 
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_batch, ingest_rows, ledger
+from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.ingest_target import Target
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Progress
 from planes.posix import PosixPlane
 from tests.fileserver.transfer.ingest_world import Crash, server, world
 
@@ -157,6 +160,40 @@ async def test_a_file_that_fails_leaves_what_another_finds_out_about_their_folde
     assert (await world.run("folder")).state == "SUCCEEDED"
     await asyncio.gather(*tidied, return_exceptions=True)
     assert len(tidied) == 1
+
+
+async def test_segments_that_begin_together_share_what_is_found_out_about_a_folder(world, asked, monkeypatch):
+    monkeypatch.setattr(ingest_rows, "BATCH", 2)
+    make(world, 8)
+    await begin(world, "together")
+    stages, live = IngestStages(world.planes, world.store, world.targets), Live(Progress())
+    world.processes.append(stages)
+    assert await stages.plan("together", live) == 4
+    await asyncio.gather(*(stages.fill("together", number, live) for number in range(1, 5)))
+    assert [each.state for each in await world.files("together")] == ["loaded"] * 8
+    assert asked.count(("PUT", "/", ".cropduster-together")) == 1
+
+
+@pytest.mark.parametrize("late", ["PUT", "DELETE"])
+async def test_a_request_of_a_process_that_died_may_come_late_to_the_probe_of_a_folder(world, monkeypatch, late):
+    make(world, 2)
+    await world.begin(f"late-{late}", "", domain=f"{world.folder}/in/", target="main", verify="sample")
+    real, came = Connection.call, []
+
+    async def call(own, method, path, **options):
+        domain = options.get("domain", "")
+        is_probe = method == "PUT" and "root_id" in (options.get("body") or {}) and "/.cropduster-" in domain
+        if is_probe and not came and late == "PUT":
+            came.append(world.server.call("PUT", "/", domain=domain))
+        found = await real(own, method, path, **options)
+        if is_probe and not came and late == "DELETE":
+            came.append(world.server.call("DELETE", "/", domain=domain))
+        return found
+
+    monkeypatch.setattr(Connection, "call", call)
+    assert (await world.run(f"late-{late}")).state == "SUCCEEDED"
+    assert [status for status, _ in came] == [{"PUT": 201, "DELETE": 200}[late]]
+    assert below(world) == ["0.h5", "1.h5"]
 
 
 async def test_what_the_server_reads_otherwise_is_not_named_nor_is_any_other_of_its_batch(world, monkeypatch):
