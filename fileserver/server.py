@@ -34,6 +34,9 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", 16 * MIB),
     ("grpc.max_send_message_length", LARGEST),
     ("grpc.http2.lookahead_bytes", 16 * MIB),
+    # Agents and other file servers ask every ten seconds whether we are still there, also where nothing else is said
+    # for minutes. The usual rule takes that for abuse, and breaks the connection off with all that is under way on it.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.so_reuseport", 0),  # a second server on one port is a mistake that must be told
 )
 SPREAD: Final = (("grpc.max_connection_age_ms", 300_000), ("grpc.max_connection_age_grace_ms", 3_600_000))

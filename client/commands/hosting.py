@@ -19,7 +19,7 @@ from client.errors import Exit
 from client.places import Problems
 from client.rates import parse_rates
 from client.session import Session, command
-from client.words import WordError
+from client.words import WordError, check_text
 
 _EPILOG = """Example:
 
@@ -60,6 +60,7 @@ def agent(
         problems.say("--plane", "say which planes are served, and where their files are: --plane thor=/var/lib/thor")
     elif len(folders) < len(plane or ()):
         problems.say("--plane", "a plane has one folder on a machine")
+    problems.parse("--host", check_text, host, None)
     if session.settings.server is None:
         problems.say("--server", "name the server that the planes are configured at: --server HOST:PORT")
     if not (slots.isdecimal() and 1 <= int(slots) <= _MOST_SLOTS):
@@ -76,6 +77,7 @@ def agent(
 
 def parse_folder(text: str) -> tuple[str, str]:
     """The plane and the absolute path of NAME=FOLDER; raises WordError."""
+    check_text(text)
     name, separator, folder = text.partition("=")
     if not (name and separator and folder) or "\0" in text:
         msg = f"'{text}' is no plane and its folder: write them like thor=/var/lib/thor"

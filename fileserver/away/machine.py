@@ -90,8 +90,8 @@ class Host:
         self._name = name
         self._folders = {plane: Path(folder) for plane, folder in folders.items()}
         for plane, folder in self._folders.items():
-            if not folder.is_absolute() or not folder.is_dir():
-                msg = f"{folder} is no folder of this machine: make it, or name another with --plane {plane}=FOLDER"
+            if why := _wrong_with(folder):
+                msg = f"{str(folder)[:200]} {why}: make it, or name another with --plane {plane}=FOLDER"
                 raise InvalidSpec(msg, {f"planes.{plane}": msg})
         self._limited = LimitedPlane(PosixPlane.local(), PlaneLimits())
         self._served: list[pb.ServedPlane] = []
@@ -296,6 +296,15 @@ class Beside(WrappedPlane):
     async def stream(self, extent: Extent, take: Take) -> None:
         """Hand over the bytes of a file."""
         await (self._own if self._own.has(extent.key) else self._other).stream(extent, take)
+
+
+def _wrong_with(folder: Path) -> str:
+    """Why a path is no folder that files may lie in; "" where it is one."""
+    try:
+        good = folder.is_absolute() and folder.is_dir()
+    except (OSError, ValueError) as error:
+        return f"cannot be looked at ({getattr(error, 'strerror', None) or error})"
+    return "" if good else "is no folder of this machine"
 
 
 def boot() -> str:

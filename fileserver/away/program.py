@@ -39,7 +39,7 @@ def main() -> int:
     try:
         return asyncio.run(_serve(orders) if orders.host else _run(orders))
     except Error as error:
-        print(f"cropduster agent: {error.message}", file=sys.stderr)  # noqa: T201  # for people
+        print(f"cropduster agent: {_shown(error.message)}", file=sys.stderr)  # noqa: T201  # for people
         if not orders.host or isinstance(error, CallerDenied | CallerUnknown):
             return _REFUSED
         return 2 if isinstance(error, InvalidSpec) else 8
@@ -49,6 +49,11 @@ def _orders(line: bytes) -> Orders:
     told = json.loads(line)
     metadata = tuple((str(key), str(value)) for key, value in told.pop("metadata", ()))
     return Orders(**told, metadata=metadata)
+
+
+def _shown(text: str) -> str:
+    """What a file server says, with nothing in it that steers a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 async def _serve(orders: Orders) -> int:

@@ -40,6 +40,7 @@ OPTIONS: Final = (
     # A server that went away without a word is noticed by pings that nobody answers.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # else one a minute, from the third on
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 

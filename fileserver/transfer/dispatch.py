@@ -35,12 +35,13 @@ _TRIES: Final = 5  # servers that did not answer, or died at the segment
 _WAIT: Final = 0.2  # seconds, doubled with each of them
 _ENDS: Final = 60.0  # seconds that a server has to stop its own threads when a transfer is stopped
 _CALLS_END: Final = 3600.0  # seconds that calls under an old certificate have to end
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.enable_http_proxy", 0),
     # A machine that went away without a word is noticed by pings that nobody answers.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # else one a minute, from the third on
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
@@ -103,9 +104,9 @@ class Dispatch:
         if not address:
             return None
         if shown is None:
-            return aio.insecure_channel(address, options=_OPTIONS)
+            return aio.insecure_channel(address, options=OPTIONS)
         named = (("grpc.ssl_target_name_override", name),) if name else ()
-        return aio.secure_channel(address, channel_credentials(shown), options=_OPTIONS + named)
+        return aio.secure_channel(address, channel_credentials(shown), options=OPTIONS + named)
 
     async def fill(self, transfer: str, number: int, live: Live) -> None:
         """Store what is missing of a segment, somewhere.

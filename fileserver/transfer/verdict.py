@@ -8,6 +8,7 @@ from typing import Final
 
 from fileserver.catalogue.files import FilePart
 from fileserver.configured import where
+from fileserver.hosts import host_of
 from fileserver.together import side_by_side
 from fileserver.transfer.survey import Planes
 from planes import checksum
@@ -44,19 +45,21 @@ async def verdicts(planes: Planes, parts: Sequence[FilePart], *, read: bool, pat
         Error: a plane does not answer; if `patient`, its parts are "away" instead, and the others are compared.
     """
     found: dict[int, Verdict] = {}
-    away: dict[str, str] = {}
+    # By plane and the first folder in it, the host where a plane has such: one that is away is not all of them.
+    away: dict[tuple[str, str], str] = {}
 
     async def one(each: tuple[int, FilePart]) -> None:
         index, part = each
+        place = part.plane, host_of(part.key)
         try:
-            if part.plane not in away:
+            if place not in away:
                 found[index] = await _verdict(planes.plane(part.plane), part, read=read)
                 return
         except Error as error:
             if not patient:
                 raise
-            away[part.plane] = error.message
-        found[index] = Verdict(part.number, part.plane, part.key, "away", away[part.plane])
+            away[place] = error.message
+        found[index] = Verdict(part.number, part.plane, part.key, "away", away[place])
 
     await side_by_side(enumerate(parts), one, _AT_ONCE)
     return [found[index] for index in range(len(parts))]

@@ -170,6 +170,13 @@ def test_all_wrong_words_are_told_at_once_and_nothing_is_asked(run, server):
     assert not any(server.requests.values())
 
 
+def test_an_agent_is_not_begun_with_names_that_are_no_text(run):
+    code, _, err = run("agent", "--host", "n\udcff", "--plane", "x\udcff=/tmp", "--plane", "thor=", "--slots", "0")
+    assert code == 2
+    for wrong in (r"--host: 'n\xff' is not valid UTF-8", r"'x\xff=/tmp' is not", "'thor=' is no plane", "--slots: "):
+        assert wrong in err
+
+
 def test_wrong_words_as_json_are_one_object(run):
     code, out, err = run("spray", "x.dat", "a::b", "--json")
     assert (code, out) == (2, "")

@@ -20,10 +20,12 @@ from structlog.testing import capture_logs
 
 from fileserver import state
 from fileserver.auth import METADATA_KEY, Cookies
+from fileserver.away import work
 from fileserver.calls import wrap
 from fileserver.errors import CallerUnknown, InvalidSpec, ServerUnavailable
-from fileserver.server import Listener, Server, Service, first
+from fileserver.server import OPTIONS, Listener, Server, Service, first
 from fileserver.status import around, from_call
+from fileserver.transfer import dispatch
 from fileserver.v1 import file_pb2, plane_pb2, plane_pb2_grpc, transfer_pb2
 from planes.errors import Unavailable
 from planes.plane import MIB
@@ -301,6 +303,14 @@ async def test_large_plans_and_requests_pass_and_larger_requests_do_not(running)
         assert await channel.unary_unary("/t.T/one")(big, metadata=ALLOWED) == big
         plan = await channel.unary_unary("/t.T/large")(b"", metadata=ALLOWED)
         assert len(plan) == 60 * MIB
+
+
+@pytest.mark.parametrize("callers", [work.OPTIONS, dispatch.OPTIONS])
+def test_the_pings_of_agents_and_file_servers_are_not_taken_for_abuse(callers):
+    # gRPC breaks a connection off where pings come more often than the server has it, by default every five minutes.
+    bound = dict(OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
+    assert dict(callers)["grpc.keepalive_time_ms"] >= 2 * bound
+    assert dict(callers)["grpc.http2.max_pings_without_data"] == 0  # else they come once a minute
 
 
 async def test_a_draining_server_says_so_to_new_calls(running):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import re
+import sys
 
 import pytest
 
 from fileserver.auth import Caller, set_caller
-from fileserver.away import machine
+from fileserver.away import machine, program
 from fileserver.away.work import Agent, Orders
 from fileserver.callers import RuleSettings
 from fileserver.catalogue.files import Catalogue, now
@@ -18,6 +21,7 @@ from fileserver.services.agent import AgentServicer, must_be_of, wrong_planes
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
 from fileserver.transfer.garbage import collect
+from fileserver.transfer.live import PATIENCE
 from fileserver.transfer.spec import Copy, Despray, Fixed, Location, Replicate, Spec, Spray, Sync
 from fileserver.v1 import agent_pb2 as pb
 from planes.errors import PathEscapes, Refused, Unavailable, Unsupported
@@ -198,6 +202,16 @@ async def test_what_needs_a_host_that_is_not_here_is_told_so_at_once(world):
         await world.jobs.create(Spec(Sync(Location("data", ""), Location("thor", "h1/"))))
 
 
+async def test_the_parts_of_the_other_hosts_are_looked_at_while_one_is_away(world):
+    async with world.hosts():
+        await spray(world, source(world, "x.csv", table(100)), parts=20)
+        await do(world, Replicate("a::x", "data"))
+    async with world.host("h1"):
+        PATIENCE.set(0.1)  # of this test alone
+        found = await Custody(world.store, world.planes, retire_after=0.0).verify("a::x", read=False)
+    assert [v.verdict for v in found if v.plane == "thor"] == ["size", "away"] * 10
+
+
 async def test_what_the_disk_of_a_machine_may_have_lost_that_was_started_anew_is_written_again(
     world, large, monkeypatch
 ):
@@ -228,6 +242,25 @@ def test_an_agent_serves_what_the_configuration_gives_it(host, planes, why):
     said = wrong_planes(host, planes, {"thor": ["h1", "h2"]})
     assert why in said
     assert bool(why) == bool(said)
+
+
+@pytest.mark.parametrize("folder", ["gone", "x" * 300, "nul\0", "file"])
+def test_a_folder_that_is_none_is_told_of(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidSpec, match="make it, or name another with --plane thor=FOLDER"):
+        machine.Host("h1", {"thor": str(tmp_path / folder)})
+
+
+def test_nothing_that_a_file_server_says_steers_the_terminal_of_an_agent(monkeypatch, capsys):
+    async def refuse(_agent):
+        msg = "no\x1b]0;owned\x07\u202e plane\nthor, é"
+        raise CallerDenied(msg)
+
+    monkeypatch.setattr(Agent, "run", refuse)
+    orders = json.dumps({"server": "x", "host": "h1"}).encode() + b"\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(orders)))
+    assert program.main() == 3
+    assert capsys.readouterr().err == "cropduster agent: no\\x1b]0;owned\\x07\\u202e plane\nthor, é\n"
 
 
 @IDLE
