@@ -177,4 +177,5 @@ async def test_what_there_is_is_counted(store):
     ]
     await store.write(lambda c: [c.execute(each) for each in statements])
     found = await store.read(counts.count)
-    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, {"waiting": 1, "taken": 1, "done": 0, "paused": 0}, 0, 0)
+    segments = {"waiting": 1, "taken": 1, "done": 0, "paused": 0}
+    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, segments, 0, 0)
