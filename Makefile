@@ -42,7 +42,7 @@ demo-s3: $(READY) ## the same through an S3 store that is started and stopped he
 test: hsds ## every promise once, at the smallest size that can fail
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
 	$(BIN)/python -m tests.doubles.helm > /dev/null
-	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 6 --dist loadfile
+	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 5 --dist loadfile
 
 check: $(READY) ## lint, types, layers, wire, freshness of generated code
 	$(BIN)/ruff check .

@@ -5,10 +5,12 @@ import signal
 from functools import partial
 
 import h5py
+import pytest
 
 from tests.doubles import hsds
 
 
+@pytest.mark.soak  # test_sites shows the same in one process, and the next test the command
 def test_writers_fill_a_domain_and_status_checks_what_users_read(machine, tmp_path_factory):
     with hsds.running(tmp_path_factory.mktemp("hsds"), users=()) as server:
         machine.environment["HS_PASSWORD"] = server.password

@@ -278,6 +278,7 @@ def test_a_wish_reaches_the_server_that_is_at_work(cluster):
     assert [p for p in (cluster.folder / "data").rglob("*") if p.is_file()] == [cluster.folder / "data/x"]
 
 
+@pytest.mark.soak  # test_turns shows the same in one process
 def test_a_plane_takes_so_many_transfers_at_once_whoever_accepted_them(cluster):
     table(cluster.folder / "data/x", PARTS)
     cluster.configure(rate=200_000, transfers=1)

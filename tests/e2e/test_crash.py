@@ -91,6 +91,7 @@ def recorded(machine) -> int:
         return database.execute("SELECT count(*) FROM parts WHERE crc64nvme IS NOT NULL").fetchone()[0]
 
 
+@pytest.mark.soak  # one kill is shown above
 def test_killed_again_and_again_it_still_ends_well(slow):
     transfer = running(slow, 0.0)
     for _ in range(3):

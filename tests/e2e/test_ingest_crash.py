@@ -93,6 +93,7 @@ def test_ten_thousand_files_of_one_ingest_in_bounded_memory_through_three_kills(
                 assert set(read["d"][()].tolist()) == {i}
 
 
+@pytest.mark.soak  # test_native_copy counts the bytes in one process
 def test_source_and_bucket_in_one_s3_and_hardly_a_byte_through_us(machine, tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("gzip", data=VALUES, chunks=(4, 65536), compression=1, shuffle=True)

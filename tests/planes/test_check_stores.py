@@ -88,6 +88,7 @@ async def test_localbucket_keeps_neither_checksums_nor_metadata(tmp_path, keys):
     assert (told(hopeful)[facts.RANGES], told(hopeful)[facts.WHOLE]) == ("no", "no")
 
 
+@pytest.mark.soak  # test_azure tries the command, and that no block stays
 async def test_azure_lacks_little_and_no_block_stays(tmp_path, monkeypatch):
     with azurite.running(tmp_path) as account:
         account.create_container("lake")

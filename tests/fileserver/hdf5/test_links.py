@@ -39,7 +39,7 @@ def routes(done):
     return {planned.node.path: planned.plan.route for planned in done.survey.datasets}
 
 
-@pytest.mark.parametrize(("few", "names"), [(links.FEW, BY_LIST), (1, BY_TABLE)])
+@pytest.mark.parametrize(("few", "names"), [pytest.param(links.FEW, BY_LIST, marks=pytest.mark.soak), (1, BY_TABLE)])
 async def test_everything_reads_as_the_file_by_list_and_by_table(few, names, server, connection, folder, monkeypatch):
     monkeypatch.setattr(links, "FEW", few)
     home = server.storage.parent / f"sources{few}"

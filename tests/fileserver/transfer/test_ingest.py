@@ -203,7 +203,8 @@ async def test_a_damaged_chunk_costs_its_dataset_alone(world, monkeypatch, targe
     assert world.left()[0] == ["x"]
 
 
-@pytest.mark.parametrize("step", [23, pytest.param(3, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("step", [23, 3])
 async def test_a_process_that_dies_at_a_damaged_file_goes_on_without_what_is_damaged(world, monkeypatch, step):
     damaged(world)
     monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)

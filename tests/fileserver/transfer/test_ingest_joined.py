@@ -99,7 +99,9 @@ async def test_files_become_one_domain(world, target):
     assert reason.endswith("all of its data compared")
 
 
-@pytest.mark.parametrize(("target", "counts"), [("main", (1, 3, 4, 4)), ("far", (1, 3))])
+@pytest.mark.parametrize(
+    ("target", "counts"), [("main", (1, 3, 4, 4)), pytest.param("far", (1, 3), marks=pytest.mark.soak)]
+)
 async def test_files_that_come_later_extend_the_domain_and_none_is_joined_twice(world, target, counts):
     roots = []
     for count in counts:
