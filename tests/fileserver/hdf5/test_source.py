@@ -158,6 +158,7 @@ async def test_the_event_loop_frees_nothing_of_the_library_while_it_waits_for_a_
     monkeypatch.setattr(source, "WHOLE", 0)
     monkeypatch.setattr(source, "_BLOCK", 1000)
     async with source.opened(slow, "x.h5") as file:
+        gc.collect()  # what other tests have left of the library is freed while nobody waits in it
         slow.free.clear()
         slow.waiting.clear()
         reading = asyncio.create_task(file.run(lambda f: f["d"][:].tolist()))
