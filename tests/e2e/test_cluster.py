@@ -261,6 +261,7 @@ def test_a_rolling_restart_loses_nothing(cluster):
     assert litter(cluster) == []
 
 
+@pytest.mark.soak  # test_storm shows what becomes of wishes, in one process
 def test_a_wish_reaches_the_server_that_is_at_work(cluster):
     table(cluster.folder / "data/x", PARTS)
     cluster.configure(rate=10_000)

@@ -116,6 +116,7 @@ def test_a_command_that_was_broken_off_goes_on_when_it_is_given_again(machine: M
     assert b"".join(parts) == data
 
 
+@pytest.mark.soak  # test_agents shows the same in one process
 def test_what_was_broken_off_and_is_cancelled_leaves_nothing(machine: Machine, remote: Remote) -> None:
     before = remote.files()
     write(machine)

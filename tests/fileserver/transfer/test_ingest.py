@@ -30,7 +30,7 @@ __all__ = ["server", "world"]  # fixtures
     ("target", "step"),
     [
         ("main", 8),
-        ("far", 27),  # a flush takes the server seconds
+        pytest.param("far", 27, marks=pytest.mark.soak),  # a flush takes the server seconds
         pytest.param("main", 1, marks=pytest.mark.soak),
         pytest.param("far", 4, marks=pytest.mark.soak),
     ],

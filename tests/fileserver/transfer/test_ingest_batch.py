@@ -96,6 +96,7 @@ async def test_a_domain_has_the_owner_and_the_rights_that_the_server_gives(world
     assert "bob" in str(given["0.h5"])
 
 
+@pytest.mark.soak  # test_ingest_crash kills a server amid many files
 async def test_a_process_that_dies_anywhere_leaves_whole_domains_and_the_next_one_ends_it(world):
     died = 0
     while True:
