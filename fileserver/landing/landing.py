@@ -179,8 +179,11 @@ class Landing:
         self._active = len(active)
         if not active and not await self._store.read(taking.is_busy):
             return False
-        await self._begin_looks()
         await self._collect()
+        for watch in active:
+            if watch.options.once and watch.name not in self._looks:  # asked before its next look, which may be due
+                await self._store.write(partial(watches.end_if_done, watch=watch))
+        await self._begin_looks()
         for batch in await self._store.read(taking.abandoned):
             await self._make(await self._store.write(partial(taking.adopt, owner=self._me, batch=batch)))
         for name in await self._store.read(taking.ready):
@@ -189,9 +192,6 @@ class Landing:
                 partial(taking.take, watch=watch, owner=self._me, group=self._action.group)
             ):
                 await self._make(some)
-        for watch in active:
-            if watch.options.once and watch.name not in self._looks:
-                await self._store.write(partial(watches.end_if_done, watch=watch))
         return bool(self._looks) or await self._store.read(taking.is_busy)
 
     async def _active_watches(self) -> list[Watch]:

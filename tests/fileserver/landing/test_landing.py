@@ -314,6 +314,24 @@ async def test_a_watch_that_looks_once_ends_with_what_it_saw(zone):
     assert await zone.states() == {"a": "done", "b": "running", "c": "running"}
 
 
+async def test_a_watch_that_looks_once_ends_though_looks_are_slow_and_one_is_always_due(zone, monkeypatch):
+    listing = zone.lz.list
+
+    async def slowly(*words, **named):
+        await asyncio.sleep(0.02)
+        async for each in listing(*words, **named):
+            yield each
+
+    monkeypatch.setattr(zone.lz, "list", slowly)
+    await zone.enter(once=True)
+    await zone.put("a")
+    one = zone.process()
+    await zone.rounds(one)
+    await zone.jobs.end("t1")
+    await zone.rounds(one)
+    assert (await zone.store.read(lambda c: watches.get(c, "w"))).state == "ended"
+
+
 async def test_a_watch_that_looks_once_does_not_wait_for_markers_that_are_not_there(zone):
     await zone.enter(once=True, marker="*.done", include=("*.h5",))
     await zone.put("a.h5.done", "b.h5", "a.h5")
