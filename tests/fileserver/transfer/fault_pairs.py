@@ -304,7 +304,7 @@ CELLS = tuple(
 
 
 def chosen() -> list[Cell]:
-    """Every fault of every provider twice, and every pair by every verb; not each with each.
+    """Every fault of every provider, and every pair by every verb; not each with each.
 
     Verb and mode change from row to row.
     """
@@ -312,14 +312,14 @@ def chosen() -> list[Cell]:
     for cell in CELLS:
         if not cell.fault.slow and cell.can_meet:
             found.setdefault((cell.source, cell.target, cell.side, cell.name), []).append(cell)
-    rows: Counter[tuple[str, ...]] = Counter()
+    rows: set[tuple[str, ...]] = set()
     pairs: set[tuple[str, ...]] = set()
     kept: list[Cell] = []
     for number, cells in enumerate(found.values()):
         cell = cells[3 * number % len(cells)]
         pair = (cell.source, cell.target, cell.verb)
-        if rows[cell.row] < 2 or pair not in pairs:
-            rows[cell.row] += 1
+        if cell.row not in rows or pair not in pairs:
+            rows.add(cell.row)
             pairs.add(pair)
             kept.append(cell)
     return kept
