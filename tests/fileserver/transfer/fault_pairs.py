@@ -265,10 +265,22 @@ class Cell:
 
     @property
     def can_meet(self) -> bool:
-        """Whether it makes sense: in a directory one call writes a small part, and an upload any other object."""
-        if (self.kind, self.side) != ("posix", "target"):
-            return True
-        return self.name.startswith("put-") == (self.verb in {"spray", "copy"})
+        """Whether the route asks for what fails.
+
+        One call writes a small part: into a directory, and of a directory into Azure. An upload writes any other
+        object, inside a directory by copying ranges; and only a store's objects are a source that Azure can refuse.
+        """
+        is_part = self.verb in {"spray", "copy"}
+        match self.kind, self.side, self.name.split("-")[0]:
+            case "posix", "target", "step":
+                return not is_part and self.source != "posix"
+            case "posix", "target", call:
+                return (call == "put") == is_part
+            case "azure", "target", "source":
+                return self.source != "posix"
+            case "azure", "target", "commit" | "flipped" | "wrong":
+                return (self.source, self.verb) != ("posix", "copy")
+        return True
 
     @property
     def may_leave_an_upload(self) -> bool:
