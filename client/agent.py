@@ -14,6 +14,7 @@ import os
 import secrets
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _STARTS: Final = 5
 _AGAIN: Final = 0.5  # seconds between two of them
 _REFUSED: Final = 3  # its exit code where the server does not want it
 _FOLDER: Final = "agents"
+_KEPT_SECONDS: Final = 30 * 24 * 3600.0
+"""For so long a command can be gone on with that was broken off."""
 
 
 def plane_of(key: str) -> str:
@@ -63,10 +66,13 @@ class Memory:
 
     def __init__(self, state: Path, words: bytes) -> None:
         self.path = state / _FOLDER / f"{hashlib.sha256(words).hexdigest()[:24]}.json"
+        self.is_told = False
+        """A server may know of it."""
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(self.path.parent)
         self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,6 +84,8 @@ class Memory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.is_told:
+            self.forget()
         if self._lock is not None:
             os.close(self._lock)
 
@@ -85,6 +93,7 @@ class Memory:
         """What the command goes by, from before or from now on."""
         with suppress(OSError, ValueError, KeyError):
             known = json.loads(self.path.read_text(encoding="utf-8"))
+            self.is_told = True
             return Asked(str(known["request"]), str(known["key"]), again=True)
         return self.fresh(secrets.token_hex(32))
 
@@ -111,6 +120,14 @@ class Memory:
     def log(self) -> Path:
         """Where the agent says what goes wrong."""
         return self.path.with_suffix(".log")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what commands have left that were broken off long ago, and never given again."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another command does the same
+            if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+                path.unlink()
 
 
 @dataclass(frozen=True, slots=True)

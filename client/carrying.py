@@ -37,11 +37,14 @@ def run(
         with Agent(server, asked.key, _beside(session, spec, asked.key), memory.log, session.show.note):
             transfer = _accepted(session, spec, asked, memory)
             try:
-                return follow(transfer, memory.forget)
+                ended = follow(transfer, memory.forget)
             except ServerError:
                 if memory.log.exists() and memory.log.stat().st_size:
                     session.show.note(f"what its agent says of it: {memory.log}")
                 raise
+            if ended is None:  # what went wrong on the way went well in the end
+                memory.log.unlink(missing_ok=True)
+            return ended
 
 
 def plan(session: Session, spec: TransferSpec) -> Plan:
@@ -61,6 +64,7 @@ def _accepted(session: Session, spec: TransferSpec, asked: Asked, memory: Memory
     from fileserver.v1.transfer_pb2 import Transfer  # noqa: PLC0415  # the same
 
     try:
+        memory.is_told = True
         transfer = session.client.create_transfer(spec, asked.request, asked.key)
         if asked.again and transfer.state in ENDED and not transfer.HasField("outcome"):
             asked = memory.fresh(asked.key)  # it failed or was cancelled since: that was told, and this is a new try

@@ -241,7 +241,11 @@ class Tree:
         try:
             fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError) as error:
-            msg = f"plane {self.plane}: {self.root} is not a directory; create it or correct planes.{self.plane}.path"
+            plane, _, host = self.plane.partition("@")
+            way_out = f"correct planes.{plane}.path"
+            if host:  # it is opened by an agent, which was told where it is
+                way_out = f"start the agent of {host} with another --plane {plane}=FOLDER"
+            msg = f"plane {self.plane}: {self.root} is not a directory; create it, or {way_out}"
             raise Missing(msg, plane=self.plane, path=self.root) from error
         try:
             yield Root(fd, _real_path(fd).rstrip("/"))

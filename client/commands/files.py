@@ -148,7 +148,7 @@ def unlike(name: str, found: VerifyFileResponse) -> ServerError:
     away = {p.plane: p.detail for p in found.parts if p.verdict == "away"}
     touched = ", ".join(sorted({p.plane for p in found.parts if p.verdict == "touched"}))
     if not (missing or other or touched):
-        msg = f"copies of {name} could not be looked at: {'; '.join(away.values())}"
+        msg = f"parts of {name} could not be looked at: {'; '.join(away.values())}"
         return ServerError(Reason.PLANE_UNAVAILABLE, Code.UNAVAILABLE, msg, {**facts, "planes": ", ".join(away)})
     if not (missing or other):
         msg = (

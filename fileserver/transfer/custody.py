@@ -15,6 +15,7 @@ from fileserver.catalogue.store import Store
 from fileserver.catalogue.waste import Garbage
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec, TargetChanged
+from fileserver.hosts import host_of
 from fileserver.together import side_by_side
 from fileserver.transfer import garbage, ledger, survey
 from fileserver.transfer.rebuild import Rebuild, Rebuilt
@@ -149,12 +150,13 @@ class Custody:
         What was read and is the same, though it was written again, is the part from then on: its version is noted.
 
         Raises:
-            Error: the plane of the only copy does not answer; of several copies the others are looked at.
+            Error: the only plane or host that has any of it does not answer; of several the others are looked at.
         """
         file = await self.catalogue.get(name)
         copies = await self.catalogue.parts_by_copy(file.generation)
         rows = [(copy, part) for copy, parts in copies.items() for part in parts]
-        found = await verdicts(self._planes, [part for _, part in rows], read=read, patient=len(copies) > 1)
+        places = {(part.plane, host_of(part.key)) for _, part in rows}
+        found = await verdicts(self._planes, [part for _, part in rows], read=read, patient=len(places) > 1)
         same = [
             (copy, part, verdict.version)
             for (copy, part), verdict in zip(rows, found, strict=True)

@@ -23,7 +23,7 @@ from fileserver.transfer.manifest_file import write_manifest
 from fileserver.transfer.paging import Rows
 from fileserver.transfer.record import Done, PartRow, Plan, Record, StoredStep, plain
 from fileserver.transfer.sweep import drop_below
-from planes.errors import Error, Missing, NotFound
+from planes.errors import Error, Missing, NotFound, PathEscapes
 from planes.plane import Plane
 
 AT_ONCE: Final = 16
@@ -171,6 +171,8 @@ class Finisher:
         except Missing:  # the bucket or root itself is gone, and everything in it
             return
         except Error as error:
+            if isinstance(error, PathEscapes) and (row is None or not row.token):  # so nothing was begun there
+                return
             msg = f"{where(plan.plane, key)} could not be removed: {error.message}"
             left.append(type(error)(msg, retry_after=error.retry_after, **error.facts))
 

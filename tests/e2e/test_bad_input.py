@@ -183,6 +183,11 @@ def test_a_path_that_leads_out_of_the_plane(machine):
     machine("spray", "x.dat", "a::x", "--format", "fixed:1")
     refused(machine, "despray", "a::x", "data:../y", code=INVALID, reason="PATH_ESCAPES")
     assert not (machine.state / "y").exists()
+    (machine.data / "out").symlink_to(machine.folder)
+    refused(machine, "despray", "a::x", "data:out/y", code=INVALID, reason="PATH_ESCAPES")
+    assert not (machine.folder / "y").exists()
+    ended = machine("transfers", "list", "--json").json["transfers"]
+    assert [each["warnings"] for each in ended] == [[]] * len(ended), "nothing was made there, so nothing is left"
 
 
 def test_a_target_that_is_one_of_the_sources(machine):

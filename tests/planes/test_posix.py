@@ -333,6 +333,13 @@ async def test_a_missing_root_is_missing_for_every_call(make, root):
         assert str(root) in caught.value.message
 
 
+async def test_an_agent_says_of_a_folder_that_is_gone_how_it_is_told_of_another(tmp_path):
+    plane = PosixPlane("thor@h1", PosixSettings(path=tmp_path / "gone"))
+    with pytest.raises(Missing, match="start the agent of h1 with another --plane thor=FOLDER"):
+        await plane.stat("f")
+    await plane.aclose()
+
+
 async def test_a_root_that_nobody_may_write_is_refused():
     plane = PosixPlane("data", PosixSettings(path="/sys/kernel"))  # even root may not make files there
     with pytest.raises(Refused, match=r"cannot .* data:f"):

@@ -202,10 +202,12 @@ async def test_what_needs_a_host_that_is_not_here_is_told_so_at_once(world):
         await world.jobs.create(Spec(Sync(Location("data", ""), Location("thor", "h1/"))))
 
 
-async def test_the_parts_of_the_other_hosts_are_looked_at_while_one_is_away(world):
+@pytest.mark.parametrize("copies", [1, 2])
+async def test_the_parts_of_the_other_hosts_are_looked_at_while_one_is_away(world, copies):
     async with world.hosts():
         await spray(world, source(world, "x.csv", table(100)), parts=20)
-        await do(world, Replicate("a::x", "data"))
+        if copies == 2:
+            await do(world, Replicate("a::x", "data"))
     async with world.host("h1"):
         PATIENCE.set(0.1)  # of this test alone
         found = await Custody(world.store, world.planes, retire_after=0.0).verify("a::x", read=False)

@@ -1,0 +1,45 @@
+"""What a command that carries files keeps, so that it can be gone on with after a break."""
+
+import os
+
+from client.agent import Memory
+
+LONG_AGO = 10**9
+
+
+def kept(state):
+    return sorted(path.suffix for path in (state / "agents").iterdir())
+
+
+def test_nothing_is_kept_of_a_command_that_no_server_knows_of(tmp_path):
+    with Memory(tmp_path, b"words") as memory:
+        asked = memory.asked()
+        assert not asked.again
+    assert kept(tmp_path) == []
+
+
+def test_a_command_that_was_broken_off_goes_by_the_same_until_it_has_ended(tmp_path):
+    with Memory(tmp_path, b"words") as memory:
+        first = memory.asked()
+        memory.is_told = True
+    with Memory(tmp_path, b"words") as memory:
+        again = memory.asked()
+        assert (again.request, again.key, again.again) == (first.request, first.key, True)
+    assert ".json" in kept(tmp_path)
+    with Memory(tmp_path, b"words") as memory:
+        memory.asked()
+        memory.forget()
+    assert kept(tmp_path) == []
+
+
+def test_what_nobody_has_gone_on_with_for_long_is_swept(tmp_path):
+    for words in (b"old", b"new"):
+        with Memory(tmp_path, words) as memory:
+            memory.asked()
+            memory.log.write_text("cropduster agent: it broke")
+            memory.is_told = True
+    old = Memory(tmp_path, b"old")
+    for path in (tmp_path / "agents").glob(f"{old.path.stem}.*"):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    with Memory(tmp_path, b"another"):
+        assert {path.stem for path in (tmp_path / "agents").glob("*.json")} == {Memory(tmp_path, b"new").path.stem}
