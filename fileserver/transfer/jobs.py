@@ -52,6 +52,8 @@ VERSION: Final = "1"
 SPREAD: Final = 8
 """Segments of a transfer side by side where many servers take them."""
 
+_SOON: Final = 0.02  # seconds until who watches looks again, at first
+_SELDOM: Final = 2.0  # and at last, if nothing changes
 _TURN: Final = 0.25  # seconds between two looks whether a plane takes another transfer
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED"})  # states in which the engine takes a run for running
 
@@ -234,20 +236,27 @@ class Jobs:
         return await self._store.read(lambda c: manifest_rows.timeline(c, transfer))
 
     async def watch(self, transfer: str, pause: float = 0.25) -> AsyncIterator[tuple[Record, float]]:
-        """The transfer now, then whenever it changes, until it has ended or stands still."""
+        """The transfer now, then whenever it changes, until it has ended or stands still.
+
+        What runs here says when it changes; what does not is looked at, ever less often while it stays as it is.
+        """
         last: Record | None = None
+        nap = _SOON
         while True:
             live = self.runs.get(transfer)
             record, rate = await self.get(transfer)
             if record != last:
                 yield record, rate
+                nap = _SOON if last is None else pause
                 last = record
+            else:
+                nap = min(2 * nap, _SELDOM)
             if record.ended is not None or record.state == "PAUSED":
                 return
             if live is None:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(nap)
             else:
-                await live.change(pause)
+                await live.change(max(nap, pause))
 
     async def cancel(self, transfer: str) -> Record:
         """Ask a transfer to stop for good; one that stands still is woken for it."""
