@@ -67,19 +67,24 @@ class Ours:
 
     def __call__(self, *arguments: str) -> Spent:
         """Run a command to the end of its transfer; counts the command line and the server."""
-        cpu = process_cpu(self.process.pid)
-        before, start = os.times(), time.monotonic()
-        done = subprocess.run(
-            [CLI, *arguments, "--server", self.address, "--json"],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **self.environment},
-        )
-        wall, after = time.monotonic() - start, os.times()
-        cpu = process_cpu(self.process.pid) - cpu + sum(after[2:4]) - sum(before[2:4])
-        seconds = json.loads(done.stdout.splitlines()[-1])["outcome"]["seconds"]
-        return Spent(wall, cpu, peak_memory(self.process.pid), seconds)
+        return transfer(self.process.pid, *arguments, "--server", self.address, environment=self.environment)
+
+
+def transfer(server: int, *arguments: str | Path, environment: dict[str, str] | None = None) -> Spent:
+    """Run a command line of ours to the end of its transfer; counts it and the process of its server."""
+    cpu = process_cpu(server)
+    before, start = os.times(), time.monotonic()
+    done = subprocess.run(
+        [CLI, *arguments, "--json"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    wall, after = time.monotonic() - start, os.times()
+    cpu = process_cpu(server) - cpu + sum(after[2:4]) - sum(before[2:4])
+    seconds = json.loads(done.stdout.splitlines()[-1])["outcome"]["seconds"]
+    return Spent(wall, cpu, peak_memory(server), seconds)
 
 
 @contextmanager
