@@ -27,6 +27,14 @@ def agent_of(host: str) -> str:
     return f"{AGENT_OF}{host}"
 
 
+def what_waits(agent: str) -> str:
+    """What is told of a transfer that stands still because an agent is away, and nobody asked for it."""
+    if agent.startswith(AGENT_OF):
+        host = agent.removeprefix(AGENT_OF)
+        return f"it stands still because no agent of host {host} is connected, and goes on by itself when one is"
+    return "it stands still because the command that carries its files has ended: given again, that goes on with it"
+
+
 def host_of(key: str) -> str:
     """The host that a key of a plane with hosts names, or a token of an upload there; "" if it names none."""
     host, slash, _ = key.partition("/")

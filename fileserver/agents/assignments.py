@@ -123,7 +123,7 @@ class Assignments:
         self.news.tell(plane)
         try:
             # An agent that is never here is waited for until the transfer is paused.
-            said = Unavailable(away, plane=plane) if not patient else Away()
+            said = Unavailable(away, plane=plane) if not patient else Away(plane)
             answer = await self._answer(name, plane, AWAY if patient else grace, said, heard=heard)
         except BaseException:
             if not keep():

@@ -91,11 +91,13 @@ transfers = Table(
     Column("ended", Float),
     Column("owner", String(64), nullable=False, server_default=""),
     Column("caller", String(512), nullable=False, server_default=""),
+    Column("waits_for", String(96), nullable=False, server_default=""),
     Index("transfers_by_age", "created", "id"),
 )
 """One row a transfer; `wish` is what was asked of it while it runs: "", "cancel" or "pause".
 
-`owner` is the process that works on it, or did last; `caller` is who asked for it, "" for the server's own kind.
+`owner` is the process that works on it, or did last; `caller` is who asked for it, "" for the server's own kind;
+`waits_for` is the agent that was away for so long that it was paused, "" if it stands still for another reason.
 """
 
 reservations = Table(

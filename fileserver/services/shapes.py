@@ -13,6 +13,7 @@ from fileserver.catalogue.files import FilePart, LogicalFile
 from fileserver.catalogue.names import normalise
 from fileserver.configured import LOCAL, is_beside
 from fileserver.errors import InvalidSpec, from_record, refuse
+from fileserver.hosts import what_waits
 from fileserver.services.format_shapes import format_message, format_of
 from fileserver.services.ingest_shapes import ingest_message, ingest_of
 from fileserver.services.sync_shapes import sync_message, sync_of
@@ -213,13 +214,18 @@ def transfer_message(record: Record, rate: float = 0.0, *, brief: bool = False) 
         create_time=moment(record.created),
         update_time=moment(record.updated),
         end_time=moment(record.ended),
-        warnings=record.warnings,
+        warnings=_warnings(record),
     )
     if record.state == "FAILED" and record.error is not None:
         message.error.CopyFrom(failure_message(from_record(record.error)))
     if record.outcome is not None:
         message.outcome.CopyFrom(_outcome(record.outcome, brief=brief))
     return message
+
+
+def _warnings(record: Record) -> list[str]:
+    waits = [what_waits(record.waits_for)] if record.state == "PAUSED" and record.waits_for else []
+    return [*record.warnings, *waits]
 
 
 def _outcome(o: Mapping[str, Any], *, brief: bool) -> transfer_pb2.Outcome:

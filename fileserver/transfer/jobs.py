@@ -153,11 +153,18 @@ class Jobs:
         return [w.workflow_id for w in running if w.executor_id == self._store.me]
 
     async def _start_idle(self) -> None:
-        """Start every transfer that should run and at which nobody works: after a crash, or a call that broke off."""
+        """Start every transfer that should run and at which nobody works.
+
+        After a crash, after a call that broke off, or because an agent is back that it stood still for.
+        """
         before: tuple[float, str] | None = None
         while page := await self._store.read(partial(ledger.listing, before=before, limit=PAGE, active=True)):
             for record in page:
-                if record.state != "PAUSED" and not self.runs.at(record) and not self.runs.draining:
+                if record.state == "PAUSED" and record.waits_for:
+                    again = await self._store.write(partial(ledger.met, transfer=record.id, now=now()))
+                    if again is not None:
+                        await self._run(again)
+                elif record.state != "PAUSED" and not self.runs.at(record) and not self.runs.draining:
                     await self._start_again(record)
             before = (page[-1].created, page[-1].id)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fileserver.catalogue import agents
 from fileserver.catalogue import tables as t
 from fileserver.catalogue.files import PAGE
 from fileserver.errors import TargetBusy, TransferNotFound
@@ -113,26 +114,37 @@ def enter_state(c: sa.Connection, transfer: str, now: float, state: str) -> None
     c.execute(query.values(updated=now, state=state))
 
 
-def ask(c: sa.Connection, transfer: str, wish: str, now: float) -> bool:
+def ask(c: sa.Connection, transfer: str, wish: str, now: float, waits_for: str = "") -> bool:
     """Note a wish ("cancel", "pause", or "" to go on); returns whether a new run has to be started for it.
 
-    A cancel is final: no other wish takes its place.
+    A cancel is final: no other wish takes its place. A pause that nobody asked for says which agent it `waits_for`.
     """
     record = get(c, transfer)
     if record.ended is not None or record.wish == "cancel" or (not wish and record.wish != "pause"):
         return _wake(c, record, "QUEUED", "", now) if not wish and record.state == "PAUSED" else False
     if record.state == "PAUSED":
+        if wish == "pause":  # by somebody, from now on
+            update(c, transfer, now, waits_for="")
         return wish == "cancel" and _wake(c, record, "CANCELLING", wish, now)
     state = {"cancel": "CANCELLING", "pause": "PAUSING", "": "RUNNING"}[wish]
     if record.state == "QUEUED":  # nobody works at it yet, perhaps for long: a run of its own does as wished
         return _wake(c, record, state, wish, now)
-    update(c, transfer, now, wish=wish, state=state)
+    update(c, transfer, now, wish=wish, state=state, waits_for=waits_for)
     return False
 
 
 def _wake(c: sa.Connection, record: Record, state: str, wish: str, now: float) -> bool:
-    update(c, record.id, now, state=state, wish=wish, run=record.run + 1)
+    update(c, record.id, now, state=state, wish=wish, run=record.run + 1, waits_for="")
     return True
+
+
+def met(c: sa.Connection, transfer: str, now: float) -> Record | None:
+    """The transfer, woken, if it stands still for an agent that is back; None if not."""
+    record = get(c, transfer)
+    if record.state != "PAUSED" or not record.waits_for or not agents.present(c, record.waits_for):
+        return None
+    _wake(c, record, "QUEUED", "", now)
+    return get(c, transfer)
 
 
 def stand_still(c: sa.Connection, transfer: str, now: float, progress: dict[str, int]) -> str:
@@ -218,4 +230,5 @@ def _record(row: Any) -> Record:
         row.outcome,
         tuple(row.warnings),
         row.caller,
+        row.waits_for,
     )

@@ -31,7 +31,11 @@ class Paused(Exception):
 
 
 class Away(Paused):
-    """What the transfer needs has been away for so long that it is paused, and others get its turn."""
+    """An agent that the transfer needs has been away for so long that it is paused, and others get its turn."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(agent)
+        self.agent = agent
 
 
 class Live:

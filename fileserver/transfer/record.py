@@ -123,6 +123,8 @@ class Record:
     warnings: tuple[str, ...] = ()
     caller: str = ""
     """Who asked for it; "" is the server's own kind."""
+    waits_for: str = ""
+    """The agent that was away for so long that it was paused; it goes on when that is back."""
 
 
 @dataclass(frozen=True, slots=True)

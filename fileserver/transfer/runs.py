@@ -122,7 +122,8 @@ class Runs:
                 live.finish()
                 await _for_ever()
             if isinstance(paused, Away) and not live.wish:
-                await self._store.write(lambda c: ledger.ask(c, transfer, "pause", now()))
+                agent = paused.agent
+                await self._store.write(lambda c: ledger.ask(c, transfer, "pause", now(), agent))
                 live.ask("pause")
             return {"stop": live.wish or "pause"}
         except RouteRefused as refused:

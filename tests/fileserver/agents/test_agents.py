@@ -12,6 +12,7 @@ import pytest
 from fileserver.agents import assignments
 from fileserver.away.fence import FencedPlane
 from fileserver.errors import CallerDenied
+from fileserver.services.shapes import transfer_message
 from fileserver.transfer.spec import Despray, Location, Spec
 from planes.errors import AlreadyExists, Changed, NotFound
 from planes.plane import MIB
@@ -257,7 +258,7 @@ async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(worl
     assert b"".join(await world.content()) == data
 
 
-async def test_a_transfer_whose_agent_stays_away_is_paused_and_goes_on_when_it_is_resumed(world, large, monkeypatch):
+async def test_a_transfer_whose_agent_stays_away_is_paused_and_goes_on_when_it_is_back(world, large, monkeypatch):
     monkeypatch.setattr(assignments, "AWAY", 0.5)
     monkeypatch.setattr(assignments.Assignments, "pause", 0.1)
     data = world.write("x", noise(large))
@@ -267,8 +268,13 @@ async def test_a_transfer_whose_agent_stays_away_is_paused_and_goes_on_when_it_i
         late = await world.spray("x", parts=1)
         await some_stored(world, late)
     await world.until(late, lambda record: record.state == "PAUSED")
+    told = transfer_message(await world.record(late)).warnings
+    assert [words for words in told if "given again, that goes on" in words]
+    await world.jobs.pause(early)
     async with world.agent():
-        for transfer in (early, late):
-            await world.jobs.resume(transfer)
-            await world.done(transfer)
+        await world.done(late)
+        assert (await world.record(early)).state == "PAUSED", "somebody asked for that"
+        await world.jobs.resume(early)
+        await world.done(early)
     assert b"".join(await world.content()) == data
+    assert not transfer_message(await world.record(late)).warnings
