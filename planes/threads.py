@@ -8,7 +8,6 @@ never races with a writer.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,15 +26,15 @@ class Stop:
     """A flag that long blocking work looks at between two system calls."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_set = False  # no event: nobody waits for it, and to make one costs more than a short call
 
     def set(self) -> None:
         """Ask the work to end."""
-        self._event.set()
+        self._is_set = True
 
     def check(self) -> None:
         """End the work if that was asked for."""
-        if self._event.is_set():
+        if self._is_set:
             raise Stopped
 
 
@@ -51,7 +50,7 @@ class Threads:
         queued = self._pool.submit(work, stop)
         future = asyncio.wrap_future(queued)
         try:
-            await asyncio.wait({future})
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
             stop.set()
             if not queued.cancel():
@@ -59,7 +58,6 @@ class Threads:
                 if not future.cancelled():
                     future.exception()  # looked at, so that asyncio does not report it as lost
             raise
-        return future.result()
 
     def close(self) -> None:
         """Let the threads go when they are done."""

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+import h5py
 import numpy as np
 
 from fileserver.hdf5 import grid, read, stretches
+from fileserver.hdf5.model import Facts
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.stretches import Block
 from fileserver.hdf5.survey import Planned
@@ -38,13 +40,29 @@ async def stored(source: Source, planned: Planned) -> Iterator[Block]:
     Raises:
         OSError, RuntimeError: the index of chunks is damaged.
     """
+    if _has_table(planned.facts):
+        return await source.run(partial(found, planned=planned))
+    return _all(planned)
+
+
+def found(file: h5py.File, planned: Planned) -> Iterator[Block]:
+    """The same in the thread of the file."""
+    if not _has_table(planned.facts):
+        return _all(planned)
+    chunk = planned.facts.chunk or ()
+    table = read.chunk_table(file, planned.node, chunk)
+    return _touched(planned, table.places * np.array(chunk))
+
+
+def _has_table(facts: Facts) -> bool:
+    """Whether it is written somewhere which chunks there are."""
+    return facts.dims is not None and 0 not in facts.dims and facts.layout == "chunked" and not facts.fill_unheld
+
+
+def _all(planned: Planned) -> Iterator[Block]:
     facts = planned.facts
     if facts.dims is None or 0 in facts.dims:
         return iter(())
-    if facts.layout == "chunked" and not facts.fill_unheld:
-        chunk = facts.chunk or ()
-        table = await source.run(partial(read.chunk_table, node=planned.node, chunk=chunk))
-        return _touched(planned, table.places * np.array(chunk))
     if facts.layout == "contiguous" and facts.offset is None and facts.fill is None and not facts.fill_unheld:
         return iter(())
     return stretches.blocks(facts.dims, shape(planned))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import Final
 
 import h5py
 
-from fileserver.hdf5 import blocks, describe, ids, read, stretches
+from fileserver.hdf5 import at_hand, blocks, describe, ids, read, stretches
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.hsds.connection import JSON, Connection
 from fileserver.hdf5.hsds.objects import Kind, Objects, kind_of, make_domain
@@ -61,6 +61,7 @@ async def load(
 class _Described:
     node: Node
     body: dict[str, JSON]
+    troubles: Sequence[Trouble]
 
 
 class _Load:
@@ -75,13 +76,16 @@ class _Load:
         self._objects = Objects(connection, path, frame.root)
         self._fresh = False
         self._lost: dict[int, str] = {}
+        self._described_early: dict[int, _Described] = {}
+        self._at_hand: at_hand.Held = {}
         self._plans = {planned.node.address: planned.plan for planned in found.datasets}
 
     async def run(self) -> None:
         outline = self._survey.outline
+        nodes = [node for node in outline.nodes.values() if node.address in self.frame.ids and node is not outline.root]
+        await self._look_early([outline.root, *nodes])
         properties: Mapping[str, JSON] = {"CreateOrder": 1} if await self._is_ordered(outline.root) else {}
         self._fresh = await make_domain(self._connection, self._path, self.frame.root, properties=properties)
-        nodes = [node for node in outline.nodes.values() if node.address in self.frame.ids and node is not outline.root]
         await self._make([node for node in nodes if node.kind == "t"])
         await self._make([node for node in nodes if node.kind == "d"])
         await side_by_side(list(self._arriving()), self._data, _WIDTH)
@@ -96,13 +100,32 @@ class _Load:
     def _arriving(self) -> Iterator[Planned]:
         return (planned for planned in self._survey.datasets if planned.node.address in self.frame.ids)
 
-    async def _described(self, nodes: Sequence[Node], troubles: list[Trouble]) -> list[_Described]:
-        bodies = await self._source.run(partial(self._bodies, nodes=nodes, troubles=troubles))
-        return [_Described(node, json.loads(data)) for node, data in zip(nodes, bodies, strict=True)]
+    async def _look_early(self, nodes: Sequence[Node]) -> None:
+        """All that a load of a few objects asks of the file, at once."""
+        if len(nodes) <= _BATCH:
+            described, self._at_hand = await self._source.run(partial(self._early, nodes=nodes))
+            self._described_early = {each.node.address: each for each in described}
 
-    def _bodies(self, file: h5py.File, nodes: Sequence[Node], troubles: list[Trouble]) -> list[bytes]:
-        to, outline = read.pointing(file, self.frame.ids), self._survey.outline
-        return [body(file, self.frame, outline, node, self._plans.get(node.address), to, troubles) for node in nodes]
+    def _early(self, file: h5py.File, nodes: Sequence[Node]) -> tuple[list[_Described], at_hand.Held]:
+        small = [each for each in self._arriving() if each.plan.route is not Route.NONE and at_hand.fits(each.facts)]
+        wanted = ((each.node, each.facts, partial(blocks.found, file, each)) for each in small)
+        return self._bodies(file, nodes), at_hand.decoded(file, wanted, self.frame.ids)
+
+    async def _described(self, nodes: Sequence[Node], troubles: list[Trouble]) -> list[_Described]:
+        early = [self._described_early[node.address] for node in nodes if node.address in self._described_early]
+        if len(early) < len(nodes):
+            early = await self._source.run(partial(self._bodies, nodes=nodes))
+        for each in early:
+            troubles.extend(each.troubles)
+        return early
+
+    def _bodies(self, file: h5py.File, nodes: Sequence[Node]) -> list[_Described]:
+        to, outline, found = read.pointing(file, self.frame.ids), self._survey.outline, []
+        for node in nodes:
+            troubles: list[Trouble] = []
+            data = body(file, self.frame, outline, node, self._plans.get(node.address), to, troubles)
+            found.append(_Described(node, json.loads(data), troubles))
+        return found
 
     async def _make(self, nodes: Sequence[Node]) -> None:
         """Make objects of one kind; one that the server does not take stays behind, and no other."""
@@ -131,16 +154,24 @@ class _Load:
             async with stretches.contents(self._source, node, planned.facts) as data:
                 dataset = self.frame.ids[node.address]
 
-                async def send(block: Block) -> None:
-                    values = await data.stored(block, self.frame.ids)
+                async def send(one: tuple[Block, bytes | None]) -> None:
+                    block, values = one
+                    if values is None:
+                        values = await data.stored(block, self.frame.ids)
                     await self._objects.write(dataset, values, block.slabs)
                     self.written.carried += len(values)
 
-                await side_by_side(await blocks.stored(self._source, planned), send, _WIDTH)
+                await side_by_side(await self._blocks(planned), send, _WIDTH)
         if planned.facts.fill_unheld and planned.facts.layout == "chunked":
             self.troubles.append(Trouble(node.path, "mapped", _FILL))
         if lost := self._lost.pop(node.address, ""):
             await self._objects.drop(lost)
+
+    async def _blocks(self, planned: Planned) -> Iterable[tuple[Block, bytes | None]]:
+        """The blocks of a dataset, those of a small one with their bytes."""
+        if (held := self._at_hand.pop(planned.node.address, None)) is not None:
+            return held
+        return ((block, None) for block in await blocks.stored(self._source, planned))
 
     async def _finish_root(self) -> None:
         [described] = await self._described([self._survey.outline.root], self.troubles)
@@ -151,6 +182,8 @@ class _Load:
         left = dict(self.frame.ids)
         self._lost[node.address] = left.pop(node.address)
         self.frame = replace(self.frame, ids=left)
+        self._described_early.clear()  # they may refer to it
+        self._at_hand.clear()
 
 
 _FILL: Final = "HSDS holds no fill value of this type: elements that were never written are written out"

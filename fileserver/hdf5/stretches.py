@@ -98,12 +98,7 @@ class Contents:
         return await self.source.run(partial(self._decoded, block=block, ids=ids))
 
     def _decoded(self, file: h5py.File, block: Block, ids: Mapping[int, str]) -> bytes:
-        if self.facts.missing:
-            msg = f"needs filters of which there is no plugin here: {', '.join(self.facts.missing)}"
-            raise NotHeld(msg)
-        place = transcode.dataset(self.made.made[0], STAND_IN) if self.made else transcode.dataset(file, self.node.raw)
-        values = transcode.read(place, self.facts, block.start, block.count)
-        return to_bytes(self.facts.typed.stored, values, read.pointing(file, ids))
+        return decoded(file, self.node, self.facts, block, ids, self.made)
 
     async def _external(self, block: Block) -> bytes:
         """`step_of` cuts what has no chunks into pieces that lie one behind the other."""
@@ -116,6 +111,18 @@ class Contents:
             first = first * extent + at
         start = first * item
         return await external_bytes(self.source, self.facts.segments, start, start + block.elements * item)
+
+
+def decoded(
+    file: h5py.File, node: Node, facts: Facts, block: Block, ids: Mapping[int, str], made: Assembly | None = None
+) -> bytes:
+    """The same in the thread of the file, of what does not lie in external storage."""
+    if facts.missing:
+        msg = f"needs filters of which there is no plugin here: {', '.join(facts.missing)}"
+        raise NotHeld(msg)
+    place = transcode.dataset(made.made[0], STAND_IN) if made else transcode.dataset(file, node.raw)
+    values = transcode.read(place, facts, block.start, block.count)
+    return to_bytes(facts.typed.stored, values, read.pointing(file, ids))
 
 
 @asynccontextmanager

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 32
 """Files of a segment in flight: most of them wait for the server to store what it has; `ingest_target.LOADS` load."""
+_ASKED: Final = 64  # the same, where the server is asked for everything: each waits some seconds for its flush
 SHOWN: Final = 100
 """Files that an outcome names."""
 _LOST: Final = 3  # files one after the other that no server answered for: then the rest is not tried
@@ -193,14 +194,16 @@ class IngestStages(Course):
         if run.joiner is not None:
             await run.joiner.bring(transfer, live)  # which leaves no file for what follows
 
+        width = _ASKED if run.worker.target.bulk is None else WIDTH
+
         async def page(first: int) -> list[Begun]:
-            found = await self._store.read(lambda c: ingest_rows.page(c, transfer, first, part.last_part, limit=WIDTH))
+            found = await self._store.read(lambda c: ingest_rows.page(c, transfer, first, part.last_part, limit=width))
             return await self._begin(found, run)
 
         feed = Feed(page, part.first_part)
         async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
-            width = run.batches.abreast or WIDTH
-            await side_by_side(range(width), lambda _: self._bring(run, work, feed), width)
+            abreast = run.batches.abreast or width
+            await side_by_side(range(abreast), lambda _: self._bring(run, work, feed), abreast)
         await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
     async def _begin(self, files: list[File], run: _Run) -> list[Begun]:

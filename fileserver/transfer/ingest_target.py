@@ -33,7 +33,11 @@ from planes.settings import PlaneLimits
 
 LOADS: Final = 4
 """Files that are loaded at once, by all segments of a transfer: each may hold some tens of MiB."""
-_FLUSHES: Final = 32  # that wait at once: the server answers each after a second or two, and waiting costs it little
+_FLUSHES: Final = 8
+"""That are asked for at once. The others wait here, where that costs nothing: every request that waits in the server
+makes it slower at all others and, many together, say that it is full. What has waited for two seconds is stored, and
+its flush answered at once.
+"""
 _GONE: Final = "410"
 _FORBIDDEN: Final = "403"
 _PROBES: Final = 4  # of a folder

@@ -12,9 +12,11 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
+from urllib.parse import urlencode
 
 import aiohttp
 from typing_extensions import Buffer
+from yarl import URL
 
 from fileserver.hdf5.hsds import errors
 from fileserver.hdf5.hsds.errors import Asked
@@ -78,6 +80,8 @@ class Connection:
     def __init__(self, name: str, settings: HsdsSettings, patience: Patience | None = None) -> None:
         self.name = name
         self.settings = settings
+        self._socket = settings.socket
+        self._base = "http://localhost" if self._socket else settings.endpoint
         patience = patience or Patience()
         self._again = Outage(patience)
         self._bounds = Bounds(name, settings.limits, patience.clock, patience.sleep)
@@ -173,8 +177,7 @@ class Connection:
         try:
             async with self._open().request(
                 request.method,
-                f"{self._base}{request.path}",
-                params=request.query,
+                self._url(request),
                 data=request.content(),
                 headers=headers,
                 allow_redirects=False,  # nobody else is to see the password
@@ -186,17 +189,16 @@ class Connection:
         except (aiohttp.ClientError, OSError) as error:
             raise errors.unanswered(asked, _why(error)) from None
 
-    @property
-    def _base(self) -> str:
-        return "http://localhost" if self.settings.socket else self.settings.endpoint
+    def _url(self, request: _Request) -> URL:
+        """Whole and quoted: taken apart and put together again, it would cost more than the answer."""
+        query = urlencode(request.query, safe="/")
+        return URL(f"{self._base}{request.path}{'?' if query else ''}{query}", encoded=True)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             # The window bounds the requests in flight, and so the connections.
             connector = (
-                aiohttp.UnixConnector(str(self.settings.socket), limit=0)
-                if self.settings.socket
-                else aiohttp.TCPConnector(limit=0)
+                aiohttp.UnixConnector(str(self._socket), limit=0) if self._socket else aiohttp.TCPConnector(limit=0)
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -243,7 +245,8 @@ class _Request:
     def content(self) -> bytes | AsyncIterator[bytes] | None:
         """The body; data in slices, so that a large one does not hold the event loop up."""
         if self.data is not None:
-            return _slices(memoryview(self.data).cast("B")) if self.size else b""
+            data = memoryview(self.data)
+            return _slices(data.cast("B")) if data.nbytes > _SLICE else data.tobytes()
         return json.dumps(self.body).encode() if self.body is not None else None
 
 

@@ -5,13 +5,14 @@ from http import HTTPStatus
 
 import h5py
 import h5pyd
+import numpy as np
 import pytest
 
 from fileserver.hdf5 import describe, load, rest, verify
 from fileserver.hdf5.hsds import domains, objects
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.hdf5.hsds.objects import Slab
-from fileserver.hdf5.source import opened
+from fileserver.hdf5.source import Source, opened
 from fileserver.together import side_by_side
 from planes.errors import Corrupt
 from planes.posix import PosixPlane, PosixSettings
@@ -116,5 +117,37 @@ async def test_a_change_that_nobody_sees_in_passing_is_found(loaded, server):
         await inside.describe({dataset: {"stranger": bad}})
         with pytest.raises(Corrupt, match="stranger"):
             await verify.verify(file, connection, path, made, "metadata")
+    await source.aclose()
+    await connection.aclose()
+
+
+async def test_a_small_file_costs_a_trip_to_its_thread_for_all_of_its_objects_not_for_each(
+    loaded, server, tmp_path, monkeypatch
+):
+    with h5py.File(tmp_path / "few.h5", "w") as file:
+        for number in range(9):
+            group = file.create_group(f"g{number}", track_order=True)
+            group.attrs["number"] = number
+            group["contiguous"] = np.arange(number * 10.0)
+            group.create_dataset("chunked", data=np.arange(30) + number, chunks=(7,), compression="gzip")
+    trips, real = [], Source.run
+
+    async def run(own, work):
+        trips.append(work)
+        return await real(own, work)
+
+    monkeypatch.setattr(Source, "run", run)
+    source, connection = plane("source", tmp_path), Connection("main", settings_of(server), Patience(attempts=2))
+    path = f"{FOLDER}/few"
+    async with opened(source, "few.h5") as file:
+        made = await rest.load(file, connection, path, "few", 1.8e9)
+        assert len(trips) == 2  # what there is, and what it holds
+        await verify.verify(file, connection, path, made, "sample")
+        assert len(trips) == 5  # the same, the values for themselves
+        node = next(n for n in made.survey.outline.nodes.values() if n.path == "/g8/chunked")
+        inside = objects.Objects(connection, path, made.root)
+        await inside.write(made.ids[node.address], b"\xff" * 8, [Slab(9, 10)])
+        with pytest.raises(Corrupt, match=r"/g8/chunked of .*: data: \[9\] 17 in the file, \[9\] -1 there"):
+            await verify.verify(file, connection, path, made, "sample")
     await source.aclose()
     await connection.aclose()

@@ -15,6 +15,8 @@ from fileserver.hdf5 import rest
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_rows, ledger
 from fileserver.transfer.ingest import IngestStages
+from fileserver.transfer.ingest_file import Worker
+from fileserver.transfer.ingest_rows import Ended
 from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress
@@ -312,3 +314,36 @@ async def test_a_paused_ingest_stands_still_and_goes_on(world):
     assert await world.store.write(lambda c: ledger.ask(c, "paused", "", 3.0))
     assert (await world.run("paused")).state == "SUCCEEDED"
     assert world.read() == (11, 11)
+
+
+async def test_by_requests_sixty_files_are_in_flight_and_eight_of_them_wait_in_the_server(world, monkeypatch):
+    flushing, arrived, most, enough = 0, 0, 0, asyncio.Event()
+
+    async def exchange(_connection, _asked, request):
+        nonlocal flushing, most
+        assert request.query["flush"] == "1"
+        flushing += 1
+        most = max(most, flushing)
+        await enough.wait()
+        flushing -= 1
+        return 200, "", "", b'{"dn_ids": ["dn"]}'
+
+    async def arrive(worker, file, **_):
+        nonlocal arrived
+        arrived += 1
+        waits = asyncio.ensure_future(worker.target.flush(file.domain))
+        if arrived == 60:
+            for _ in range(100):  # whoever is let in now, is in the server before it answers the first
+                await asyncio.sleep(0)
+            enough.set()
+        await waits
+        return Ended(replace(file, state="loaded", ended=1.0))
+
+    monkeypatch.setattr(Connection, "_exchange", exchange)
+    monkeypatch.setattr(Worker, "arrive", arrive)
+    for number in range(62):
+        (world.data / f"{number}.h5").touch()
+    await world.begin("many", "*.h5", target="far", domain=f"{world.folder}/")
+    async with asyncio.timeout(60):
+        assert (await world.run("many")).state == "SUCCEEDED"
+    assert most == 8
