@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fileserver.catalogue import counts, databases, upsert
 from fileserver.catalogue import tables as t
@@ -163,6 +163,21 @@ def test_a_restart_of_the_database_kills_nobody(store, server):
     assert one.dead(["two"]) == []
     assert [two.dead(["one"]) for _ in range(4)] == [[]] * 4
     assert one.keeper != two.keeper
+    one.release()
+    two.release()
+
+
+def test_a_restart_of_the_database_in_the_middle_of_a_look_is_got_over(store, server, monkeypatch):
+    one = Liveness(store.engine, "one")
+    one.hold()
+    monkeypatch.setattr(one, "hold", lambda: (server.stop(), server.start()))  # after it has found all well
+    with pytest.raises(DBAPIError):
+        one.dead(["two"])
+    monkeypatch.undo()
+    one.hold()
+    assert one.keeper
+    two = Liveness(store.engine, "two")
+    assert [two.dead(["one"]) for _ in range(4)] == [[]] * 4
     one.release()
     two.release()
 
