@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from grpc import aio
 
-from fileserver.agents import assignments
+from fileserver.agents import assignments, dispatch
 from fileserver.away.fence import FencedPlane
+from fileserver.catalogue import agents as rows
 from fileserver.errors import CallerDenied
-from fileserver.transfer.spec import Despray, Location, Spec
-from planes.errors import AlreadyExists, Changed, NotFound
+from fileserver.transfer import ledger
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Progress, Record
+from fileserver.transfer.spec import Despray, Fixed, Location, Spec, Spray, spec_to_json
+from fileserver.v1 import agent_pb2 as pb
+from fileserver.v1.agent_pb2_grpc import AgentServiceStub
+from planes.errors import AlreadyExists, Changed, NotFound, Unavailable
 from planes.plane import MIB
 from planes.posix import PosixPlane
 from tests.doubles.cable import cable
-from tests.fileserver.agents.world import CSV, PLANE, SLOW, noise, some_stored, stored, table
+from tests.fileserver.agents.world import CSV, KEY, PLANE, SLOW, noise, some_stored, stored, table
 
 
 async def test_a_file_goes_there_and_comes_back(world):
@@ -272,3 +280,45 @@ async def test_a_transfer_whose_agent_stays_away_is_paused_and_goes_on_when_it_i
             await world.jobs.resume(transfer)
             await world.done(transfer)
     assert b"".join(await world.content()) == data
+
+
+async def test_a_segment_that_cannot_be_handed_out_now_is_handed_out_later(world, large, monkeypatch):
+    data, handed = world.write("x", noise(large)), world.agents.handed
+    failures = [Unavailable("the keys of the plane are not told now")]
+    monkeypatch.setattr(dispatch, "_WAIT", 0.01)
+
+    async def failing(*words):
+        if failures:
+            raise failures.pop()
+        return await handed(*words)
+
+    monkeypatch.setattr(world.agents, "handed", failing)
+    async with world.agent():
+        await world.done(await world.spray("x"))
+    assert b"".join(await world.content()) == data
+
+
+@pytest.mark.parametrize("world", [False], indirect=True)
+async def test_receipts_of_work_that_was_taken_back_are_none(world, large):
+    world.write("x", noise(large))
+    spec = spec_to_json(Spec(Spray((world.here("x"),), "a::x", "data", 1, 0, Fixed(1))))
+    record = Record("t1", spec, "PAUSED", "", 1, time.time(), time.time())
+    await world.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+    async with world.agent():
+        await world.jobs.stages.plan("t1", Live(Progress()))
+    await world.jobs.stages.open("t1", Live(Progress()))
+    work, name = pb.Assignment(fill=pb.FillWork()), f"t1.1.{PLANE}"
+    await world.store.write(lambda c: rows.put(c, name, PLANE, "t1", 1, work.SerializeToString()))
+    step = pb.StepDone(part=1, number=1, size=MIB, crc64nvme="0" * 16)
+    async with aio.insecure_channel(f"127.0.0.1:{world.port}") as channel:
+        call = AgentServiceStub(channel).Work()
+        await call.write(pb.WorkRequest(hello=pb.Hello(key=KEY)))
+        assert (await call.read()).HasField("welcome")
+        given = (await call.read()).assignment
+        await world.store.write(lambda c: rows.remove(c, name, PLANE))  # it did not stop in time
+        await call.write(pb.WorkRequest(report=pb.Report(id=given.id, stored=[step])))
+        await call.write(pb.WorkRequest(answer=pb.Answer(id=given.id, stored=[step])))
+        await call.done_writing()
+        while await call.read():
+            pass
+    assert await stored(world, "t1") == 0
