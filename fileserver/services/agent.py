@@ -75,6 +75,7 @@ class AgentServicer(AgentServiceServicer):
             await asyncio.wait({hearing})
             if not hearing.cancelled():
                 hearing.exception()
+            stream.end()
 
     def known(self, hello: pb.Hello) -> pb.Welcome:
         """What an agent is told that may be here.
@@ -149,6 +150,10 @@ class _Stream:
     async def leave(self) -> None:
         """The agent said that it goes."""
         await self._store.write(lambda c: rows.leave(c, self.plane, self._name))
+
+    def end(self) -> None:
+        """Nobody listens here any more; a stream that has taken this one's place, and does, looks once more."""
+        self._news.tell(self.plane)
 
     def listen(self) -> asyncio.Event:
         """What is set when there may be something to do."""

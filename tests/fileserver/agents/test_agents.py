@@ -160,6 +160,17 @@ async def test_a_second_agent_takes_the_place_of_the_first_which_is_told(world):
     assert b"".join(await world.content()) == data
 
 
+@pytest.mark.parametrize("world", [False], indirect=True)
+async def test_nothing_is_kept_of_an_agent_that_has_gone(world):
+    news = world.agents.assignments.news
+    async with world.agent():
+        while PLANE not in news._events:
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while PLANE in news._events:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_file_becomes_a_plain_object_that_the_catalogue_does_not_know(world, large):
     data = world.write("x", noise(large))
     to = Location("data", "in/x")
