@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fileserver.catalogue import counts, databases, upsert
 from fileserver.catalogue import tables as t
+from fileserver.catalogue.agents import agents
 from fileserver.catalogue.store import Store
 from fileserver.transfer.liveness import Liveness
 from planes.errors import Refused
@@ -189,8 +190,10 @@ async def test_what_there_is_is_counted(store):
         t.transfers.insert().values(**row, created=5.0, updated=5.0),
         t.segments.insert().values(transfer="a", number=1, done=False, begun=6.0, **places),
         t.segments.insert().values(transfer="a", number=2, done=False, **places),
+        *(agents.insert().values(plane=f"host:h{until}", stream="s", lease_until=until) for until in (1, 2, 2**40)),
+        agents.insert().values(plane="@a", stream="s", lease_until=1),  # that of a command
     ]
     await store.write(lambda c: [c.execute(each) for each in statements])
     found = await store.read(counts.count)
     segments = {"waiting": 1, "taken": 1, "done": 0, "paused": 0}
-    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, segments, 0, 0)
+    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, segments, 0, 0, {"here": 1, "lost": 2})
