@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from contextlib import suppress
@@ -78,6 +79,7 @@ async def test_errors_of_the_other_machine_are_the_transfers(world):
         await world.done(await world.spray("x"))
         with pytest.raises(AlreadyExists, match="exists; --overwrite"):
             await world.done(await world.despray("there"))
+    async with world.agent(writes=["there"], overwrite=True):
         await world.done(await world.despray("there", overwrite=True))
     assert (world.folder / "there").read_bytes() == (world.folder / "x").read_bytes()
 
@@ -262,6 +264,33 @@ async def test_the_fence_has_no_gate_for_copies_and_listings(tmp_path):
         assert not [one async for one in fenced.unfinished(f"{tmp_path}/".lstrip("/"))]
     assert not (tmp_path / "theirs").exists()
     await fenced.aclose()
+
+
+async def test_nothing_that_was_there_is_replaced_or_deleted_without_overwrite(tmp_path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    mine, made = (f"{tmp_path}/{name}".lstrip("/") for name in ("mine", "made"))
+    fenced, local = FencedPlane(PosixPlane.local(), [], [mine, made]), PosixPlane.local()
+    with pytest.raises(CallerDenied, match="--overwrite"):
+        await fenced.upload(mine, upload_id="x", replace=True)
+    token = (await local.upload(mine, upload_id="x", replace=True)).token
+    with pytest.raises(CallerDenied, match="--overwrite"):
+        fenced.resume(token)
+    there = (tmp_path / "mine").stat()
+    made_up = {"inode": there.st_ino, "device": there.st_dev, "word": "", "replace": False}
+    assert await fenced.resume(json.dumps(json.loads(token) | made_up)).made() is not None
+    with pytest.raises(CallerDenied, match="--overwrite"):
+        await fenced.delete(mine)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    for again in (False, True):  # by an agent that was started again
+        token = (await fenced.upload(made, upload_id="y")).token
+        await fenced.resume(token).commit([await fenced.resume(token).put(1, 0, b"made")], 4, None)
+        if again:
+            fenced = FencedPlane(PosixPlane.local(), [], [made])
+            assert await fenced.resume(token).made() is not None
+        await fenced.delete(made)
+        assert not (tmp_path / "made").exists()
+    await FencedPlane(PosixPlane.local(), [], [mine], overwrite=True).delete(mine)
+    assert not (tmp_path / "mine").exists()
 
 
 async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(world, large):
