@@ -182,9 +182,11 @@ class _Stream:
         gone |= {one.id for one in taken}  # taken back and asked again: what was held of it is over
         told = [pb.WorkResponse(stop=pb.Stop(id=name)) for name, one in self._held.items() if one.id in gone]
         given = [(name, one) for name, one in self._held.items() if self._is_stale(name, one) and one.id not in gone]
-        given += [(f"{one.id}#{secrets.token_hex(4)}", one) for one in taken]
-        for name, one in given:
-            self._held[name] = one
+        fresh = {f"{one.id}#{secrets.token_hex(4)}": one for one in taken}
+        self._held |= fresh
+        for name, one in [*given, *fresh.items()]:
+            if name not in self._held:  # answered while others were handed out
+                continue
             if (assignment := await self._assignment(name, one)) is not None:
                 told.append(pb.WorkResponse(assignment=assignment))
         return told, True

@@ -16,6 +16,7 @@ from fileserver.agents import assignments, dispatch
 from fileserver.away.fence import FencedPlane
 from fileserver.catalogue import agents as rows
 from fileserver.errors import CallerDenied
+from fileserver.services.agent import _Stream
 from fileserver.transfer import ledger
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
@@ -336,6 +337,29 @@ async def test_a_segment_that_cannot_be_handed_out_now_is_handed_out_later(world
     async with world.agent():
         await world.done(await world.spray("x"))
     assert b"".join(await world.content()) == data
+
+
+@pytest.mark.parametrize("world", [False], indirect=True)
+async def test_what_is_answered_while_grants_are_renewed_is_not_handed_out_again(world, monkeypatch):
+    for number in (1, 2):
+        await world.store.write(lambda c, n=number: rows.put(c, f"t.{n}", PLANE, "t", n, b""))
+    stream = _Stream(world.agents, lambda _: False, PLANE, 4)
+    await stream.enter()
+
+    async def handed(*_):
+        return pb.FillWork()
+
+    async def answered_meanwhile(*_):
+        await stream._answer(pb.Answer(id=second))
+        monkeypatch.setattr(world.agents, "handed", handed)
+        return pb.FillWork()
+
+    monkeypatch.setattr(world.agents, "handed", handed)
+    first, second = (each.assignment.id for each in (await stream.due())[0])
+    monkeypatch.setattr("fileserver.services.agent.LIFE", 0.0)
+    monkeypatch.setattr(world.agents, "handed", answered_meanwhile)
+    assert [each.assignment.id for each in (await stream.due())[0]] == [first]
+    assert list(stream._held) == [first]
 
 
 @pytest.mark.parametrize("world", [False], indirect=True)
