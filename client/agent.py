@@ -138,6 +138,8 @@ class Files:
     writes: Sequence[str] = ()
     rates: Sequence[tuple[int, int, int]] = ()
     """From a minute of the day to another, and the bytes a second meanwhile."""
+    overwrite: bool = False
+    """What is there already of what it writes may be replaced."""
 
 
 def orders_of(server: Access) -> dict[str, object]:
@@ -169,7 +171,7 @@ class Agent:
         told: Callable[[str], None],
     ) -> None:
         orders = orders_of(server) | {"key": key, "reads": list(files.reads), "writes": list(files.writes)}
-        orders["rates"] = list(files.rates)
+        orders |= {"rates": list(files.rates), "overwrite": files.overwrite}
         self._orders = json.dumps(orders).encode() + b"\n"
         self._command = server_command("agent")
         self._log = log

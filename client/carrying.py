@@ -104,7 +104,7 @@ def _beside(session: Session, spec: TransferSpec, key: str) -> Files:
     if not reads and not writes:
         msg = "nothing in this command is a file of this machine: use it without --server, or name planes"
         raise invalid(msg)
-    return Files(reads, writes, [astuple(each) for each in session.rates])
+    return Files(reads, writes, [astuple(each) for each in session.rates], spec.overwrite)
 
 
 def refuse_no_wait() -> ServerError:

@@ -41,11 +41,14 @@ class Endpoints:
 
     @property
     def address(self) -> str:
-        """Those that are ready, as gRPC writes them: `ipv4:HOST:PORT,…`; "" while none is known."""
+        """Those that are ready, as gRPC writes them: `ipv4:HOST:PORT,…`; "" while none is known.
+
+        gRPC takes addresses of one kind at a time: pods that have both are called by IPv4.
+        """
         hosts = sorted({host for hosts in list(self._slices.values()) for host in hosts})
-        kind = "ipv6" if any(":" in host for host in hosts) else "ipv4"
-        written = (f"[{host}]:{self._port}" if kind == "ipv6" else f"{host}:{self._port}" for host in hosts)
-        return f"{kind}:{','.join(written)}" if hosts else ""
+        if older := [host for host in hosts if ":" not in host]:
+            return f"ipv4:{','.join(f'{host}:{self._port}' for host in older)}"
+        return f"ipv6:{','.join(f'[{host}]:{self._port}' for host in hosts)}" if hosts else ""
 
     def changed(self) -> bool:
         """Whether there are others than at the last time that this was asked."""
@@ -69,7 +72,11 @@ class Endpoints:
                     self._once(here)
             except Error as error:
                 _log.warning("endpoints are not known", service=self.service, error=error.message)
-                self._ended.wait(_AGAIN)
+            except Exception:  # noqa: BLE001 - nobody would follow any more, and segments go to pods that have gone
+                _log.warning("endpoints are not understood", service=self.service, exc_info=True)
+            else:
+                continue
+            self._ended.wait(_AGAIN)
 
     def _once(self, here: Cluster) -> None:
         """List them all, then follow what changes until the watch ends."""

@@ -15,6 +15,7 @@ Error (planes.errors)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from planes import errors as plane_errors
@@ -138,6 +139,18 @@ def to_record(error: Error) -> dict[str, Any]:
 def from_record(record: dict[str, Any]) -> Error:
     """The error that `to_record` described; an unknown reason (of a newer version) becomes a plain Error."""
     kind = BY_REASON.get(record["reason"], Error)
-    if kind is InvalidSpec:
-        return InvalidSpec(record["message"], record.get("violations"), **record["facts"])
-    return kind(record["message"], **record["facts"])
+    return remade(kind, record["message"], record["facts"], violations=record.get("violations"))
+
+
+def remade(
+    kind: type[Error],
+    message: str,
+    facts: Mapping[str, str],
+    *,
+    retry_after: float | None = None,
+    violations: dict[str, str] | None = None,
+) -> Error:
+    """An error that was told by somebody else: however its facts are called, they are facts."""
+    made = InvalidSpec(message, violations) if kind is InvalidSpec else kind(message, retry_after=retry_after)
+    made.facts.update(facts)
+    return made

@@ -161,3 +161,7 @@ def _of_database(counts: Counts, clock: Callable[[], float] = time.time) -> Iter
     yield GaugeMetricFamily("cropduster_oldest_transfer_seconds", "Age of the oldest that has not ended.", age)
     yield GaugeMetricFamily("cropduster_garbage_objects", "Objects that wait for their deletion.", counts.garbage)
     yield GaugeMetricFamily("cropduster_files", "Logical files.", counts.files)
+    hosts = GaugeMetricFamily("cropduster_hosts", "Hosts whose agents are here, or were lost.", labels=["state"])
+    for state, many in counts.hosts.items():
+        hosts.add_metric([state], many)
+    yield hosts

@@ -106,9 +106,7 @@ def from_status(status: status_pb2.Status) -> planes.Error:
             detail.Unpack(bad)
             violations = {v.field: v.description for v in bad.field_violations}
     kind = ours.BY_REASON.get(reason) or _nearest(_BY_NUMBER.get(status.code, StatusCode.UNKNOWN))
-    if kind is ours.InvalidSpec:
-        return ours.InvalidSpec(status.message, violations, **facts)
-    return kind(status.message, retry_after=retry_after, **facts)
+    return ours.remade(kind, status.message, facts, retry_after=retry_after, violations=violations)
 
 
 def from_call(error: grpc.RpcError) -> planes.Error:

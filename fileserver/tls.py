@@ -116,6 +116,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 def _read(files: Files, field: str) -> _Pair:
     """The content of the files, if it fits together; raises InvalidSpec."""
     from cryptography import x509  # noqa: PLC0415  # only who has certificates pays for it
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
         Encoding,
         PublicFormat,
@@ -139,9 +140,13 @@ def _read(files: Files, field: str) -> _Pair:
         raise _unsound(field, str(files.certificate), "holds no certificate in PEM") from None
     try:
         key = load_pem_private_key(pair.key, None)
-    except (ValueError, TypeError):  # the second: it is encrypted; neither text is shown, it may quote the file
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # the second: it is encrypted; no text is shown, it may quote
         raise _unsound(field, str(files.key), "holds no private key in PEM without a password") from None
-    if public(key.public_key()) != public(own.public_key()):
+    try:
+        fits = public(key.public_key()) == public(own.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        raise _unsound(field, str(files.certificate), "is of a key that nobody knows") from None
+    if not fits:
         raise _unsound(field, str(files.key), f"is not the key of {files.certificate}")
     if own.not_valid_after_utc < datetime.now(UTC):
         raise _unsound(field, str(files.certificate), f"has expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")

@@ -28,6 +28,8 @@ ELSEWHERE: Final = 0.25
 """Seconds between two looks where another server may have written."""
 _OFTEN: Final = 0.05  # seconds between two looks whether work that is stopped has ended
 _HERE: Final = 5.0  # the same where whoever writes says so
+_WRITES: Final = frozenset({"fill", "open", "put", "step", "commit"})
+"""What goes on writing for a moment after nobody wants it any more: what is then removed must not come after."""
 _AWAY: Final = "the machine that has this file is not connected: run its command again"
 
 Heard = Callable[[pb.Report], None]
@@ -127,7 +129,7 @@ class Assignments:
             answer = await self._answer(name, plane, AWAY if patient else grace, said, heard=heard)
         except BaseException:
             if not keep():
-                await to_its_end(self._stop(name, plane, writes=segment > 0))
+                await to_its_end(self._stop(name, plane, writes=work.WhichOneof("work") in _WRITES))
             raise
         finally:
             self._waiting.pop(name, None)

@@ -218,22 +218,33 @@ class Agents:
             fill_message, transfer, page, mine, shared=not reads and shared(page.plan.plane), token=token, grant=grant
         )
 
-    async def receive(self, transfer: str, number: int, steps: Sequence[pb.StepDone]) -> None:
-        """Keep receipts of an agent, of its own segment alone.
+    async def receive(
+        self, transfer: str, number: int, steps: Sequence[pb.StepDone], holds: Callable[[sa.Connection], bool]
+    ) -> None:
+        """Keep receipts of an agent, of its own segment alone; none if what it did was taken back meanwhile.
+
+        The uploads may be others by then, which hold nothing of that.
+
+        Args:
+            transfer: whose segment.
+            number: of the segment.
+            steps: the receipts.
+            holds: keeps what came with them, and says whether the segment is the agent's still.
 
         Raises:
             CallerDenied: they are of another.
         """
 
         def work(c: sa.Connection) -> None:
+            if not holds(c) or not steps:
+                return
             segment, _ = manifest_rows.segment(c, transfer, number)
             if any(not segment.first_part <= step.part <= segment.last_part for step in steps):
                 msg = f"a receipt is not of segment {number} of transfer {transfer}, which was handed out"
                 raise CallerDenied(msg, transfer=transfer)
             enter(c, transfer, *steps_of(steps))
 
-        if steps:
-            await self._store.write(work)
+        await self._store.write(work)
 
 
 def _go_round(c: sa.Connection, transfer: str, unreached: Mapping[str, str]) -> None:

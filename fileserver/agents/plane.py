@@ -92,8 +92,10 @@ class AgentPlane:
 
     async def stat(self, key: str) -> Info:
         """Facts about a file."""
-        answer = await self.ask(pb.Assignment(stat=pb.StatWork(key=key)))
-        return info_of(answer.files[0])
+        info = self.one(await self.ask(pb.Assignment(stat=pb.StatWork(key=key))))
+        if info.key != key:
+            raise self.odd()
+        return info
 
     async def list(self, prefix: str = "", after: str = "", left_out: Tell | None = None) -> AsyncIterator[Info]:
         """Files in byte order of their keys, a page at a time; what is no file is left out in silence."""
@@ -101,10 +103,14 @@ class AgentPlane:
         while True:
             answer = await self.ask(pb.Assignment(list=pb.ListWork(prefix=prefix, after=after)))
             for each in answer.files:
+                if each.key <= after or not self._is_below(each.key, prefix):
+                    raise self.odd()
+                after = each.key
                 yield info_of(each)
             if not answer.more:
                 return
-            after = answer.files[-1].key
+            if not answer.files:
+                raise self.odd()
 
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Fill `into` from a file: a window, a sample, or what another machine needs of it."""
@@ -145,7 +151,7 @@ class AgentPlane:
         if not self._host:
             self.refuse("put")
         put = pb.PutWork(key=key, upload_id=upload_id, replace=replace, data=bytes(data))
-        return steps_of((await self.ask(pb.Assignment(put=put))).stored)[0][0].receipt
+        return self._receipt(await self.ask(pb.Assignment(put=put)))
 
     async def copy(
         self, key: str, ticket: Ticket, *, upload_id: str, replace: bool = False, url: Presign | None = None
@@ -159,7 +165,7 @@ class AgentPlane:
         if not self._host:
             self.refuse("write")
         step = pb.StepWork(token=token, number=number, offset=offset, data=data)
-        return steps_of((await self.ask(pb.Assignment(step=step))).stored)[0][0].receipt
+        return self._receipt(await self.ask(pb.Assignment(step=step)))
 
     async def upload(
         self,
@@ -189,6 +195,8 @@ class AgentPlane:
         if self._host:
             answer = await self.clean(pb.Assignment(list=pb.ListWork(prefix=prefix, unfinished=True)))
             for each in answer.files:
+                if not self._is_below(each.key, prefix):
+                    raise self.odd()
                 yield Unfinished(each.key, each.version)
 
     async def drop(self, one: Unfinished) -> bool:
@@ -217,6 +225,28 @@ class AgentPlane:
 
     async def aclose(self) -> None:
         """Nothing to release."""
+
+    def one(self, answer: pb.Answer) -> Info:
+        """The one file that an answer is about; raises Corrupt."""
+        if len(answer.files) != 1:
+            raise self.odd()
+        return info_of(answer.files[0])
+
+    def _receipt(self, answer: pb.Answer) -> StepReceipt:
+        stored, _ = steps_of(answer.stored)
+        if len(stored) != 1:
+            raise self.odd()
+        return stored[0].receipt
+
+    def _is_below(self, key: str, prefix: str) -> bool:
+        """Whether a key is one that was asked for: the agent of one host must not tell of files of another."""
+        return key.startswith(prefix) and (not self._host or key.startswith(f"{self._host}/"))
+
+    def odd(self) -> Corrupt:
+        """The error of an answer that is none to what was asked."""
+        whose = f"host {self._host}" if self._host else "these files"
+        msg = f"the agent of {whose} ({self.name}) answers with something else than was asked for"
+        return Corrupt(msg, plane=self.name)
 
     def refuse(self, verb: str) -> NoReturn:
         """Say that files of an agent's machine cannot do something; raises Unsupported."""
@@ -258,7 +288,7 @@ class AgentUpload:
         )
         answer = await self._plane.ask(pb.Assignment(commit=work))
         self._committed = True
-        return info_of(answer.files[0])
+        return self._plane.one(answer)
 
     async def made(self) -> Info | None:
         """The file that this has made, if it is still there."""
@@ -266,7 +296,7 @@ class AgentUpload:
             answer = await self._plane.clean(pb.Assignment(made=pb.MadeWork(token=self.token)))
         except NotFound:
             return None
-        return info_of(answer.files[0]) if answer.files else None
+        return self._plane.one(answer) if answer.files else None
 
     async def abort(self) -> None:
         """Leave nothing behind."""

@@ -167,10 +167,18 @@ class Data:
     async def _run(self, work: Callable[[Stop, Callable[[Call], None]], T]) -> T:
         """Run a call in a thread; who is cancelled cancels it, and waits until its thread has let go."""
         calls: list[Call] = []
-        running = asyncio.ensure_future(self._threads.run(lambda stop: work(stop, calls.append)))
+        over = False
+
+        def keep(call: Call) -> None:
+            calls.append(call)
+            if over:  # cancelled while it began
+                call.cancel()
+
+        running = asyncio.ensure_future(self._threads.run(lambda stop: work(stop, keep)))
         try:
             await asyncio.wait({running})
         except asyncio.CancelledError:
+            over = True
             for call in calls:
                 call.cancel()
             running.cancel()

@@ -6,7 +6,7 @@ A file server asks; whether it may is decided here, on the machine whose files t
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NoReturn
 
@@ -15,8 +15,9 @@ from fileserver.transfer.survey import matching
 from planes.left_out import Tell
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.posix_draft import from_token
-from planes.wrapped import WrappedPlane
+from planes.wrapped import WrappedPlane, WrappedUpload
 
+_WITHOUT: Final = {"replaced", "deleted"}
 _ATTEMPT: Final = re.compile("[0-9A-Za-z-]{1,64}")
 
 
@@ -27,12 +28,18 @@ class FencedPlane(WrappedPlane):
         inner: all of its files; keys are absolute paths without their leading slash.
         reads: what may be read; the last element may hold * and ?.
         writes: what may be written.
+        overwrite: what is there already of these may be replaced, or deleted.
     """
 
-    def __init__(self, inner: Plane, reads: Sequence[str], writes: Sequence[str]) -> None:
+    def __init__(self, inner: Plane, reads: Sequence[str], writes: Sequence[str], *, overwrite: bool = False) -> None:
         super().__init__(inner)
         self._reads = tuple(reads)
         self._writes = frozenset(writes)
+        self._overwrite = overwrite
+        self._begun: set[str] = set()
+        """Tokens of uploads that were begun here."""
+        self._made: set[str] = set()
+        """Files that uploads have made, and no one else."""
 
     async def stat(self, key: str) -> Info:
         """Facts about a file that was named."""
@@ -93,14 +100,18 @@ class FencedPlane(WrappedPlane):
     ) -> Upload:
         """Begin the file that was named."""
         del content_type, metadata, kind
-        self._writable(key, upload_id)
-        return await self.inner.upload(key, upload_id=upload_id, replace=replace)
+        self._writable(key, upload_id, replace=replace)
+        made = await self.inner.upload(key, upload_id=upload_id, replace=replace)
+        self._begun.add(made.token)
+        return made
 
     def resume(self, token: str) -> Upload:
         """The upload of the file that was named."""
         draft = from_token(token)
-        self._writable(draft.key, draft.upload_id)
-        return self.inner.resume(token)
+        self._writable(draft.key, draft.upload_id, replace=draft.replace)
+        # A token that somebody has made up may be about any file, but none has the random word of an upload.
+        ours = token in self._begun or draft.word != ""
+        return _Upload(self.inner.resume(token), lambda: self._made.add(draft.key) if ours else None)
 
     async def discard(self, key: str, upload_id: str) -> None:
         """Remove what an attempt at the file that was named has left."""
@@ -108,8 +119,10 @@ class FencedPlane(WrappedPlane):
         await self.inner.discard(key, upload_id)
 
     async def delete(self, key: str, *, version: str = "") -> None:
-        """Delete the file that was named, and that this transfer has written."""
+        """Delete the file that was named, and that this transfer has written; any, if it may be replaced."""
         self._writable(key, "x")
+        if key not in self._made and not self._overwrite:
+            self._deny(f"/{key}", "deleted")
         await self.inner.delete(key, version=version)
 
     async def unfinished(self, prefix: str = "") -> AsyncIterator[Unfinished]:
@@ -135,10 +148,34 @@ class FencedPlane(WrappedPlane):
             self._deny(f"/{key}", "read")
         return key
 
-    def _writable(self, key: str, upload_id: str) -> None:
+    def _writable(self, key: str, upload_id: str, *, replace: bool = False) -> None:
         if key not in self._writes or not _ATTEMPT.fullmatch(upload_id):
             self._deny(f"/{key}", "written")
+        if replace and not self._overwrite:
+            self._deny(f"/{key}", "replaced")
 
     def _deny(self, path: str, what: str) -> NoReturn:
-        msg = f"{path} may not be {what}: this command has not named it"
+        why = "this command does not say --overwrite" if what in _WITHOUT else "this command has not named it"
+        msg = f"{path} may not be {what}: {why}"
         raise CallerDenied(msg, path=path)
+
+
+class _Upload(WrappedUpload):
+    """An upload that tells when it has made its file."""
+
+    def __init__(self, inner: Upload, made: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self._tell = made
+
+    async def commit(self, steps: Sequence[StepReceipt], size: int, crc64nvme: int | None) -> Info:
+        """Make the file visible."""
+        found = await self.inner.commit(steps, size, crc64nvme)
+        self._tell()
+        return found
+
+    async def made(self) -> Info | None:
+        """The file that this has made."""
+        found = await self.inner.made()
+        if found is not None:
+            self._tell()
+        return found

@@ -65,6 +65,8 @@ class Orders:
     """Absolute paths that may be read; the last element may hold * and ?."""
     writes: Sequence[str] = ()
     """Absolute paths that may be written."""
+    overwrite: bool = False
+    """What is there already of these may be replaced."""
     slots: int = 4
     """Segments at once."""
     pem: Sequence[str | None] | None = field(default=None, repr=False)
@@ -255,7 +257,8 @@ def _machine(o: Orders) -> tuple[Machine, Plane]:
         host = Host(o.host, o.planes)
         return host, host.limited
     local = decorated(PosixPlane.local(), PlaneLimits())
-    fenced = FencedPlane(local, [r.lstrip("/") for r in o.reads], [w.lstrip("/") for w in o.writes])
+    reads, writes = ([path.lstrip("/") for path in paths] for paths in (o.reads, o.writes))
+    fenced = FencedPlane(local, reads, writes, overwrite=o.overwrite)
     return Commanded(agent_plane(o.key), fenced), local
 
 

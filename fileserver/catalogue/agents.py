@@ -175,11 +175,12 @@ def unwanted(c: sa.Connection, plane: str, held: set[str]) -> set[str]:
     return held - {row.id for row in c.execute(wanted)}
 
 
-def answer(c: sa.Connection, name: str, stream: str, said: bytes) -> None:
-    """Keep an answer, if the stream still holds the assignment."""
+def answer(c: sa.Connection, name: str, stream: str, said: bytes) -> bool:
+    """Keep an answer, if the stream still holds the assignment; whether it does."""
     a = assignments.c
-    c.execute(assignments.update().where(a.id == name, a.stream == stream).values(answer=said))
+    kept = c.execute(assignments.update().where(a.id == name, a.stream == stream).values(answer=said))
     _tell(c, name)
+    return kept.rowcount == 1
 
 
 def report(c: sa.Connection, name: str, stream: str, said: bytes) -> bool:

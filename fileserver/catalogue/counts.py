@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from fileserver.catalogue import tables as t
+from fileserver.catalogue.agents import agents
+from fileserver.catalogue.clock import moment
+from fileserver.hosts import AGENT_OF
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Counts:
     """Objects that are to be deleted once nobody can need them."""
     files: int
     """Logical files."""
+    hosts: Mapping[str, int]
+    """By what became of their agents: "here", or "lost" without a word of leave, within the last day."""
 
 
 def count(c: sa.Connection) -> Counts:
@@ -42,7 +47,17 @@ def count(c: sa.Connection) -> Counts:
         segments,
         _rows(c, t.garbage),
         _rows(c, t.files),
+        _hosts(c),
     )
+
+
+def _hosts(c: sa.Connection) -> Mapping[str, int]:
+    a = agents.c
+    lives, of_host = a.lease_until > moment(c), a.plane.startswith(AGENT_OF, autoescape=True)
+    found = {"here": 0, "lost": 0}
+    for here, many in c.execute(sa.select(lives, sa.func.count()).where(of_host).group_by(lives)):
+        found["here" if here else "lost"] = many
+    return found
 
 
 def _rows(c: sa.Connection, table: sa.Table) -> int:

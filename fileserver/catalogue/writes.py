@@ -128,9 +128,10 @@ class Writes:
 
         await self._store.write(work)
 
-    async def untouched(self, since: float, limit: int = 100) -> list[Write]:
-        """Writes, finished or not, to which nothing happened after `since` (seconds since 1970), oldest first."""
-        query = sa.select(writes).where(writes.c.updated < since).order_by(writes.c.updated).limit(limit)
+    async def untouched(self, since: float, after: str = "", limit: int = 100) -> list[Write]:
+        """Writes, finished or not, to which nothing happened after `since` (seconds since 1970); those behind an id."""
+        w = writes.c
+        query = sa.select(writes).where(w.updated < since, w.id > after).order_by(w.id).limit(limit)
         return await self._store.read(lambda c: [_write(row) for row in c.execute(query)])
 
 

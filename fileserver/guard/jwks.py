@@ -6,6 +6,7 @@ A stranger can name a key that nobody has as often as he likes, so there is a bo
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import ssl
 import time
@@ -25,11 +26,13 @@ FRESH: Final = 600.0
 """Seconds for which keys are taken for all there are."""
 STALE: Final = 24 * 3600.0
 """Seconds for which keys are believed while the provider does not answer."""
+_NO_ANSWER: Final = (OSError, ValueError, http.client.HTTPException, RecursionError)
+"""What there may be instead of an answer: nothing, no JSON, an answer that breaks off, one nested a million deep."""
 _LARGEST: Final = 1 << 20
 _SECONDS: Final = 5.0
 
 Fetch = Callable[[str, str | None], object]
-"""From an address and the file of an authority to the JSON that is there; raises OSError, ValueError."""
+"""From an address and the file of an authority to the JSON that is there; raises what `_NO_ANSWER` names."""
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -74,13 +77,13 @@ class IssuerKeys:
         self._tried = self._clock()
         try:
             self._keys = await asyncio.to_thread(self._look)
-        except (OSError, ValueError) as error:
+        except _NO_ANSWER as error:
             _log.warning("keys of an issuer cannot be had", issuer=self._settings.issuer, why=str(error))
         else:
             self._fetched = self._clock()
 
     def _look(self) -> Mapping[str, Mapping[str, Any]]:
-        """The keys as they are published now; raises OSError, ValueError."""
+        """The keys as they are published now; raises what `_NO_ANSWER` names."""
         address, issuer = self._settings.jwks, self._settings.issuer
         ca = str(self._settings.ca) if self._settings.ca else None
         if address is None:
@@ -112,7 +115,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def fetch_json(address: str, ca: str | None) -> object:
-    """The JSON at an address; raises OSError, ValueError."""
+    """The JSON at an address; raises what `_NO_ANSWER` names."""
     secure = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))
     request = urllib.request.Request(address, headers={"Accept": "application/json"})  # noqa: S310 - checked: https
     with urllib.request.build_opener(_Stay, secure).open(request, timeout=_SECONDS) as answer:

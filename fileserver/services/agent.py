@@ -75,6 +75,7 @@ class AgentServicer(AgentServiceServicer):
             await asyncio.wait({hearing})
             if not hearing.cancelled():
                 hearing.exception()
+            stream.end()
 
     def known(self, hello: pb.Hello) -> pb.Welcome:
         """What an agent is told that may be here.
@@ -150,6 +151,10 @@ class _Stream:
         """The agent said that it goes."""
         await self._store.write(lambda c: rows.leave(c, self.plane, self._name))
 
+    def end(self) -> None:
+        """Nobody listens here any more; a stream that has taken this one's place, and does, looks once more."""
+        self._news.tell(self.plane)
+
     def listen(self) -> asyncio.Event:
         """What is set when there may be something to do."""
         return self._news.listen(self.plane)
@@ -177,9 +182,11 @@ class _Stream:
         gone |= {one.id for one in taken}  # taken back and asked again: what was held of it is over
         told = [pb.WorkResponse(stop=pb.Stop(id=name)) for name, one in self._held.items() if one.id in gone]
         given = [(name, one) for name, one in self._held.items() if self._is_stale(name, one) and one.id not in gone]
-        given += [(f"{one.id}#{secrets.token_hex(4)}", one) for one in taken]
-        for name, one in given:
-            self._held[name] = one
+        fresh = {f"{one.id}#{secrets.token_hex(4)}": one for one in taken}
+        self._held |= fresh
+        for name, one in [*given, *fresh.items()]:
+            if name not in self._held:  # answered while others were handed out
+                continue
             if (assignment := await self._assignment(name, one)) is not None:
                 told.append(pb.WorkResponse(assignment=assignment))
         return told, True
@@ -195,8 +202,9 @@ class _Stream:
             self._handed[name] = time.time()
             try:
                 fill = await self._agents.handed(one.transfer, one.segment, self.plane, self._shared, time.time())
-            except Error:  # the transfer has gone, or its plane: who asked is told by its own look
-                fill = None
+            except Error as error:  # a success would be none: who asked hears why, and asks again if that may help
+                await self._answer(pb.Answer(id=name, error=error_message(error)))
+                return None
             if fill is None:
                 await self._answer(pb.Answer(id=name))
                 return None
@@ -219,9 +227,9 @@ class _Stream:
     async def _report(self, one: Leased, report: pb.Report) -> None:
         steps = list(report.stored)
         del report.stored[:]
-        if await self._store.write(lambda c: rows.report(c, one.id, self._name, report.SerializeToString())):
-            await self._agents.receive(one.transfer, one.segment, steps)
-            self._news.tell(one.id)
+        said = report.SerializeToString()
+        await self._agents.receive(one.transfer, one.segment, steps, lambda c: rows.report(c, one.id, self._name, said))
+        self._news.tell(one.id)
 
     async def _answer(self, answer: pb.Answer) -> None:
         one = self._held.pop(answer.id)
@@ -229,17 +237,21 @@ class _Stream:
         share = self._shares.pop(answer.id, {})
         if any(other.id == one.id for other in self._held.values()):
             return  # an echo of a lease that was taken back
-        if one.segment and not answer.HasField("error"):
-            try:
-                must_be_of(share, answer.stored)
-                await self._agents.receive(one.transfer, one.segment, answer.stored)
-            except Error as error:  # receipts of something else are no receipts
-                answer = pb.Answer(id=answer.id, error=error_message(error))
         if answer.data and self._agents.assignments.answered(one.id, answer):
             return
-        said = answer.SerializeToString()
-        await self._store.write(lambda c: rows.answer(c, one.id, self._name, said))
+        stored = [] if answer.HasField("error") or not one.segment else list(answer.stored)
+        try:
+            must_be_of(share, stored)
+            await self._keep(one, stored, answer)
+        except Error as error:  # receipts of something else are no receipts
+            await self._keep(one, [], pb.Answer(id=answer.id, error=error_message(error)))
         self._news.tell(one.id)
+
+    async def _keep(self, one: Leased, stored: Sequence[pb.StepDone], answer: pb.Answer) -> None:
+        said = answer.SerializeToString()
+        await self._agents.receive(
+            one.transfer, one.segment, stored, lambda c: rows.answer(c, one.id, self._name, said)
+        )
 
 
 def must_be_of(share: Mapping[int, Collection[int]], steps: Iterable[pb.StepDone]) -> None:

@@ -135,14 +135,19 @@ class DataServicer:
 
     async def sweep(self, now: float | None = None) -> int:
         """Remove the writes that nobody went on with for `ABANDONED` seconds; how many."""
-        old = await self._writes.untouched((time.time() if now is None else now) - ABANDONED)
-        for write in old:
-            if write.finished:
-                await self._writes.forget(write.id)
-            elif write.id not in self._writing:
-                with suppress(Error):  # its plane is away or gone from the configuration: the next sweep tries again
-                    await writing.discard(self._planes.plane(write.plane), write, self._writes)
-        return len(old)
+        since = (time.time() if now is None else now) - ABANDONED
+        count, after = 0, ""
+        while old := await self._writes.untouched(since, after):
+            for write in old:
+                if write.finished:
+                    await self._writes.forget(write.id)
+                elif write.id not in self._writing:
+                    with suppress(
+                        Error
+                    ):  # its plane is away or gone from the configuration: the next sweep tries again
+                        await writing.discard(self._planes.plane(write.plane), write, self._writes)
+            count, after = count + len(old), old[-1].id
+        return count
 
     async def _record(self, first: codec.WriteRequest) -> Write:
         """What is known of the write, or a fresh record that is not stored yet."""

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from fileserver.admission import Slots
+from fileserver.auth import allow
 from fileserver.errors import Cancelled, InvalidSpec, TransferNotFound
 from fileserver.services.format_shapes import format_of
 from fileserver.services.transfer import id_of
@@ -34,12 +35,19 @@ class PartServicer(PartServiceServicer):
         self._slots = Slots("segments", SEGMENTS, retry_after=_RETRY_AFTER)  # nobody waits: another server may be free
 
     async def Partition(self, request: pb.PartitionRequest, context: Any) -> pb.PartitionResponse:
-        """Finds split points."""
+        """Finds split points.
+
+        Raises:
+            InvalidSpec: the format is missing or makes no sense.
+            CallerDenied: a source is a file of this machine, and the caller is not the server's own user.
+        """
         wrong: dict[str, str] = {}
         form = format_of(request.format, "format", wrong)
         if form is None or wrong:
             wrong.setdefault("format", "say how records are told apart")
             raise InvalidSpec("; ".join(wrong.values()), wrong)
+        for source in request.sources:
+            allow(source.plane)
         sources = [Source(s.plane, s.key, s.size, s.version, {}) for s in request.sources]
         points = await self._jobs.planner.partition(sources, form, list(request.targets))
         return pb.PartitionResponse(

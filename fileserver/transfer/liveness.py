@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 _OURS: Final = 0x63726F70  # the first half of the keys: the locks of this program
 _KEEPER: Final = 0
@@ -45,7 +45,7 @@ class Liveness:
         if self._held is not None:
             try:
                 self._held.execute(sa.text("SELECT 1"))
-            except DBAPIError:
+            except SQLAlchemyError:  # lost now, or in the middle of the last look: that raises another error
                 self.release()
         if self._held is None:
             connection = self._engine.connect()

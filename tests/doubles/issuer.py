@@ -29,7 +29,7 @@ class Issuer:
         self.asked: list[str] = []
         self.url = ""
         self.answers: dict[str, Any] = {}
-        """Instead of what it would say, by path; an int is the status of a failure."""
+        """Instead of what it would say, by path; an int is the status of a failure, bytes are all that is sent."""
         self.rotate("first")
 
     def rotate(self, kid: str, algorithm: str = "ES256") -> None:
@@ -80,6 +80,9 @@ def running(trust: Trust | None = None) -> Iterator[Issuer]:
                 self.send_response(said)
                 self.send_header("Location", f"{issuer.url}/keys")
                 self.end_headers()
+                return
+            if isinstance(said, bytes):
+                self.wfile.write(said)
                 return
             text = json.dumps(said).encode()
             self.send_response(200)

@@ -71,7 +71,8 @@ def test_spray_and_despray_carry_what_the_server_does_not_see(machine: Machine, 
     parts = [(remote.machine.folder / "plane" / name).read_bytes() for name in remote.files() if "_of_3" in name]
     assert b"".join(parts) == text
     assert all(part.endswith(b'lines"\n') for part in parts)
-    machine("fetch", "e::x", "back.csv", "--server", remote.at)
+    (machine.folder / "back.csv").write_bytes(b"old")
+    machine("fetch", "e::x", "back.csv", "--overwrite", "--server", remote.at)
     assert (machine.folder / "back.csv").read_bytes() == text
     plan = machine("push", "x.csv", "e::y", "--parts", "2", "--dry-run", "--server", remote.at)
     assert str(machine.folder / "x.csv") not in plan.err

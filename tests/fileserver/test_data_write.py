@@ -255,6 +255,16 @@ async def test_abandoned_writes_are_swept_with_what_they_stored(serving, plane, 
         assert [p.name for p in (tmp_path / "plane").rglob("*")] == ["b"]
 
 
+async def test_writes_to_a_plane_that_is_gone_do_not_keep_others_from_being_swept(serving, store):
+    writes = Writes(store)
+    for number in range(100):
+        await writes.put(Write(f"a{number}", "gone", "x", overwrite=False))
+    await serving.write(messages("z", "b", b"abc"))
+    await serving.servicer.sweep(time.time() + ABANDONED + 60)
+    assert await writes.get("z") is None
+    assert await writes.get("a7") is not None  # its plane may be there again
+
+
 async def test_the_size_of_a_call_too_large_for_grpc_is_told_as_no_error_of_ours(serving):
     with pytest.raises(grpc.RpcError) as caught:
         await serving.write([message(0, b"x" * (5 * MIB), write_id="w", plane="data", key="a")])

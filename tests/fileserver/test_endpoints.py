@@ -75,6 +75,28 @@ async def test_an_api_that_refuses_is_asked_again(api, endpoints, monkeypatch):
     await told(endpoints, "ipv4:10.0.0.1:7300")
 
 
+async def test_pods_with_addresses_of_both_kinds_are_called_by_one(api, endpoints):
+    serve(api, "10.0.0.1")
+    ends = [{"addresses": ["fd00::1"], "conditions": {"ready": True}}]
+    labels = {"kubernetes.io/service-name": "servers"}
+    api.put("endpointslices", "s-6", labels, addressType="IPv6", endpoints=ends)
+    endpoints.start()
+    await told(endpoints, "ipv4:10.0.0.1:7300")
+    api.remove("endpointslices", "s-1")
+    await told(endpoints, "ipv6:[fd00::1]:7300")
+
+
+async def test_an_answer_that_nobody_understands_is_not_the_last(api, endpoints, monkeypatch):
+    monkeypatch.setattr("fileserver.endpoints._AGAIN", 0.01)
+    labels = {"kubernetes.io/service-name": "servers"}
+    api.put("endpointslices", "s-1", labels, addressType="IPv4", endpoints=[{"addresses": []}])
+    endpoints.start()
+    while len(api.asked) < 3:
+        await asyncio.sleep(0.01)
+    serve(api, "10.0.0.1")
+    await told(endpoints, "ipv4:10.0.0.1:7300")
+
+
 class Part(part_pb2_grpc.PartServiceServicer):
     """Does every segment at once, and counts them."""
 

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fileserver import config, metrics
 from fileserver.catalogue import tables as t
+from fileserver.catalogue.agents import agents
 from fileserver.catalogue.files import now
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
@@ -76,10 +77,12 @@ async def test_transfers_and_segments_are_told_as_the_database_has_them(planes, 
         *(segment(1, begun=1.0, done=True), segment(2, begun=1.0), segment(3), segment(4)),
         *(segment(1, of="d", begun=1.0, done=True), segment(2, of="d", begun=1.0), segment(3, of="d")),
         t.garbage.insert().values(plane="data", key="k", not_before=0.0),
+        agents.insert().values(plane="host:h1", stream="s", lease_until=1.0),
     ]
     await store.write(lambda c: [c.execute(each) for each in statements])
     found = await asked(metrics.Metrics(planes, store))
     assert found["cropduster_database_answers",] == 1
+    assert {state: found["cropduster_hosts", state] for state in ("here", "lost")} == {"here": 0, "lost": 1}
     assert found["cropduster_transfers", "running", "spray"] == 2
     assert found["cropduster_transfers", "failed", "sync"] == 1
     states = {state: found["cropduster_segments", state] for state in ("waiting", "taken", "done", "paused")}

@@ -10,9 +10,10 @@ import grpc
 import pytest
 from grpc import aio
 
-from fileserver import errors
+from fileserver import auth, errors
 from fileserver.auth import METADATA_KEY, Cookies
 from fileserver.catalogue.files import Catalogue
+from fileserver.configured import LOCAL, agent_plane
 from fileserver.server import Listener, Server, Service
 from fileserver.services.part import PartServicer
 from fileserver.status import from_call
@@ -272,6 +273,14 @@ async def test_of_a_transfer_that_stops_or_has_ended_nothing_is_moved(world, ver
         await world.store.write(lambda c: ledger.update(c, "t1", time.time(), wish=wish))
     assert type(await refused(world.move(verb))) is errors.TransferNotFound
     assert world.target.script.calls["upload.put"] == 0
+
+
+@pytest.mark.parametrize("plane", [LOCAL, agent_plane("k" * 32)])
+async def test_another_file_server_finds_nothing_in_files_of_this_machine_or_of_agents(world, plane):
+    auth.set_caller(auth.Caller(local=False, name="peer"))  # by its certificate
+    source = transfer_pb2.Source(plane=plane, key="etc/passwd", size=1, version="v")
+    with pytest.raises(errors.CallerDenied):
+        await PartServicer(world.jobs).Partition(part_pb2.PartitionRequest(sources=[source], format=CSV), None)
 
 
 @pytest.mark.parametrize("verb", ["Pull", "Partition"])

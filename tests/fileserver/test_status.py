@@ -235,3 +235,13 @@ def test_bare_grpc_failures_mean_only_what_grpc_can_know():
     assert type(from_call(exhausted)) is plane_errors.Error
     garbled = aio.AioRpcError(StatusCode.CANCELLED, aio.Metadata(), aio.Metadata((status.DETAILS, b"\xff\xff")), "gone")
     assert type(from_call(garbled)) is errors.Cancelled
+
+
+@pytest.mark.parametrize("kind", [plane_errors.Unavailable, errors.InvalidSpec])
+@pytest.mark.parametrize("name", ["message", "retry_after", "violations", "self"])
+def test_however_others_call_their_facts_they_are_facts(kind, name):
+    told = to_status(kind("m"))
+    info = error_details_pb2.ErrorInfo(reason=kind.reason, domain=status.DOMAIN, metadata={name: "x"})
+    told.details[0].Pack(info)
+    for error in (from_status(told), errors.from_record({"reason": kind.reason, "message": "m", "facts": {name: "x"}})):
+        assert (type(error), error.message, error.facts) == (kind, "m", {name: "x"})

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import time
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+from grpc import aio
 
-from fileserver.agents import assignments
+from fileserver.agents import assignments, dispatch
 from fileserver.away.fence import FencedPlane
+from fileserver.catalogue import agents as rows
 from fileserver.errors import CallerDenied
+from fileserver.services.agent import _Stream
 from fileserver.services.shapes import transfer_message
-from fileserver.transfer.spec import Despray, Location, Spec
-from planes.errors import AlreadyExists, Changed, NotFound
+from fileserver.transfer import ledger
+from fileserver.transfer.live import Live
+from fileserver.transfer.record import Progress, Record
+from fileserver.transfer.spec import Despray, Fixed, Location, Spec, Spray, spec_to_json
+from fileserver.v1 import agent_pb2 as pb
+from fileserver.v1.agent_pb2_grpc import AgentServiceStub
+from planes.errors import AlreadyExists, Changed, NotFound, Unavailable
 from planes.plane import MIB
 from planes.posix import PosixPlane
 from tests.doubles.cable import cable
-from tests.fileserver.agents.world import CSV, PLANE, SLOW, noise, some_stored, stored, table
+from tests.fileserver.agents.world import CSV, KEY, PLANE, SLOW, noise, some_stored, stored, table
 
 
 async def test_a_file_goes_there_and_comes_back(world):
@@ -71,6 +81,7 @@ async def test_errors_of_the_other_machine_are_the_transfers(world):
         await world.done(await world.spray("x"))
         with pytest.raises(AlreadyExists, match="exists; --overwrite"):
             await world.done(await world.despray("there"))
+    async with world.agent(writes=["there"], overwrite=True):
         await world.done(await world.despray("there", overwrite=True))
     assert (world.folder / "there").read_bytes() == (world.folder / "x").read_bytes()
 
@@ -151,6 +162,17 @@ async def test_a_second_agent_takes_the_place_of_the_first_which_is_told(world):
         assert await asyncio.wait_for(first.task, 10) is False
         await world.done(await world.spray("x"))
     assert b"".join(await world.content()) == data
+
+
+@pytest.mark.parametrize("world", [False], indirect=True)
+async def test_nothing_is_kept_of_an_agent_that_has_gone(world):
+    news = world.agents.assignments.news
+    async with world.agent():
+        while PLANE not in news._events:
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while PLANE in news._events:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_file_becomes_a_plain_object_that_the_catalogue_does_not_know(world, large):
@@ -246,6 +268,33 @@ async def test_the_fence_has_no_gate_for_copies_and_listings(tmp_path):
     await fenced.aclose()
 
 
+async def test_nothing_that_was_there_is_replaced_or_deleted_without_overwrite(tmp_path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    mine, made = (f"{tmp_path}/{name}".lstrip("/") for name in ("mine", "made"))
+    fenced, local = FencedPlane(PosixPlane.local(), [], [mine, made]), PosixPlane.local()
+    with pytest.raises(CallerDenied, match="--overwrite"):
+        await fenced.upload(mine, upload_id="x", replace=True)
+    token = (await local.upload(mine, upload_id="x", replace=True)).token
+    with pytest.raises(CallerDenied, match="--overwrite"):
+        fenced.resume(token)
+    there = (tmp_path / "mine").stat()
+    made_up = {"inode": there.st_ino, "device": there.st_dev, "word": "", "replace": False}
+    assert await fenced.resume(json.dumps(json.loads(token) | made_up)).made() is not None
+    with pytest.raises(CallerDenied, match="--overwrite"):
+        await fenced.delete(mine)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    for again in (False, True):  # by an agent that was started again
+        token = (await fenced.upload(made, upload_id="y")).token
+        await fenced.resume(token).commit([await fenced.resume(token).put(1, 0, b"made")], 4, None)
+        if again:
+            fenced = FencedPlane(PosixPlane.local(), [], [made])
+            assert await fenced.resume(token).made() is not None
+        await fenced.delete(made)
+        assert not (tmp_path / "made").exists()
+    await FencedPlane(PosixPlane.local(), [], [mine], overwrite=True).delete(mine)
+    assert not (tmp_path / "mine").exists()
+
+
 async def test_an_agent_that_ends_in_good_order_leaves_the_transfer_waiting(world, large):
     data = world.write("x", noise(large))
     async with world.agent(rates=SLOW):
@@ -278,3 +327,68 @@ async def test_a_transfer_whose_agent_stays_away_is_paused_and_goes_on_when_it_i
         await world.done(early)
     assert b"".join(await world.content()) == data
     assert not transfer_message(await world.record(late)).warnings
+
+
+async def test_a_segment_that_cannot_be_handed_out_now_is_handed_out_later(world, large, monkeypatch):
+    data, handed = world.write("x", noise(large)), world.agents.handed
+    failures = [Unavailable("the keys of the plane are not told now")]
+    monkeypatch.setattr(dispatch, "_WAIT", 0.01)
+
+    async def failing(*words):
+        if failures:
+            raise failures.pop()
+        return await handed(*words)
+
+    monkeypatch.setattr(world.agents, "handed", failing)
+    async with world.agent():
+        await world.done(await world.spray("x"))
+    assert b"".join(await world.content()) == data
+
+
+@pytest.mark.parametrize("world", [False], indirect=True)
+async def test_what_is_answered_while_grants_are_renewed_is_not_handed_out_again(world, monkeypatch):
+    for number in (1, 2):
+        await world.store.write(lambda c, n=number: rows.put(c, f"t.{n}", PLANE, "t", n, b""))
+    stream = _Stream(world.agents, lambda _: False, PLANE, 4)
+    await stream.enter()
+
+    async def handed(*_):
+        return pb.FillWork()
+
+    async def answered_meanwhile(*_):
+        await stream._answer(pb.Answer(id=second))
+        monkeypatch.setattr(world.agents, "handed", handed)
+        return pb.FillWork()
+
+    monkeypatch.setattr(world.agents, "handed", handed)
+    first, second = (each.assignment.id for each in (await stream.due())[0])
+    monkeypatch.setattr("fileserver.services.agent.LIFE", 0.0)
+    monkeypatch.setattr(world.agents, "handed", answered_meanwhile)
+    assert [each.assignment.id for each in (await stream.due())[0]] == [first]
+    assert list(stream._held) == [first]
+
+
+@pytest.mark.parametrize("world", [False], indirect=True)
+async def test_receipts_of_work_that_was_taken_back_are_none(world, large):
+    world.write("x", noise(large))
+    spec = spec_to_json(Spec(Spray((world.here("x"),), "a::x", "data", 1, 0, Fixed(1))))
+    record = Record("t1", spec, "PAUSED", "", 1, time.time(), time.time())
+    await world.store.write(lambda c: ledger.create(c, record, "r1", "file:a::x"))
+    async with world.agent():
+        await world.jobs.stages.plan("t1", Live(Progress()))
+    await world.jobs.stages.open("t1", Live(Progress()))
+    work, name = pb.Assignment(fill=pb.FillWork()), f"t1.1.{PLANE}"
+    await world.store.write(lambda c: rows.put(c, name, PLANE, "t1", 1, work.SerializeToString()))
+    step = pb.StepDone(part=1, number=1, size=MIB, crc64nvme="0" * 16)
+    async with aio.insecure_channel(f"127.0.0.1:{world.port}") as channel:
+        call = AgentServiceStub(channel).Work()
+        await call.write(pb.WorkRequest(hello=pb.Hello(key=KEY)))
+        assert (await call.read()).HasField("welcome")
+        given = (await call.read()).assignment
+        await world.store.write(lambda c: rows.remove(c, name, PLANE))  # it did not stop in time
+        await call.write(pb.WorkRequest(report=pb.Report(id=given.id, stored=[step])))
+        await call.write(pb.WorkRequest(answer=pb.Answer(id=given.id, stored=[step])))
+        await call.done_writing()
+        while await call.read():
+            pass
+    assert await stored(world, "t1") == 0

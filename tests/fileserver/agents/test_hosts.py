@@ -9,22 +9,27 @@ import re
 import sys
 
 import pytest
+import sqlalchemy as sa
 
+from fileserver.agents.plane import AgentPlane
 from fileserver.auth import Caller, set_caller
 from fileserver.away import machine, program
 from fileserver.away.work import Agent, Orders
 from fileserver.callers import RuleSettings
+from fileserver.catalogue import agents as rows
 from fileserver.catalogue.files import Catalogue, now
+from fileserver.catalogue.names import MANIFEST
 from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.rules import Rules, Verb
 from fileserver.services.agent import AgentServicer, must_be_of, wrong_planes
+from fileserver.together import to_its_end
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
 from fileserver.transfer.garbage import collect
 from fileserver.transfer.live import PATIENCE
 from fileserver.transfer.spec import Copy, Despray, Fixed, Location, Replicate, Spec, Spray, Sync
 from fileserver.v1 import agent_pb2 as pb
-from planes.errors import PathEscapes, Refused, Unavailable, Unsupported
+from planes.errors import Corrupt, PathEscapes, Refused, Unavailable, Unsupported
 from planes.plane import MIB, Extent
 from tests.fileserver.agents.world import CSV, SLOW, noise, some_stored, table
 
@@ -176,6 +181,78 @@ async def test_a_cancelled_spray_leaves_nothing_on_any_host(world, large):
         await world.jobs.cancel(transfer)
         assert (await world.ended(transfer)).state == "CANCELLED"
         assert everything(world) == []
+
+
+async def test_a_cancel_waits_for_what_a_host_is_writing_and_then_cleans_up(world, monkeypatch):
+    begun, goes_on, put = asyncio.Event(), asyncio.Event(), machine.HomePlane.put
+
+    async def slow(*words, **more):
+        if not words[1].endswith(MANIFEST):
+            return await put(*words, **more)
+
+        async def late():
+            await goes_on.wait()
+            return await put(*words, **more)
+
+        begun.set()
+        receipts = []
+        await to_its_end(late(), receipts.append)  # as a thread does that is in the middle of it
+        return receipts[0]
+
+    async def unwanted():
+        return await world.store.read(lambda c: c.execute(sa.select(rows.assignments.c.stopping)).scalars().all())
+
+    monkeypatch.setattr(machine.HomePlane, "put", slow)
+    async with world.hosts():
+        verb = Spray((source(world, "x", noise(1000)),), "a::x", "thor", 2, 0, Fixed(1))
+        transfer = (await world.jobs.create(Spec(verb))).id
+        await begun.wait()
+        await world.jobs.cancel(transfer)
+        while True not in await unwanted() and (await world.record(transfer)).ended is None:
+            await asyncio.sleep(0.01)
+        goes_on.set()
+        assert (await world.ended(transfer)).state == "CANCELLED"
+    assert everything(world) == []
+
+
+def told_by(host, *answers):
+    """The files of a host whose agent says this."""
+    said = list(answers)
+
+    class Told:
+        async def ask(self, *_, **_more):
+            return said.pop(0)
+
+    return AgentPlane("thor", Told(), None, host)
+
+
+def named(*keys, **more):
+    return pb.Answer(files=[pb.FileInfo(key=key, size=1, version="v") for key in keys], **more)
+
+
+@pytest.mark.parametrize("host", ["h1", ""])
+async def test_an_agent_tells_of_what_it_was_asked_for_and_of_no_other_hosts_files(host):
+    assert (await told_by(host, named("h1/x")).stat("h1/x")).key == "h1/x"
+    for wrong in (named("h2/x"), named()):
+        with pytest.raises(Corrupt, match="thor"):
+            await told_by(host, wrong).stat("h1/x")
+    pages = named("h1/a/1", "h1/a/2", more=True), named("h1/a/3")
+    assert len([info async for info in told_by(host, *pages).list("h1/a/")]) == 3
+    again = named("h1/a/1", more=True)
+    for pages in ([named("h2/x")], [named("h1/b")], [again, again], [named(more=True)], [named("h1/a/2", "h1/a/1")]):
+        with pytest.raises(Corrupt, match="thor"):
+            assert [info async for info in told_by(host, *pages).list("h1/a/")]
+    with pytest.raises(Corrupt, match="thor"):
+        await told_by(host, pb.Answer()).resume("h1/t").commit([], 0, None)
+    if host:
+        for receipts in (
+            told_by(host, pb.Answer()).put("h1/x", b"", upload_id="u"),
+            told_by(host, pb.Answer()).step("h1/t", 1, 0, b""),
+        ):
+            with pytest.raises(Corrupt, match="thor"):
+                await receipts
+        with pytest.raises(Corrupt, match="thor"):
+            assert [one async for one in told_by(host, named("h2/x")).unfinished("h1/")]
 
 
 @IDLE

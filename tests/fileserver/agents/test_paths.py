@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from dataclasses import replace
 
+import grpc
 import pytest
 
+from fileserver.away.data import Data
 from fileserver.away.direct import Direct, NotReached
 from fileserver.away.paths import Paths
 from planes import checksum
@@ -191,3 +195,29 @@ async def test_the_next_segment_knows_what_was_not_reached_but_not_what_cannot_b
     assert [await paths.go("a", "step", sign, lost), await paths.go("b", "step", refuses, lost)] == [None, None]
     assert paths.closed["b"] == "not in a folder of ours"
     assert Paths(direct, {"a": "", "b": ""}).closed.keys() == {"a"}
+
+
+async def test_a_call_that_begins_after_it_was_cancelled_is_ended_at_once():
+    begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Call:
+        def cancel(self):
+            ended.set()
+
+    def work(_stop, keep):
+        begun.set()
+        goes_on.wait()
+        keep(Call())
+        return ended.wait(20)
+
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        data = Data(channel, 1, encrypted=False)
+        task = asyncio.create_task(data._run(work))
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        await asyncio.wait({task}, timeout=0)  # it has heard of it
+        await asyncio.wait({task}, timeout=0)
+        goes_on.set()
+        await asyncio.wait({task})
+        data.close()
+    assert ended.is_set()

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fileserver.catalogue import counts, databases, upsert
 from fileserver.catalogue import tables as t
+from fileserver.catalogue.agents import agents
 from fileserver.catalogue.store import Store
 from fileserver.transfer.liveness import Liveness
 from planes.errors import Refused
@@ -167,6 +168,21 @@ def test_a_restart_of_the_database_kills_nobody(store, server):
     two.release()
 
 
+def test_a_restart_of_the_database_in_the_middle_of_a_look_is_got_over(store, server, monkeypatch):
+    one = Liveness(store.engine, "one")
+    one.hold()
+    monkeypatch.setattr(one, "hold", lambda: (server.stop(), server.start()))  # after it has found all well
+    with pytest.raises(DBAPIError):
+        one.dead(["two"])
+    monkeypatch.undo()
+    one.hold()
+    assert one.keeper
+    two = Liveness(store.engine, "two")
+    assert [two.dead(["one"]) for _ in range(4)] == [[]] * 4
+    one.release()
+    two.release()
+
+
 async def test_what_there_is_is_counted(store):
     row = {"id": "a", "request_id": "a", "state": "RUNNING", "spec": {"kind": "spray"}, "progress": {}, "warnings": []}
     places = dict.fromkeys(("first_part", "last_part", "first_step", "last_step", "size"), 0)
@@ -174,8 +190,10 @@ async def test_what_there_is_is_counted(store):
         t.transfers.insert().values(**row, created=5.0, updated=5.0),
         t.segments.insert().values(transfer="a", number=1, done=False, begun=6.0, **places),
         t.segments.insert().values(transfer="a", number=2, done=False, **places),
+        *(agents.insert().values(plane=f"host:h{until}", stream="s", lease_until=until) for until in (1, 2, 2**40)),
+        agents.insert().values(plane="@a", stream="s", lease_until=1),  # that of a command
     ]
     await store.write(lambda c: [c.execute(each) for each in statements])
     found = await store.read(counts.count)
     segments = {"waiting": 1, "taken": 1, "done": 0, "paused": 0}
-    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, segments, 0, 0)
+    assert found == counts.Counts({("RUNNING", "spray"): 1}, 5.0, segments, 0, 0, {"here": 1, "lost": 2})

@@ -1,6 +1,7 @@
 """Listeners with certificates: who gets in, and what happens when the files change."""
 
 import asyncio
+import base64
 import socket
 import ssl
 from datetime import timedelta
@@ -182,13 +183,16 @@ async def test_a_broken_certificate_changes_nothing_but_the_log(site, authority)
         path.write_bytes(kept)
 
 
-@pytest.mark.parametrize("fault", ["missing", "no certificate", "another key", "expired", "no key"])
+@pytest.mark.parametrize("fault", ["missing", "no certificate", "another key", "expired", "no key", "strange key"])
 def test_what_cannot_be_used_is_refused_with_the_file(authority, fault):
     made = authority.issue("server", ends=timedelta(hours=-1 if fault == "expired" else 1))
     if fault == "missing":
         made.key.unlink()
     elif fault == "another key":
         made.key.write_bytes(authority.issue("another").key.read_bytes())
+    elif fault == "strange key":  # PKCS #8, of an algorithm that nobody knows
+        text = base64.encodebytes(bytes.fromhex("302e020100300506032b6579042204") + b"\x20" + bytes(32)).decode()
+        made.key.write_text(f"-----BEGIN PRIVATE KEY-----\n{text}-----END PRIVATE KEY-----\n")
     elif fault != "expired":
         (made.certificate if fault == "no certificate" else made.key).write_bytes(b"x")
     with pytest.raises(InvalidSpec) as caught:

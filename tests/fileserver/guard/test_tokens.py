@@ -272,6 +272,9 @@ ODD = {
     "no keys": {"/keys": {"keys": 7}},
     "no object": {"/keys": [1]},
     "far too much": {"/keys": {"keys": [], "x": "x" * 2_000_000}},
+    "breaks off": {"/keys": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"},
+    "is none of the web": {"/keys": b"220 ready\r\n"},
+    "goes too deep": {"/keys": b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 500_000},
 }
 
 
