@@ -81,6 +81,7 @@ class Connection:
         patience = patience or Patience()
         self._again = Outage(patience)
         self._bounds = Bounds(name, settings.limits, patience.clock, patience.sleep)
+        self._base = "http://localhost" if settings.socket else settings.endpoint
         self._session: aiohttp.ClientSession | None = None
         self._requests = self._refused = self._lost = 0
 
@@ -185,10 +186,6 @@ class Connection:
             raise errors.unanswered(asked, f"no answer within {self.settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise errors.unanswered(asked, _why(error)) from None
-
-    @property
-    def _base(self) -> str:
-        return "http://localhost" if self.settings.socket else self.settings.endpoint
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
