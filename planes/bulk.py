@@ -13,7 +13,7 @@ from pathlib import Path
 from planes import many
 from planes.many import Whole
 from planes.opening import decorated, provider
-from planes.plane import Info, Plane, StepReceipt
+from planes.plane import Extent, Info, Plane, StepReceipt
 from planes.posix import PosixPlane
 from planes.settings import PlaneSettings
 from planes.wrapped import find
@@ -57,6 +57,16 @@ async def put_many(plane: Plane, objects: Sequence[Whole]) -> Sequence[StepRecei
         Error: as `Plane.put`; objects before the one that failed are there. It may be repeated.
     """
     return await many.put_many(plane, objects)
+
+
+def reads_many(plane: Plane) -> bool:
+    """Whether `read_many` is faster than reads side by side: it is where one costs less than its trip to a thread."""
+    return find(plane, PosixPlane) is not None
+
+
+async def read_many(plane: Plane, extents: Sequence[Extent]) -> Sequence[bytes]:
+    """The bytes of each extent; raises as `Plane.read` of the first that cannot be read."""
+    return await many.read_many(plane, extents)
 
 
 def survived(plane: Plane, info: Info) -> bool:

@@ -85,6 +85,11 @@ class LimitedPlane(WrappedPlane):
         async with self._bounds.of(extent.size):
             await self.inner.read(extent, into)
 
+    async def read_many(self, extents: Sequence[Extent]) -> Sequence[bytes]:
+        """One request of so many bytes."""
+        async with self._bounds.of(sum(each.size for each in extents)):
+            return await many.read_many(self.inner, extents)
+
     async def stream(self, extent: Extent, take: Take) -> None:
         """One request of so many bytes."""
         async with self._bounds.of(extent.size):

@@ -1,4 +1,4 @@
-"""Many small objects in one call, for planes where each call costs more than what it writes.
+"""Many small objects in one call, for planes where each call costs more than what it moves.
 
 No part of the contract: `planes.plane` has single objects. A layer that does not know of it is asked object by object,
 so that whatever it does to a `put` is done to each.
@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from typing_extensions import Buffer
 
-from planes.plane import Plane, StepReceipt
+from planes.plane import Extent, Plane, StepReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,27 @@ async def put_many(plane: Plane, objects: Sequence[Whole]) -> Sequence[StepRecei
     if isinstance(plane, TakesMany):
         return await plane.put_many(objects)
     return [await plane.put(each.key, each.data, upload_id=each.upload_id, replace=each.replace) for each in objects]
+
+
+@runtime_checkable
+class ReadsMany(Protocol):
+    """A plane, or a layer around one, that reads many extents in one call."""
+
+    async def read_many(self, extents: Sequence[Extent]) -> Sequence[bytes]:
+        """The bytes of each extent."""
+        ...
+
+
+async def read_many(plane: Plane, extents: Sequence[Extent]) -> Sequence[bytes]:
+    """The bytes of each extent; raises as `Plane.read` of the first that cannot be read."""
+    if isinstance(plane, ReadsMany):
+        return await plane.read_many(extents)
+    found = []
+    for extent in extents:
+        into = bytearray(extent.size)
+        await plane.read(extent, memoryview(into))
+        found.append(bytes(into))
+    return found
 
 
 def size(objects: Sequence[Whole]) -> int:

@@ -11,7 +11,7 @@ from typing_extensions import Buffer
 
 from planes.errors import Error
 from planes.left_out import Tell
-from planes.many import Whole, put_many
+from planes.many import Whole, put_many, read_many
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -99,6 +99,12 @@ class MeteredPlane(WrappedPlane):
         """Counted."""
         await self._meter.count("read", self.inner.read(extent, into))
         self._meter.read += extent.size
+
+    async def read_many(self, extents: Sequence[Extent]) -> Sequence[bytes]:
+        """Counted as one request."""
+        found = await self._meter.count("read_many", read_many(self.inner, extents))
+        self._meter.read += sum(map(len, found))
+        return found
 
     async def stream(self, extent: Extent, take: Take) -> None:
         """Counted as a read."""

@@ -14,6 +14,7 @@ from typing import Final, Self
 from planes.posix_paths import Root, Tree
 
 _KEPT: Final = 64
+_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Folders:
@@ -26,6 +27,7 @@ class Folders:
         self.made = list[str]()
         self._tree = tree
         self._open = OrderedDict[str, int]()
+        self._new = set[str]()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,12 +70,12 @@ class Folders:
         return fd
 
     def _opened(self, over: int, name: str, path: str) -> int:
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            return os.open(name, flags, dir_fd=over)
-        except (FileNotFoundError, NotADirectoryError):
-            with suppress(FileExistsError):  # another was faster, or something else has the name: the next call tells
-                os.mkdir(name, dir_fd=over)
-                self.made.append(path)
+        if path.rpartition("/")[0] not in self._new:  # else it is hardly there already
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return os.open(name, _FLAGS, dir_fd=over)
+        with suppress(FileExistsError):  # another was faster, or something else has the name: the next call tells
+            os.mkdir(name, dir_fd=over)
+            self.made.append(path)
+            self._new.add(path)
         with self._tree.not_in_the_way(name, over, path):
-            return os.open(name, flags, dir_fd=over)
+            return os.open(name, _FLAGS, dir_fd=over)

@@ -31,6 +31,8 @@ Links = Literal["inside", "refuse", "anywhere"]
 HIDDEN: Final = ".cropduster-"
 """Names that begin so are temporary files of uploads: not listed, and not to be used as keys."""
 
+_NO_NAMES: Final = frozenset({"", ".", ".."})
+
 TRIES: Final = 100
 """How often a directory is made again that others, tidying up, removed before anything was in it."""
 
@@ -96,7 +98,7 @@ class Tree:
             PathEscapes: it is empty, absolute, or has an element that is empty, `.`, `..` or holds a NUL.
         """
         found = tuple(key.split("/"))
-        if "\0" in key or any(e in {"", ".", ".."} for e in found):
+        if "\0" in key or not _NO_NAMES.isdisjoint(found):
             msg = f"{self.shown(key)!r} is not a path inside of plane {self.plane}: no '..', '.', '//' or leading '/'"
             raise PathEscapes(msg, plane=self.plane, key=key)
         return found

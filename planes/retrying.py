@@ -20,7 +20,7 @@ from typing_extensions import Buffer
 
 from planes.errors import Corrupt, Error, Throttled, Unavailable
 from planes.left_out import Tell
-from planes.many import Whole, put_many
+from planes.many import Whole, put_many, read_many
 from planes.plane import Extent, Info, Plane, Presign, StepReceipt, Take, Ticket, Unfinished, Upload
 from planes.wrapped import WrappedPlane, WrappedUpload
 
@@ -171,6 +171,10 @@ class RetryingPlane(WrappedPlane):
     async def read(self, extent: Extent, into: memoryview) -> None:
         """Asked again, from the first byte."""
         await self._again.keep_trying(lambda: self.inner.read(extent, into))
+
+    async def read_many(self, extents: Sequence[Extent]) -> Sequence[bytes]:
+        """Asked again, from the first extent."""
+        return await self._again.keep_trying(lambda: read_many(self.inner, extents))
 
     async def stream(self, extent: Extent, take: Take) -> None:
         """Goes on behind the last byte that was taken; what `take` itself raises is not tried again."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final, TypeAlias
+from typing import Final
 
 import h5py
 import numpy as np
-from h5py import h5a, h5p, h5s, h5t
+from h5py import h5a, h5s, h5t
 
 from fileserver.hdf5.elements import Pointing, fixed, to_value
 from fileserver.hdf5.model import Attribute, Trouble
-from fileserver.hdf5.outline import BROKEN
+from fileserver.hdf5.outline import BROKEN, Located
 from fileserver.hdf5.types import (
     Array,
     Compound,
@@ -28,16 +28,17 @@ from fileserver.hdf5.types import (
 )
 from fileserver.hdf5.typing_rules import NotHeld, Typed, readable, typed
 
-Located: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
 MOST: Final = 64 << 20
 """Bytes of the largest attribute that is read; HSDS keeps it inside the JSON of its object."""
 
 
-def attributes(place: Located, path: str, pointing: Pointing, troubles: list[Trouble]) -> list[Attribute]:
-    """All attributes of an open object, by creation if the file keeps that; `troubles` gets what is wrong."""
+def attributes(
+    place: Located, path: str, pointing: Pointing, troubles: list[Trouble], *, ordered: bool
+) -> list[Attribute]:
+    """All attributes of an open object, by creation if they are `ordered` so; `troubles` gets what is wrong."""
     found = []
     try:
-        names = _names(place)
+        names = _names(place, ordered=ordered)
     except BROKEN as error:
         troubles.append(Trouble(path, "failed", f"its attributes cannot be read: {error}"))
         return []
@@ -58,13 +59,6 @@ def attributes(place: Located, path: str, pointing: Pointing, troubles: list[Tro
     return found
 
 
-def ordered(place: Located) -> bool:
-    """Whether the file keeps the order in which attributes came."""
-    if isinstance(place, h5t.TypeID):
-        return False  # h5py has no creation properties of types
-    return bool(place.get_create_plist().get_attr_creation_order() & h5p.CRT_ORDER_TRACKED)
-
-
 def shape_json(dims: tuple[int, ...] | None) -> dict[str, Json]:
     """A space as HSDS writes it; None is the null space."""
     if dims is None:
@@ -72,11 +66,11 @@ def shape_json(dims: tuple[int, ...] | None) -> dict[str, Json]:
     return {"class": "H5S_SIMPLE", "dims": list(dims)} if dims else {"class": "H5S_SCALAR"}
 
 
-def _names(place: Located) -> list[bytes]:
+def _names(place: Located, *, ordered: bool) -> list[bytes]:
     if not h5a.get_num_attrs(place):
         return []
     names: list[bytes] = []
-    index = h5py.h5.INDEX_CRT_ORDER if ordered(place) else h5py.h5.INDEX_NAME
+    index = h5py.h5.INDEX_CRT_ORDER if ordered else h5py.h5.INDEX_NAME
     h5a.iterate(place, names.append, index_type=index)
     return names
 

@@ -7,6 +7,7 @@ import h5py
 from fileserver.hdf5 import describe, read
 from fileserver.hdf5.elements import Pointing
 from fileserver.hdf5.model import Node, Outline, Trouble
+from fileserver.hdf5.outline import Opened
 from fileserver.hdf5.routes import Plan
 
 
@@ -18,6 +19,7 @@ def body(
     plan: Plan | None,
     to: Pointing,
     troubles: list[Trouble],
+    opened: Opened | None = None,
 ) -> bytes:
     """One object as HSDS stores it; `plan` is of a dataset, `troubles` gets what does not arrive as it is.
 
@@ -25,7 +27,7 @@ def body(
         NotHeld: HSDS has no type like its.
     """
     if node.kind == "g":
-        return describe.group_json(frame, read.group(file, outline, node, to, troubles))
+        return describe.group_json(frame, read.group(file, outline, node, to, troubles, opened))
     if node.kind == "t":
         return describe.datatype_json(frame, read.datatype(file, node, to, troubles))
     assert plan is not None, "a dataset has one"

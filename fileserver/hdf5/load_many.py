@@ -16,7 +16,7 @@ import h5py
 from fileserver.hdf5 import at_once, describe, ids, superblock
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.making import Making
-from fileserver.hdf5.outline import BROKEN
+from fileserver.hdf5.outline import BROKEN, Opened
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import alone, close_all, open_into, thread
 from fileserver.hdf5.storage import Bucket
@@ -78,10 +78,12 @@ def _one(file: Small, bucket: Plane) -> Made | None:
 
 
 def _made(file: h5py.File, small: Small, bucket: Plane) -> Made | None:
-    found, root = look(file, Means()), ids.root_id(small.load)
+    opened: Opened = {}
+    found, root = look(file, Means(), opened), ids.root_id(small.load)
     if not at_once.suits(found):
         return None
-    making = Making(describe.Frame(root, small.created, names(found, root)), found, len(small.data), [*found.troubles])
+    frame = describe.Frame(root, small.created, names(found, root))
+    making = Making(frame, found, len(small.data), [*found.troubles], opened=opened)
     to = Bucket(bucket, root, small.load)
     made = at_once.make(file, making, small.data, to.has)
     loaded = Loaded(root, small.created, found, tuple(making.troubles), to.written, making.frame.ids)

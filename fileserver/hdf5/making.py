@@ -20,7 +20,7 @@ from fileserver.hdf5 import describe, grid, ids, read, transcode
 from fileserver.hdf5.beside import STAND_IN, Assembly
 from fileserver.hdf5.bodies import body
 from fileserver.hdf5.model import ChunkTable, Node, Trouble
-from fileserver.hdf5.outline import BROKEN
+from fileserver.hdf5.outline import BROKEN, Opened
 from fileserver.hdf5.routes import Route
 from fileserver.hdf5.storage import Piece
 from fileserver.hdf5.survey import Planned, Survey
@@ -37,13 +37,17 @@ Lost: TypeAlias = Literal["refused", "failed"]
 
 @dataclass(slots=True)
 class Making:
-    """The objects of one file in the making; `size` is the file's, `lost` are objects that stay behind after all."""
+    """The objects of one file in the making; `size` is the file's, `lost` are objects that stay behind after all.
+
+    `opened` are objects that are open already, of whoever stays in the thread of the file till all is made.
+    """
 
     frame: describe.Frame
     survey: Survey
     size: int
     troubles: list[Trouble]
     lost: set[int] = field(default_factory=set)
+    opened: Opened | None = None
 
     def losing(self, node: Node) -> AbstractContextManager[None]:
         """What goes wrong with the data of one object leaves that object behind, and no other."""
@@ -75,7 +79,7 @@ class Making:
         found = []
         for planned in batch:
             with self.losing(planned.node):
-                table = read.chunk_table(file, planned.node, planned.plan.chunk)
+                table = read.chunk_table(file, planned.node, planned.plan.chunk, self.opened)
                 ends = table.rows["offset"] + table.rows["size"]
                 if len(ends) and int(ends.max()) > self.size:
                     msg = "a chunk reaches past the end of the file: its index of chunks is damaged"
@@ -135,9 +139,9 @@ class Making:
         for node in nodes:
             planned = datasets.get(node.address)
             if planned is None:
-                data = body(file, self.frame, self.survey.outline, node, None, to, self.troubles)
+                data = body(file, self.frame, self.survey.outline, node, None, to, self.troubles, self.opened)
             else:
-                known = read.dataset(file, node, to, self.troubles, planned.facts)
+                known = read.dataset(file, node, to, self.troubles, planned.facts, self.opened)
                 data = describe.dataset_json(self.frame, known, planned.plan)
             found.append((ids.key(self.frame.ids[node.address], root=self.frame.root), data))
         return found

@@ -115,6 +115,8 @@ class Facts:
     """As JSON, None for zero."""
     fill_unheld: bool = False
     """The fill value is one that HSDS does not hold."""
+    ordered: bool = False
+    """The order in which its attributes came is kept."""
 
 
 CHUNK_ROW: Final = np.dtype([("offset", "u8"), ("size", "u8"), ("mask", "u4")])
@@ -154,6 +156,9 @@ class Outline:
     nodes: Mapping[int, Node]
     links: Mapping[int, Sequence[Link]]
     ordered: frozenset[int] = frozenset()
+    """Groups that keep the order in which their links came."""
+    kept: frozenset[int] = frozenset()
+    """Groups that keep the order in which their attributes came."""
     troubles: Sequence[Trouble] = field(default_factory=tuple)
 
     @property

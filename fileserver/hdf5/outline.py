@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import h5py
 from h5py import h5g, h5l, h5o, h5p
@@ -20,12 +20,20 @@ BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises for objects that the library cannot read."""
 
 
+Located: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID
+Opened: TypeAlias = dict[int, Located]
+"""Objects of a file that stay open, by their address, for who comes to them again; never outside of its thread."""
+_KEPT: Final = 64  # objects that stay open: each takes the library some KiB
+
+
 @dataclass(slots=True)
 class _Walk:
     file: h5py.File
     nodes: dict[int, Node] = field(default_factory=dict)
     links: dict[int, list[Link]] = field(default_factory=dict)
+    opened: Opened | None = None
     ordered: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
     troubles: list[Trouble] = field(default_factory=list)
     todo: deque[int] = field(default_factory=deque)
 
@@ -36,10 +44,10 @@ class _Walk:
                 self.todo.append(address)
 
 
-def outline(file: h5py.File) -> Outline:
-    """All that can be reached from the root group by hard links."""
-    walk = _Walk(file)
-    walk.meet(h5o.get_info(file["/"].id).addr, "g", "/", b"/")
+def outline(file: h5py.File, opened: Opened | None = None) -> Outline:
+    """All that can be reached from the root group by hard links; groups that had to be opened are added to `opened`."""
+    walk = _Walk(file, opened=opened)
+    walk.meet(h5o.get_info(file.id).addr, "g", "/", b"/")
     while walk.todo:
         node = walk.nodes[walk.todo.popleft()]
         try:
@@ -47,19 +55,29 @@ def outline(file: h5py.File) -> Outline:
         except BROKEN as error:
             walk.links[node.address] = []
             walk.troubles.append(Trouble(node.path, "failed", f"its links cannot be read: {error}"))
-    return Outline(walk.nodes, walk.links, frozenset(walk.ordered), tuple(walk.troubles))
+    return Outline(walk.nodes, walk.links, frozenset(walk.ordered), frozenset(walk.kept), tuple(walk.troubles))
 
 
-def by_address(file: h5py.File, node: Node) -> h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID:
-    """An object, opened by the path that it was found by."""
-    return h5o.open(file.id, node.raw)
+def by_address(file: h5py.File, node: Node, opened: Opened | None = None) -> Located:
+    """An object, opened by the path that it was found by, unless it is among those that are open."""
+    place = opened.get(node.address) if opened else None
+    return h5o.open(file.id, node.raw) if place is None else place
+
+
+def keep(opened: Opened | None, node: Node, place: Located) -> None:
+    """Have an object stay open, where that is wanted and not too many are."""
+    if opened is not None and len(opened) < _KEPT:
+        opened[node.address] = place
 
 
 def _group(walk: _Walk, node: Node) -> None:
     group = by_address(walk.file, node)
+    keep(walk.opened, node, group)
     links: list[Link] = []
     walk.links[node.address] = links
     plist = group.get_create_plist()
+    if plist.get_attr_creation_order() & h5p.CRT_ORDER_TRACKED:
+        walk.kept.add(node.address)
     order = h5py.h5.INDEX_NAME
     if plist.get_link_creation_order() & h5p.CRT_ORDER_TRACKED:
         walk.ordered.add(node.address)

@@ -7,9 +7,9 @@ from typing import Final
 
 import h5py
 import numpy as np
-from h5py import h5d, h5r, h5s, h5z
+from h5py import h5d, h5p, h5r, h5s, h5z
 
-from fileserver.hdf5.attributes import attributes, ordered
+from fileserver.hdf5.attributes import attributes
 from fileserver.hdf5.elements import MOST_POINTS, Pointing, Region
 from fileserver.hdf5.model import (
     CHUNK_ROW,
@@ -25,7 +25,7 @@ from fileserver.hdf5.model import (
     Segment,
     Trouble,
 )
-from fileserver.hdf5.outline import BROKEN, by_address
+from fileserver.hdf5.outline import BROKEN, Opened, by_address
 from fileserver.hdf5.types import Enum, Json, Number, Text, Type, size
 from fileserver.hdf5.typing_rules import NotHeld, readable, typed
 
@@ -55,11 +55,13 @@ def pointing(file: h5py.File, ids: Mapping[int, str]) -> Pointing:
     return Pointing(target, region)
 
 
-def group(file: h5py.File, outline: Outline, node: Node, to: Pointing, troubles: list[Trouble]) -> Group:
+def group(
+    file: h5py.File, outline: Outline, node: Node, to: Pointing, troubles: list[Trouble], opened: Opened | None = None
+) -> Group:
     """A group with its attributes."""
-    place = by_address(file, node)
-    found = attributes(place, node.path, to, troubles)
-    return Group(node, outline.links[node.address], found, node.address in outline.ordered or ordered(place))
+    keeps = node.address in outline.kept
+    found = attributes(by_address(file, node, opened), node.path, to, troubles, ordered=keeps)
+    return Group(node, outline.links[node.address], found, keeps or node.address in outline.ordered)
 
 
 def datatype(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble]) -> Datatype:
@@ -71,19 +73,27 @@ def datatype(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble])
     place = by_address(file, node)
     kind = typed(place)
     troubles.extend(Trouble(node.path, "mapped", note) for note in kind.notes)
-    return Datatype(node, kind, attributes(place, node.path, to, troubles))
+    # h5py has no creation properties of types.
+    return Datatype(node, kind, attributes(place, node.path, to, troubles, ordered=False))
 
 
-def dataset(file: h5py.File, node: Node, to: Pointing, troubles: list[Trouble], known: Facts | None = None) -> Dataset:
+def dataset(
+    file: h5py.File,
+    node: Node,
+    to: Pointing,
+    troubles: list[Trouble],
+    known: Facts | None = None,
+    opened: Opened | None = None,
+) -> Dataset:
     """A dataset without its data; with facts that are `known` already, or as they are now.
 
     Raises:
         NotHeld: HSDS has no type like its.
     """
-    place = by_address(file, node)
+    place = by_address(file, node, opened)
     found = known or facts(place)
     troubles.extend(Trouble(node.path, "mapped", note) for note in found.typed.notes)
-    return Dataset(node, found, attributes(place, node.path, to, troubles), ordered(place))
+    return Dataset(node, found, attributes(place, node.path, to, troubles, ordered=found.ordered), found.ordered)
 
 
 def facts(place: h5d.DatasetID) -> Facts:
@@ -119,16 +129,17 @@ def facts(place: h5d.DatasetID) -> Facts:
         sources=_sources(plist, layout),
         fill=fill,
         fill_unheld=unheld,
+        ordered=bool(plist.get_attr_creation_order() & h5p.CRT_ORDER_TRACKED),
     )
 
 
-def chunk_table(file: h5py.File, node: Node, chunk: tuple[int, ...]) -> ChunkTable:
+def chunk_table(file: h5py.File, node: Node, chunk: tuple[int, ...], opened: Opened | None = None) -> ChunkTable:
     """Where the chunks of a dataset lie; 40 bytes a chunk and 8 a dimension.
 
     Raises:
         OSError, RuntimeError: the index of chunks is damaged.
     """
-    place = by_address(file, node)
+    place = by_address(file, node, opened)
     count = place.get_num_chunks()
     rows = np.zeros(count, CHUNK_ROW)
     places = np.zeros((count, len(chunk)), np.int64)

@@ -66,6 +66,11 @@ class Bucket:
     load: str
     written: Written = field(default_factory=Written)
     _there: set[str] = field(default_factory=set)
+    _mark: str = field(init=False)
+    """What the attempts of this load begin with."""
+
+    def __post_init__(self) -> None:
+        self._mark = sha256(self.load.encode()).hexdigest()[:12]
 
     async def resume(self) -> None:
         """Find out what an earlier attempt of this load has written."""
@@ -167,7 +172,7 @@ class Bucket:
         await side_by_side(group, put, min(len(group), _PUTS))
 
     def _attempt(self, key: str) -> str:
-        return f"{sha256(self.load.encode()).hexdigest()[:12]}-{sha256(key.encode()).hexdigest()[:20]}"
+        return f"{self._mark}-{sha256(key.encode()).hexdigest()[:20]}"
 
 
 def _together(pieces: Iterable[Piece]) -> Iterable[list[Piece]]:

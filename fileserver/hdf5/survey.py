@@ -10,7 +10,7 @@ import h5py
 
 from fileserver.hdf5 import ids, read, transcode
 from fileserver.hdf5.model import Facts, Node, Outline, Trouble
-from fileserver.hdf5.outline import BROKEN, outline
+from fileserver.hdf5.outline import BROKEN, Opened, keep, outline
 from fileserver.hdf5.routes import Means, Plan, plan
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.typing_rules import NotHeld
@@ -41,14 +41,16 @@ async def survey(source: Source, means: Means) -> Survey:
     return await source.run(partial(look, means=means))
 
 
-def look(file: h5py.File, means: Means) -> Survey:
-    """The same in the thread of the file."""
-    seen = outline(file)
+def look(file: h5py.File, means: Means, opened: Opened | None = None) -> Survey:
+    """The same in the thread of the file; objects that had to be opened are added to `opened`."""
+    seen = outline(file, opened)
     datasets, troubles, refused = [], list(seen.troubles), set()
     for node in seen.nodes.values():
         try:
             if node.kind == "d":
-                facts = read.facts(transcode.dataset(file, node.raw))
+                place = transcode.dataset(file, node.raw)
+                keep(opened, node, place)
+                facts = read.facts(place)
                 datasets.append(Planned(node, facts, plan(facts, means)))
             elif node.kind == "t":
                 read.datatype(file, node, read.pointing(file, {}), [])

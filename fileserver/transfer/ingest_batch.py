@@ -128,17 +128,19 @@ class Batches:
     async def _read(self, free: Sequence[_One]) -> list[_One]:
         """Those that could be read."""
 
-        async def read(one: _One) -> None:
-            file = one.file
-            into = bytearray(file.size)
+        async def read(some: Sequence[_One]) -> None:
+            plane = self.worker.planes.plane(some[0].file.plane)
             try:
-                plane = self.worker.planes.plane(file.plane)
-                await plane.read(Extent(file.key, file.version, 0, file.size), memoryview(into))
+                found = await bulk.read_many(plane, [Extent(o.file.key, o.file.version, 0, o.file.size) for o in some])
             except Error:
                 return  # the same
-            one.data = bytes(into)
+            for one, data in zip(some, found, strict=True):
+                one.data = data
 
-        await side_by_side(free, read, _REQUESTS)
+        for name in dict.fromkeys(one.file.plane for one in free):
+            if bulk.reads_many(self.worker.planes.plane(name)):
+                await read([one for one in free if one.file.plane == name])
+        await side_by_side([[one] for one in free if not one.data], read, _REQUESTS)
         return [one for one in free if one.data]
 
     async def _made(self, free: Sequence[_One]) -> list[_One]:

@@ -350,8 +350,15 @@ class Worker:
 def loaded_file(file: File, loaded: Loaded, verified: str) -> File:
     """The row of a file that is loaded."""
     written, state = loaded.written, "loaded" if loaded.whole else "partly"
-    file = replace(file, root=loaded.root, objects=len(loaded.ids), verified=verified, state=state)
-    return replace(file, through_us=written.carried, native=written.copied)
+    return replace(
+        file,
+        root=loaded.root,
+        objects=len(loaded.ids),
+        verified=verified,
+        state=state,
+        through_us=written.carried,
+        native=written.copied,
+    )
 
 
 def _ended(file: File, told: list[Told]) -> Ended:

@@ -126,8 +126,8 @@ def forgotten(c: sa.Connection) -> None:
 def refuse_doubles(c: sa.Connection, transfer: str, error: dict[str, Any]) -> int:
     """End files whose domain an earlier one has already; returns how many."""
     f, other = t.ingest_files, t.ingest_files.alias("other")
-    same = (other.c.transfer == transfer, other.c.domain == f.c.domain, other.c.number < f.c.number)
-    query = f.update().where(f.c.transfer == transfer, sa.exists().where(*same).correlate(f))
+    firsts = sa.select(sa.func.min(other.c.number)).where(other.c.transfer == transfer).group_by(other.c.domain)
+    query = f.update().where(f.c.transfer == transfer, f.c.number.not_in(firsts))
     return c.execute(query.values(state="failed", error=error)).rowcount
 
 

@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 
 from planes import bulk, posix_draft, posix_many, posix_sync
-from planes.errors import AlreadyExists, Corrupt, PathEscapes, Refused, Unavailable
+from planes.errors import AlreadyExists, Changed, Corrupt, OutOfRange, PathEscapes, Refused, Unavailable
 from planes.faulty import Fault, FaultyPlane, Raise
 from planes.many import Whole
 from planes.memory import MemoryPlane, MemorySettings
 from planes.metered import MeteredPlane
 from planes.opening import open_plane
+from planes.plane import Extent
 from planes.posix import PosixSettings
 from planes.retrying import Patience, RetryingPlane
 from planes.wrapped import find
@@ -113,6 +114,40 @@ async def test_of_many_files_those_before_the_one_that_fails_are_there_and_no_ot
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a", "new", "new/b", "taken"]
 
 
+async def test_many_extents_are_read_in_one_request_each_of_its_version(tmp_path, monkeypatch):
+    plane, memory = open_plane("data", PosixSettings(path=tmp_path)), MemoryPlane("m", MemorySettings())
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode() * 10)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: real(fd, min(size, 3), at))  # the system may give less
+    try:
+        assert bulk.reads_many(plane)
+        assert not bulk.reads_many(memory)
+        infos = [await plane.stat(name) for name in ("a", "b")]
+        extents = [Extent(infos[0].key, infos[0].version, 0, 10), Extent(infos[1].key, infos[1].version, 2, 9)]
+        assert await bulk.read_many(plane, extents) == [b"a" * 10, b"b" * 7]
+        counted = find(plane, MeteredPlane).snapshot()
+        assert (counted.requests["read_many"], counted.requests.get("read"), counted.bytes_read) == (1, None, 17)
+        (tmp_path / "b").write_bytes(b"c" * 10)
+        with pytest.raises(Changed):
+            await bulk.read_many(plane, extents)
+        with pytest.raises(OutOfRange):
+            await bulk.read_many(plane, [Extent("a", "", 0, 11)])
+    finally:
+        await plane.aclose()
+
+
+async def test_below_a_directory_that_is_new_none_is_looked_for(tmp_path, monkeypatch):
+    plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
+    real, looked = os.open, []
+    monkeypatch.setattr(os, "open", lambda name, *words, **at: looked.append(name) or real(name, *words, **at))
+    try:
+        await bulk.put_many(plane, many("a/b/x", "a/c/d/y"))
+    finally:
+        await plane.aclose()
+    assert [looked.count(name) for name in "abcd"] == [2, 1, 1, 1]
+
+
 async def test_what_an_attempt_before_has_left_half_written_is_replaced(tmp_path):
     (tmp_path / ".cropduster-u-0").write_bytes(b"much longer than what comes")
     plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
@@ -165,10 +200,11 @@ async def test_of_many_names_those_behind_one_that_is_taken_leave_nothing(tmp_pa
     assert found == {"a": b"1", "b": b"theirs"}
 
 
-async def test_one_of_many_that_the_disk_does_not_hold_gets_no_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("other", [lambda found: found[:-1] + b"?", lambda found: found + b"?"])
+async def test_one_of_many_that_the_disk_does_not_hold_gets_no_name(tmp_path, monkeypatch, other):
     plane = bulk.open_bulk("data", PosixSettings(path=tmp_path))
     real = os.pread
-    monkeypatch.setattr(os, "pread", lambda *words: real(*words)[:-1] + b"?")
+    monkeypatch.setattr(os, "pread", lambda *words: other(real(*words)))
     try:
         with pytest.raises(Corrupt):
             await bulk.put_many(plane, many("new/a"))
@@ -218,9 +254,11 @@ async def test_many_leave_a_directory_through_no_symlink_and_take_no_file_for_on
 
 async def test_a_layer_that_knows_single_objects_alone_is_asked_for_each(tmp_path):
     inner = bulk.open_bulk("data", PosixSettings(path=tmp_path))
-    plane = RetryingPlane(FaultyPlane(inner, [Fault("put", 2, Raise(Unavailable("gone")))]), Patience(first=0))
+    faults = [Fault(verb, 2, Raise(Unavailable("gone"))) for verb in ("put", "read")]
+    plane = RetryingPlane(FaultyPlane(inner, faults), Patience(first=0))
     try:
         await bulk.put_many(plane, many("a", "b"))
+        assert await bulk.read_many(plane, [Extent(key, "", 0, 1) for key in ("a", "b")]) == [b"a", b"b"]
     finally:
         await inner.aclose()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fileserver.hdf5 import at_once, ids, load, load_many, storage
+from fileserver.hdf5 import at_once, ids, load, load_many, outline, storage
 from fileserver.hdf5.source import opened
 from planes.bulk import open_bulk
 from planes.errors import Unavailable
@@ -148,6 +148,24 @@ async def test_a_load_at_once_and_one_object_by_object_leave_the_same_bytes(tmp_
             await plane.aclose()
     assert len(made) - together > len(SAMPLES)  # twice all but those whose data lie in other files
     assert 2 * together > len(SAMPLES)
+
+
+@pytest.mark.parametrize("groups", [3, 100])
+async def test_of_files_that_come_many_at_a_time_most_objects_are_opened_once(plane, monkeypatch, groups):
+    def fill(file):
+        file["chunked"] = np.arange(3)
+        for i in range(groups - 1):
+            file.create_group(f"g{i}", track_order=i % 2 == 0).attrs.update({"b": i, "a": i})
+
+    data = hdf5(fill)
+    await plane.put("x.h5", data, upload_id="u")
+    bucket, times = MemoryPlane("bucket", MemorySettings()), []
+    await run(plane, bucket)
+    real = outline.h5o.open
+    monkeypatch.setattr(outline.h5o, "open", lambda *words: times.append(words[1]) or real(*words))
+    [many] = await load_many.make([load_many.Small("x", data, "a load", CREATED)], bucket)
+    assert {each.key: bytes(each.data) for each in many.objects} == await content(bucket)
+    assert len(times) == (groups if groups == 3 else 2 * groups - 64 + 1)  # 64 are kept open, and then the dataset too
 
 
 async def test_a_file_that_would_be_large_when_decoded_goes_object_by_object(plane, monkeypatch):

@@ -146,6 +146,20 @@ async def test_a_bad_file_a_taken_name_and_one_that_was_removed_are_outcomes_of_
     assert world.server.call("PUT", "/", domain=f"{world.folder}/in/1.h5")[0] == 409
 
 
+async def test_a_file_that_changed_since_it_was_listed_takes_no_other_of_its_batch_with_it(world):
+    make(world, 3)
+    await begin(world, "changed")
+    stages, live = IngestStages(world.planes, world.store, world.targets), Live(Progress())
+    world.processes.append(stages)
+    await stages.plan("changed", live)
+    with (world.data / "1.h5").open("ab") as file:
+        file.write(b"more")
+    await stages.fill("changed", 1, live)
+    found = {each.key: each.error and each.error["reason"] for each in await world.files("changed")}
+    assert found == {"0.h5": None, "1.h5": "SOURCE_CHANGED", "2.h5": None}
+    assert [world.read(f"in/{i}.h5") for i in (0, 2)] == [(0, 0), (2, 2)]
+
+
 async def test_a_file_that_fails_leaves_what_another_finds_out_about_their_folder(world, monkeypatch):
     make(world, 2)
     await begin(world, "folder")
