@@ -85,7 +85,6 @@ class Connection:
         patience = patience or Patience()
         self._again = Outage(patience)
         self._bounds = Bounds(name, settings.limits, patience.clock, patience.sleep)
-        self._base = "http://localhost" if settings.socket else settings.endpoint
         self._session: aiohttp.ClientSession | None = None
         self._requests = self._refused = self._lost = 0
 
