@@ -73,15 +73,26 @@ class Memory:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(self.path.parent)
-        self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while self._lock is None:
+            self._lock = self._locked()
+        return self
+
+    def _locked(self) -> int | None:
+        """The lock, open; None if who had it before has removed its file: then nobody else sees that it is held."""
+        path = self.path.with_suffix(".lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        except FileNotFoundError:
+            pass
         except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
+            os.close(lock)
             msg = "the same command is at work already, in another terminal perhaps: wait for it, or end it"
             raise ServerError(Reason.SERVER_BUSY, Code.ABORTED, msg) from None
-        return self
+        os.close(lock)
+        return None
 
     def __exit__(self, *_: object) -> None:
         if not self.is_told:

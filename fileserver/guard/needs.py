@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 from fileserver.auth import know_agent
 from fileserver.catalogue.names import folder as generation_folder
@@ -119,6 +119,8 @@ def _spec(request: Any, default: str) -> Iterator[Need]:
         case Ingest():
             yield from map(_source, verb.sources)
             yield _domain(_WRITE, address.show(verb.domain.rstrip("/")), below=verb.domain.endswith("/"))
+        case _:
+            assert_never(verb)
 
 
 def _sync(verb: Sync) -> Iterator[Need]:

@@ -1,8 +1,12 @@
 """What a command that carries files keeps, so that it can be gone on with after a break."""
 
+import fcntl
 import os
 
+import pytest
+
 from client.agent import Memory
+from client.errors import ServerError
 
 LONG_AGO = 10**9
 
@@ -43,3 +47,19 @@ def test_what_nobody_has_gone_on_with_for_long_is_swept(tmp_path):
         os.utime(path, (LONG_AGO, LONG_AGO))
     with Memory(tmp_path, b"another"):
         assert {path.stem for path in (tmp_path / "agents").glob("*.json")} == {Memory(tmp_path, b"new").path.stem}
+
+
+def test_a_lock_whose_file_is_gone_keeps_nobody_out_and_is_none(tmp_path, monkeypatch):
+    first, taken = Memory(tmp_path, b"words"), []
+    lock = fcntl.flock
+
+    def flock(descriptor, how):
+        if not taken:  # the one before ends between our open and our lock, and takes its file with it
+            first.path.with_suffix(".lock").unlink()
+        taken.append(descriptor)
+        lock(descriptor, how)
+
+    monkeypatch.setattr("client.agent.fcntl.flock", flock)
+    with first, pytest.raises(ServerError, match="at work already"), Memory(tmp_path, b"words"):
+        pass
+    assert len(taken) == 3
