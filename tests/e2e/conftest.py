@@ -22,6 +22,9 @@ from tests.doubles import azurite, seaweedfs
 from tests.e2e.preloaded import Background, Forked, address
 
 CLI = Path(sys.executable).with_name("cropduster")
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+"""As a terminal starts a command: who runs the tests may ignore SIGINT, and children inherit that."""
+_GO_ON = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @dataclass
@@ -63,10 +66,15 @@ class Machine:
         """A command in the background."""
         return Background("command", arguments, self.folder, self._variables(), stdin)
 
-    def installed(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """The installed command in the background: a program that Python loads, with options of `subprocess`."""
+    def installed(self, *arguments: str, first: str = "", **options: Any) -> subprocess.Popen[str]:
+        """The installed command in the background: a program that Python loads, with options of `subprocess`.
+
+        What its process does `first` is Python, of a program of its own: between fork and exec of a process that has
+        threads nothing may be done.
+        """
+        before = [sys.executable, "-I", "-S", "-c", f"{first}; {_GO_ON}"] if first else []
         return subprocess.Popen(
-            [CLI, *arguments],
+            [*before, CLI, *arguments],
             cwd=self.folder,
             env=self._variables(),
             text=True,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import time
-from functools import partial
 
 import pytest
+
+from tests.e2e.conftest import HEARD
 
 INVALID, CALLER, NOT_FOUND, EXISTS, CHANGED, REFUSED, BUSY = 2, 3, 4, 5, 6, 7, 8
 
@@ -286,9 +286,7 @@ def test_two_sprays_to_one_name_at_once(slow):
 
 
 def test_ctrl_c_detaches_and_the_transfer_goes_on(slow):
-    # As a terminal starts it: who runs the tests may ignore SIGINT, and children inherit that.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    begun_at = slow.installed("spray", "x.dat", "a::x", "--format", "fixed:1", "--parts", "12", preexec_fn=heard)
+    begun_at = slow.installed("spray", "x.dat", "a::x", "--format", "fixed:1", "--parts", "12", first=HEARD)
     for _ in range(200):
         listed = slow("transfers", "list", "--json").json["transfers"]
         if listed and listed[0]["state"] == "RUNNING":
@@ -305,11 +303,8 @@ def test_ctrl_c_detaches_and_the_transfer_goes_on(slow):
 def test_a_full_disk(machine):
     """The kernel's own refusal: no file of the server may grow beyond 4 MiB."""
     (machine.folder / "x.dat").write_bytes(os.urandom(10 * 2**20))
-    started = machine.installed(
-        "files",
-        "list",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 2**20, resource.RLIM_INFINITY)),
-    )
+    small = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({4 * 2**20}, r.RLIM_INFINITY))"
+    started = machine.installed("files", "list", first=small)
     started.communicate(timeout=60)
     refused(
         machine,

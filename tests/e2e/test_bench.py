@@ -2,12 +2,12 @@
 
 import re
 import signal
-from functools import partial
 
 import h5py
 import pytest
 
 from tests.doubles import hsds
+from tests.e2e.conftest import HEARD
 
 
 @pytest.mark.soak  # test_sites shows the same in one process, and the next test the command
@@ -56,9 +56,7 @@ def test_a_file_is_filled_and_a_wrong_value_in_it_is_found(machine):
 def test_an_interrupted_writer_gives_back_what_it_had(machine):
     name = str(machine.folder / "run.h5")
     machine("bench", "hsds", "create", name, "--rows", "4000", "--columns", "4", "--chunk", "1x4")
-    # As a terminal starts it: who runs the tests may ignore SIGINT, and children inherit that.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    writer = machine.installed("bench", "hsds", "write", name, "-v", start_new_session=True, preexec_fn=heard)
+    writer = machine.installed("bench", "hsds", "write", name, "-v", start_new_session=True, first=HEARD)
     assert "block 0" in writer.stdout.readline()
     writer.send_signal(signal.SIGINT)
     _, err = writer.communicate(timeout=100)

@@ -11,7 +11,6 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def serving(machine, *more: str):
 
 def test_closed_standard_input_is_no_empty_file(machine):
     piped(machine, b"1,2\n", "spray", "-", "a::x", *CSV)
-    process = machine.installed("spray", "-", "a::x", *CSV, "--overwrite", preexec_fn=partial(os.close, 0))
+    process = machine.installed("spray", "-", "a::x", *CSV, "--overwrite", first="import os; os.close(0)")
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "standard input is closed" in sentence(err)
@@ -74,7 +73,7 @@ def test_closed_standard_input_is_no_empty_file(machine):
 @pytest.mark.parametrize("words", [("cat", "a::x"), ("files", "list"), ("spray", "y.csv", "a::y")], ids=" ".join)
 def test_closed_standard_output_is_told_before_anything_is_done(machine, words):
     (machine.folder / "y.csv").write_text("1,2\n")
-    process = machine.installed(*words, preexec_fn=partial(os.close, 1))
+    process = machine.installed(*words, first="import os; os.close(1)")
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "standard output is closed" in sentence(err)
@@ -326,16 +325,13 @@ def test_a_current_directory_that_is_gone(machine):
     gone.mkdir()
     (machine.folder / "x.csv").write_text("1,2\n")
 
-    def leave():
-        os.chdir(gone)
-        gone.rmdir()
-
-    process = machine.installed("spray", "x.csv", "a::x", preexec_fn=leave)
+    leave = f"import os; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})"
+    process = machine.installed("spray", "x.csv", "a::x", first=leave)
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "current directory" in sentence(err)
     gone.mkdir()
-    process = machine.installed("spray", str(machine.folder / "x.csv"), "a::x", preexec_fn=leave)
+    process = machine.installed("spray", str(machine.folder / "x.csv"), "a::x", first=leave)
     assert process.wait(timeout=100) == 0, process.communicate()
 
 
@@ -361,7 +357,7 @@ def test_a_folder_whose_name_is_no_utf_8(machine):
     odd = machine.folder / os.fsdecode(b"odd\xff")
     odd.mkdir()
     (odd / "x.csv").write_text("1,2\n")
-    process = machine.installed("spray", "x.csv", "a::x", preexec_fn=partial(os.chdir, odd))
+    process = machine.installed("spray", "x.csv", "a::x", first=f"import os; os.chdir({os.fsencode(odd)!r})")
     _, err = process.communicate(timeout=100)
     assert process.returncode == INVALID
     assert "UTF-8" in sentence(err)
