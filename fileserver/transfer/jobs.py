@@ -54,6 +54,7 @@ SPREAD: Final = 8
 
 _SOON: Final = 0.02  # seconds until who watches looks again, at first
 _SELDOM: Final = 2.0  # and at last, if nothing changes
+_HARDLY: Final = 15.0  # the same for what runs here, which says when it changes
 _TURN: Final = 0.25  # seconds between two looks whether a plane takes another transfer
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED"})  # states in which the engine takes a run for running
 
@@ -257,7 +258,7 @@ class Jobs:
                 nap = _SOON if last is None else pause
                 last = record
             else:
-                nap = min(2 * nap, _SELDOM)
+                nap = min(2 * nap, _SELDOM if live is None else _HARDLY)
             if record.ended is not None or record.state == "PAUSED":
                 return
             if live is None:
