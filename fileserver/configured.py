@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from fileserver.errors import PlaneNotFound
-from fileserver.hosts import hosts_of, not_here
+from fileserver.hosts import host_of, hosts_of, not_here
 from planes.bulk import open_bulk
 from planes.errors import Unavailable, Unsupported
 from planes.opening import open_local, open_plane
@@ -87,6 +87,10 @@ class Configured:
     def hosts(self, name: str) -> tuple[str, ...]:
         """The hosts whose agents have the files of a plane; none for all other planes."""
         return hosts_of(self._settings[name]) if name in self._settings else ()
+
+    def place(self, name: str, key: str) -> tuple[str, str]:
+        """What has to answer for an object: its plane and, where that has hosts, the one that the key names."""
+        return name, host_of(key) if self.hosts(name) else ""
 
     async def absent(self, name: str) -> Sequence[str]:
         """Those of them whose agents are not connected to any file server."""

@@ -15,7 +15,6 @@ from fileserver.catalogue.store import Store
 from fileserver.catalogue.waste import Garbage
 from fileserver.configured import Configured, where
 from fileserver.errors import InvalidSpec, TargetChanged
-from fileserver.hosts import host_of
 from fileserver.together import side_by_side
 from fileserver.transfer import garbage, ledger, survey
 from fileserver.transfer.rebuild import Rebuild, Rebuilt
@@ -155,7 +154,7 @@ class Custody:
         file = await self.catalogue.get(name)
         copies = await self.catalogue.parts_by_copy(file.generation)
         rows = [(copy, part) for copy, parts in copies.items() for part in parts]
-        places = {(part.plane, host_of(part.key)) for _, part in rows}
+        places = {self._planes.place(part.plane, part.key) for _, part in rows}
         found = await verdicts(self._planes, [part for _, part in rows], read=read, patient=len(places) > 1)
         same = [
             (copy, part, verdict.version)

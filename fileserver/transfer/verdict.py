@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from fileserver.catalogue.files import FilePart
-from fileserver.configured import where
-from fileserver.hosts import host_of
+from fileserver.configured import Configured, where
 from fileserver.together import side_by_side
-from fileserver.transfer.survey import Planes
 from planes import checksum
 from planes.errors import Error, NotFound
 from planes.plane import MIB, Extent, Info, Plane
@@ -38,19 +36,20 @@ class Verdict:
         return self.verdict in {"read", "stored", "size"}
 
 
-async def verdicts(planes: Planes, parts: Sequence[FilePart], *, read: bool, patient: bool = False) -> list[Verdict]:
+async def verdicts(
+    planes: Configured, parts: Sequence[FilePart], *, read: bool, patient: bool = False
+) -> list[Verdict]:
     """Compare parts with the catalogue, by stored values, or (read) by reading every byte; in the order given.
 
     Raises:
         Error: a plane does not answer; if `patient`, its parts are "away" instead, and the others are compared.
     """
     found: dict[int, Verdict] = {}
-    # By plane and the first folder in it, the host where a plane has such: one that is away is not all of them.
-    away: dict[tuple[str, str], str] = {}
+    away: dict[tuple[str, str], str] = {}  # one host that is away is not all of its plane
 
     async def one(each: tuple[int, FilePart]) -> None:
         index, part = each
-        place = part.plane, host_of(part.key)
+        place = planes.place(part.plane, part.key)
         try:
             if place not in away:
                 found[index] = await _verdict(planes.plane(part.plane), part, read=read)
@@ -65,7 +64,7 @@ async def verdicts(planes: Planes, parts: Sequence[FilePart], *, read: bool, pat
     return [found[index] for index in range(len(parts))]
 
 
-async def whole(planes: Planes, parts: Sequence[FilePart]) -> bool:
+async def whole(planes: Configured, parts: Sequence[FilePart]) -> bool:
     """Whether all parts are what the catalogue says.
 
     Those are read of which neither a stored checksum nor the version tells; one that was written again, and of which

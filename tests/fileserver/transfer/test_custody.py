@@ -436,6 +436,19 @@ async def test_what_was_read_and_is_the_same_is_known_from_then_on(store, direct
     assert (await survey.still(plane, (await custody.catalogue.all_parts("g1"))[0])).key == keys[0]
 
 
+async def test_the_only_plane_of_a_file_says_itself_why_it_does_not_answer_whatever_folders_the_parts_are_in(
+    store, plane
+):
+    for key in ("one/x", "two/x"):
+        await plane.put(key, BYTES, upload_id="theirs")
+    faulty = FaultyPlane(plane)
+    custody = Custody(store, Planes(data=faulty), retire_after=100.0)
+    await custody.register("a::x", [Location("data", "one/x"), Location("data", "two/x")], None, natural=False)
+    faulty.script.faults = [Fault("stat", 0, Raise(Refused("the key is wrong")))]
+    with pytest.raises(Refused, match="the key is wrong"):
+        await custody.verify("a::x", read=False)
+
+
 async def test_what_was_read_and_has_no_checksum_to_compare_is_not_known(store, directory):
     plane = directory
     custody = Custody(store, Planes(data=plane), retire_after=100.0)
