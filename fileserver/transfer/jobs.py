@@ -161,12 +161,14 @@ class Jobs:
         before: tuple[float, str] | None = None
         while page := await self._store.read(partial(ledger.listing, before=before, limit=PAGE, active=True)):
             for record in page:
-                if record.state == "PAUSED" and record.waits_for:
+                if self.runs.draining:
+                    return
+                if record.state != "PAUSED" and not self.runs.at(record):
+                    await self._start_again(record)
+                elif record.state == "PAUSED" and record.waits_for:
                     again = await self._store.write(partial(ledger.met, transfer=record.id, now=now()))
                     if again is not None:
                         await self._run(again)
-                elif record.state != "PAUSED" and not self.runs.at(record) and not self.runs.draining:
-                    await self._start_again(record)
             before = (page[-1].created, page[-1].id)
 
     async def _start_again(self, record: Record) -> None:
