@@ -157,15 +157,15 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
     custody = Custody(store, planes, retire_after=retire_after)
     data = DataServicer(planes, catalogue, Writes(store))
     agents = _agents(store, planes, jobs, config.planes)
+    sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
+    sweeps = ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL))
+    beside = [_again_and_again(sweep, seconds) for sweep, seconds in sweeps]
     if store.shared:
         from fileserver.agents.telegraph import listen  # noqa: PLC0415 - brings psycopg
 
-        listening = asyncio.create_task(listen(agents.assignments))
-        closing.callback(listening.cancel)
-    sweep_spool = partial(_sweep_spool, config.state_directory, jobs)
-    for sweep, seconds in ((data.sweep, _SWEEP), (agents.sweep, _SWEEP), (sweep_spool, _SWEEP_SPOOL)):
-        sweeper = asyncio.create_task(_again_and_again(sweep, seconds))
-        closing.callback(sweeper.cancel)
+        beside.append(listen(agents.assignments))
+    for work in beside:
+        closing.callback(asyncio.create_task(work).cancel)
     transfer, file, part = TransferServicer(jobs), FileServicer(custody, planes), PartServicer(jobs)
     plane, hdf5 = PlaneServicer(planes, jobs.sweep), Hdf5Servicer(planes, jobs.ingests)
     landing = Landing(store, planes, jobs)

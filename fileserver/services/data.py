@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
@@ -56,17 +56,8 @@ class DataServicer:
         self._writing: set[str] = set()
 
     def add_to(self, server: aio.Server) -> None:
-        """Register the calls with a server."""
-        handlers: dict[str, Handler] = {
-            "Read": grpc.unary_stream_rpc_method_handler(self.read, data_pb2.ReadRequest.FromString, codec.encode_read),
-            "Write": grpc.stream_stream_rpc_method_handler(
-                self.write, codec.decode_write, data_pb2.WriteResponse.SerializeToString
-            ),
-            "QueryWrite": grpc.unary_unary_rpc_method_handler(
-                self.query_write, data_pb2.QueryWriteRequest.FromString, data_pb2.QueryWriteResponse.SerializeToString
-            ),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        """Register the calls with a server, without those that need grants (`services.granted`)."""
+        register(server, self.read, self.write, self.query_write)
 
     async def read(self, request: data_pb2.ReadRequest, _context: Context) -> AsyncGenerator[codec.ReadResponse, None]:
         """Stream a byte range; the same version of each object from the first byte to the last.
@@ -185,6 +176,26 @@ class DataServicer:
             yield
         finally:
             self._writing.discard(name)
+
+
+def register(
+    server: aio.Server,
+    read: Callable[..., Any],
+    write: Callable[..., Any],
+    query_write: Callable[..., Any],
+    **others: Handler,
+) -> None:
+    """Have calls of DataService answered by these; their messages go through the codec."""
+    handlers: dict[str, Handler] = {
+        "Read": grpc.unary_stream_rpc_method_handler(read, data_pb2.ReadRequest.FromString, codec.encode_read),
+        "Write": grpc.stream_stream_rpc_method_handler(
+            write, codec.decode_write, data_pb2.WriteResponse.SerializeToString
+        ),
+        "QueryWrite": grpc.unary_unary_rpc_method_handler(
+            query_write, data_pb2.QueryWriteRequest.FromString, data_pb2.QueryWriteResponse.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers | others),))
 
 
 async def _from_first(

@@ -22,7 +22,7 @@ from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import Direction, Grant, Keys, fingerprint
 from fileserver.services import signing
-from fileserver.services.data import SERVICE, DataServicer
+from fileserver.services.data import DataServicer, register
 from fileserver.services.halves import Due, Halves, Key, fill, following
 from fileserver.together import to_its_end
 from fileserver.transfer import ledger, manifest_rows, routes
@@ -73,19 +73,10 @@ class GrantedData:
 
     def add_to(self, server: aio.Server) -> None:
         """Register the calls with a server."""
-        handlers: dict[str, Handler] = {
-            "Read": grpc.unary_stream_rpc_method_handler(self.read, data_pb2.ReadRequest.FromString, codec.encode_read),
-            "Write": grpc.stream_stream_rpc_method_handler(
-                self.write, codec.decode_write, data_pb2.WriteResponse.SerializeToString
-            ),
-            "QueryWrite": grpc.unary_unary_rpc_method_handler(
-                self.query_write, data_pb2.QueryWriteRequest.FromString, data_pb2.QueryWriteResponse.SerializeToString
-            ),
-            "Sign": grpc.unary_unary_rpc_method_handler(
-                self.sign, data_pb2.SignRequest.FromString, data_pb2.SignResponse.SerializeToString
-            ),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        sign: Handler = grpc.unary_unary_rpc_method_handler(
+            self.sign, data_pb2.SignRequest.FromString, data_pb2.SignResponse.SerializeToString
+        )
+        register(server, self.read, self.write, self.query_write, Sign=sign)
 
     # --- calls --------------------------------------------------------------------------------------------------
 
