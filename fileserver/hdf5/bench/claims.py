@@ -14,11 +14,13 @@ writers had to reach that server too; like this they need only what they measure
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from fileserver.hdf5.bench.site import Match, Row, Rows, Site, State, each
+from planes.threads import until_done
 
 _BEATS: Final = 4  # a lease; how often who has blocks says that it lives
 
@@ -60,7 +62,7 @@ class Claims:
         """
         pending: Match = {"state": int(State.PENDING)}
         taken: Match = {"state": int(State.TAKEN), "writer": self.writer, "claims": 1, "beat": self._beat}
-        while await self._site.change(pending, taken, most=1):
+        while await self._change(pending, taken, most=1):
             if held := await self.held():
                 return held
         return []
@@ -73,7 +75,7 @@ class Claims:
     async def beat(self) -> None:
         """Say that one lives."""
         self._beat += 1
-        await self._site.change({"state": int(State.TAKEN), "writer": self.writer}, {"beat": self._beat})
+        await self._change({"state": int(State.TAKEN), "writer": self.writer}, {"beat": self._beat})
 
     async def done(self, claim: Claim, start: float, seconds: float) -> bool:
         """Say that a block is written; False if it was taken from us meanwhile.
@@ -85,11 +87,11 @@ class Claims:
         """
         mine: Match = {"block": claim.number, "state": int(State.TAKEN), "writer": self.writer}
         values: Match = {"state": int(State.DONE), "start": start, "seconds": seconds}
-        return await self._site.change(mine, values) > 0
+        return await self._change(mine, values) > 0
 
     async def release(self) -> None:
         """Give back what one has."""
-        await self._site.change({"state": int(State.TAKEN), "writer": self.writer}, {"state": int(State.PENDING)})
+        await self._change({"state": int(State.TAKEN), "writer": self.writer}, {"state": int(State.PENDING)})
 
     async def take_over(self, now: float) -> tuple[Sequence[Claim], bool]:
         """Take one block whose writer has shown no sign of life for a lease.
@@ -109,9 +111,21 @@ class Claims:
                 "beat": row.beat,
             }
             taken: Match = {"writer": self.writer, "claims": row.claims + 1, "beat": self._beat}
-            if await self._site.change(known, taken) and (held := await self.held()):
+            if await self._change(known, taken) and (held := await self.held()):
                 return held, True
         return [], len(others) > 0
+
+    async def _change(self, match: Match, values: Match, *, most: int = 0) -> int:
+        """See Site.change. A change under way cannot be called back: who is cancelled meanwhile waits for its end.
+
+        Else a claim could come in after the release that follows the cancellation, and nobody would give it back.
+        """
+        task = asyncio.ensure_future(self._site.change(match, values, most=most))
+        cancelled = await until_done(task)
+        if cancelled is not None and not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it as lost
+            raise cancelled
+        return task.result()
 
     def _silent(self, others: Rows, now: float) -> list[Row]:
         silent = []

@@ -15,6 +15,7 @@ from fileserver.hdf5.bench.claims import Claim, Claims
 from fileserver.hdf5.bench.field import Block
 from fileserver.hdf5.bench.site import WRITER_LENGTH, Site
 from planes.errors import Error
+from planes.threads import cleaned_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ async def write(
                 for claim in held:
                     await _block(site, claims, claim, figures, told)
     finally:
-        with suppress(Error):  # the lease does it too, if later
-            await asyncio.shield(claims.release())
+        await cleaned_up(claims.release())  # the lease does it too, if later
     began = time.monotonic()
     await site.flush()
     figures.flush_seconds = time.monotonic() - began

@@ -124,6 +124,48 @@ async def test_what_a_stopped_writer_held_is_pending_again(ground):
     assert figures.blocks == 2
 
 
+class Slow:
+    """A site whose claims come through when `gate` opens, also if the one that claims was cancelled meanwhile.
+
+    As a request does that is on its way, or a thread that waits for its turn at the file.
+    """
+
+    def __init__(self, site):
+        self.site, self.field = site, site.field
+        self.gate, self.claims = asyncio.Event(), asyncio.Semaphore(0)
+
+    def __getattr__(self, name):
+        return getattr(self.site, name)
+
+    async def change(self, match, values, *, most=0):
+        if "claims" not in values:
+            return await self.site.change(match, values, most=most)
+
+        async def later():
+            self.claims.release()
+            await self.gate.wait()
+            return await self.site.change(match, values, most=most)
+
+        return await asyncio.shield(asyncio.create_task(later()))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_claim_that_was_under_way_when_its_writer_was_stopped_is_given_back(ground, times):
+    await ground.make(SMALL)
+    site = Slow(await ground.open())
+    writer = asyncio.create_task(write(site, Claims(site, "stopped", 60.0), lambda _: None))
+    await site.claims.acquire()
+    for _ in range(times):  # a terminal's Ctrl-C reaches a writer, and the word of the command that started it
+        writer.cancel()
+        await asyncio.sleep(0)
+    site.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+    said = report(SMALL, await site.rows())
+    assert (said.taken, said.done, said.pending) == (0, 0, SMALL.blocks)
+
+
 async def test_a_wrong_value_is_found_with_its_place(ground, tmp_path):
     await ground.make(SMALL)
     site = await ground.open()
