@@ -30,6 +30,7 @@ _COMBINE: Final[dict[str, Callable[[int, int, int], int]]] = {
     "crc32": checksums.combine_crc32,
 }
 _MD5_DIGITS: Final = 32
+_HEX: Final = frozenset("0123456789abcdef")
 _LONGEST: Final = 2**62  # near 2^63 the library answers with a wrong value instead of an error
 
 
@@ -72,6 +73,11 @@ def combine_all(parts: Iterable[tuple[int | None, int]], kind: str = "crc64nvme"
 def subtract(whole: int, first: int, second_length: int, kind: str = "crc64nvme") -> int:
     """The checksum of B from those of A‖B and A and the length of B in bytes."""
     return combine(first, 0, second_length, kind) ^ whole
+
+
+def may_be_digest(version: str) -> bool:
+    """Whether a version has the form of one that tells what the bytes are."""
+    return len(version) == _MD5_DIGITS and _HEX.issuperset(version)
 
 
 def is_digest(version: str, data: Buffer) -> bool:

@@ -127,8 +127,12 @@ class SmallObjects:
         What was copied is known by its ETag, so only where that tells contents apart: 32 hex digits, as of an MD5.
         """
         etag = etag_of(ticket.version)
-        is_digest = len(etag) == 32 and not set(etag) - set("0123456789abcdef")
-        if not (is_digest and self._digests and _plain(ticket.location["key"]) and self._is_due(key, ticket.size)):
+        if not (
+            checksum.may_be_digest(etag)
+            and self._digests
+            and _plain(ticket.location["key"])
+            and self._is_due(key, ticket.size)
+        ):
             return None
         if self._copier is None:
             try:
@@ -179,16 +183,16 @@ async def _answer(request: Coroutine[Any, Any, T]) -> T | None:
     from obstore.exceptions import BaseError  # noqa: PLC0415 - loaded already
 
     task = asyncio.ensure_future(request)
-    cancelled = await until_done(task)
-    failure = task.exception()
-    if cancelled is not None:
-        raise cancelled
-    if failure is None:
-        return task.result()
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await until_done(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it as lost
+        raise
     # What it raises where nothing is ours: its own errors, keys that it cannot parse, objects that are not there.
-    if isinstance(failure, BaseError | ValueError | OSError):
+    except (BaseError, ValueError, OSError):
         return None
-    raise failure
 
 
 def _attributes(target: Target) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ does only what is missing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from functools import partial
@@ -28,11 +28,13 @@ from fileserver.transfer.live import Live, Paused
 from fileserver.transfer.record import Plan, Record, plain
 from fileserver.transfer.spec import Spec, Sync, spec_from_json
 from fileserver.transfer.stages import boot, size_text
+from fileserver.transfer.sync_journal import Moved
 from fileserver.transfer.sync_move import Mover
 from fileserver.transfer.sync_plan import Compared, SyncPlanner, folder, target_of, too_many
 from fileserver.transfer.sync_record import Recorded
 from fileserver.transfer.sync_rows import Ended, Item, Tally
-from planes.errors import Error, Full, Missing, NotFound, Refused, Throttled, Unavailable
+from fileserver.transfer.sync_small import MOST, OUTAGES, Together
+from planes.errors import Error, Missing, NotFound, Refused
 from planes.plane import Plane
 
 WIDTH: Final = 64
@@ -41,8 +43,6 @@ MOST_FAILED: Final = 1000
 """Failures after which it is not some objects that cannot be copied, but all."""
 SHOWN: Final = 100
 """Failures that an outcome names."""
-
-_OUTAGES: Final = (Throttled, Unavailable, Missing, Full)  # they say nothing about one object
 
 
 class SyncStages(Course):
@@ -56,6 +56,8 @@ class SyncStages(Course):
         self._previews: set[str] = set()
         self._closed: dict[str, str] = {}
         """By transfer, why its target copies nothing by itself."""
+        self._alone: set[str] = set()
+        """Transfers whose small objects do not go together."""
 
     async def preview(self, spec: Spec) -> AsyncGenerator[tuple[Compared, list[Item]]]:
         """What a sync would do, a page of objects at a time, the first of which may be empty; writes no object."""
@@ -149,26 +151,41 @@ class SyncStages(Course):
         spec = spec_from_json(record.spec)
         mover = Mover(self._planes, self._buffers, transfer, _sync(spec), live, verify_read=spec.verify_read)
         mover.closed = self._closed.get(transfer, "")
+        together = Together(mover, self._planes, self._buffers, off=transfer in self._alone)
         work = Recorded(self._store, transfer, live, sync_rows.enter_ended)
         first = run.first_part
         async with work:
             while items := await self._store.read(
                 partial(sync_rows.page, transfer=transfer, first=first, last=run.last_part)
             ):
-                await side_by_side(items, partial(self._one, mover, work), WIDTH)
+                groups, alone = together.groups(items)
+                await side_by_side(groups, partial(self._some, mover, together, work), WIDTH // MOST)
+                await side_by_side(alone, partial(self._one, mover, work), WIDTH)
                 first = items[-1].number + 1
+        if together.off:
+            self._alone.add(transfer)
         if mover.closed:
             self._closed[transfer] = mover.closed
             await self._note(transfer, f"{mover.closed}; bytes travelled through this machine")
         await self._stop_if_hopeless(transfer)
         await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
+    async def _some(self, mover: Mover, together: Together, work: Recorded[Ended], items: Sequence[Item]) -> None:
+        """Small objects in one go; those with which something was wrong go alone then, and say what it is."""
+        work.check()
+
+        def ended(item: Item, moved: Moved) -> None:
+            work.ended.append(Ended(item.number, moved.result, moved.compared, None, None, moved.route, moved.because))
+
+        for item in await together.move(items, ended):
+            await self._one(mover, work, item)
+
     async def _one(self, mover: Mover, work: Recorded[Ended], item: Item) -> None:
         work.check()
         try:
             moved = await mover.move(item, work)
         except Error as error:
-            if isinstance(error, _OUTAGES):
+            if isinstance(error, OUTAGES):
                 raise
             work.live.parts_done += 1
             work.ended.append(Ended(item.number, "failed", error=to_record(error), token=mover.left(item)))
@@ -213,7 +230,7 @@ class SyncStages(Course):
             else:
                 work.ended.append(Ended(item.number, "kept"))
         except Error as error:
-            if isinstance(error, _OUTAGES):
+            if isinstance(error, OUTAGES):
                 raise
             work.ended.append(Ended(item.number, "failed", error=to_record(error)))
         work.live.parts_done += 1
@@ -250,7 +267,7 @@ class SyncStages(Course):
             ledger.end(c, transfer, moment, state, outcome=outcome, progress=progress, warnings=warnings)
 
         await self._store.write(work, durable=True)
-        self._closed.pop(transfer, None)
+        self._forget_ways(transfer)
 
     async def clean_again(self) -> None:
         """Try again to abort what ended syncs have left, and forget plans that nobody waits for."""
@@ -263,8 +280,12 @@ class SyncStages(Course):
     # --- pieces of the above ------------------------------------------------------------------------------------
 
     async def _removed(self, record: Record) -> list[str]:
-        self._closed.pop(record.id, None)
+        self._forget_ways(record.id)
         return await self._abort(record)
+
+    def _forget_ways(self, transfer: str) -> None:
+        self._closed.pop(transfer, None)
+        self._alone.discard(transfer)
 
     def _forget(self, c: sa.Connection, transfer: str) -> None:
         sync_rows.clear(c, transfer)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import time
-from typing import Final, Protocol
+from typing import Final
+
+from typing_extensions import Buffer
 
 from fileserver.configured import Configured, where
 from fileserver.together import side_by_side
@@ -23,6 +25,7 @@ from fileserver.transfer.plan import at_once
 from fileserver.transfer.record import Plan
 from fileserver.transfer.spec import Sync
 from fileserver.transfer.sync_evidence import Held
+from fileserver.transfer.sync_journal import Journal, Moved
 from fileserver.transfer.sync_plan import folder
 from fileserver.transfer.sync_rows import Item
 from planes import checksum
@@ -37,32 +40,6 @@ WIDTH: Final = 8
 _TICK: Final = 2.0  # seconds by which the clock of a file system may be behind
 
 
-class Journal(Protocol):
-    """What is recorded of uploads, as `fileserver.transfer.sync_record.Recorded` does."""
-
-    async def token(self, item: Item, token: str) -> None:
-        """Record the upload of an item before a byte moves; of another one nothing counts any more."""
-        ...
-
-    async def stored(self, item: Item) -> list[StepReceipt]:
-        """What is recorded as stored of it."""
-        ...
-
-    def keep(self, item: Item, receipt: StepReceipt) -> None:
-        """Record a step as stored."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """How an object was moved: "copied" or "equal", whether compared, and by which route (see `transfer.routes`)."""
-
-    result: str
-    compared: bool
-    route: str = ""
-    because: str = ""
-
-
 class Mover:
     """Copies the objects of one sync."""
 
@@ -71,7 +48,8 @@ class Mover:
     ) -> None:
         self._source, self._target = planes.plane(sync.source.plane), planes.plane(sync.target.plane)
         self._from, self._to = folder(sync.source), folder(sync.target)
-        self._names = (sync.source.plane, sync.target.plane)
+        self.names = (sync.source.plane, sync.target.plane)
+        """Planes of both ends."""
         self._buffers = buffers
         self._transfer = transfer
         self._held = Held(planes, buffers, sync, live, verify_read=verify_read)
@@ -111,7 +89,7 @@ class Mover:
         try:
             compared = await self._proved(item, journal, wrote)
         except Changed:
-            info = await self._source.stat(self._from + item.key)
+            info = await self._source.stat(self.source_key(item))
             item = replace(item, size=info.size, version=info.version)
             await self._abort(item)
             wrote = _Wrote()
@@ -119,6 +97,41 @@ class Mover:
         assert wrote.plan is not None
         way = routes.way_of(self._part(item), wrote.plan)
         return Moved("copied", compared, way.route, way.why)
+
+    def source_key(self, item: Item) -> str:
+        """Where an object is."""
+        return self._from + item.key
+
+    def target_key(self, item: Item) -> str:
+        """Where it is to be."""
+        return self._to + item.key
+
+    def attempt(self, item: Item) -> str:
+        """What tells the writes of an object from those of others."""
+        return f"{self._transfer}-{item.number}"
+
+    def streams(self, item: Item) -> tuple[str, str] | None:
+        """The route of a small object, and why, if its bytes travel whatever it is; None where that depends on it."""
+        if self._verify or (not self.closed and self._ticket(item)):
+            return None
+        way = routes.way_of(self._part(item), self._now(item))
+        return way.route, way.why
+
+    def judged(self, item: Item, data: Buffer, receipt: StepReceipt) -> StepReceipt:
+        """What a put of the data that was read as an object proves.
+
+        What came from a store is compared if its version is the MD5 of it: that the target holds what it was sent does
+        not say that this is what the store has.
+        """
+        if not self._source.capabilities.shared or not self._target.capabilities.confirms:
+            return receipt
+        holds = receipt.crc64nvme == checksum.compute(data)
+        return replace(receipt, compared=holds and checksum.is_digest(item.version, data))
+
+    def counted(self, item: Item, receipt: StepReceipt) -> None:
+        """Count an object that was read and put."""
+        self._count(item, through=True)
+        self._live.checked += receipt.bytes_checked
 
     def left(self, item: Item) -> str | None:
         """The token of an upload that an item has begun and that could not be aborted; asked once."""
@@ -139,7 +152,7 @@ class Mover:
 
     async def _unmake(self, item: Item, wrote: _Wrote) -> None:
         """Delete what was just written, unless somebody else has written there since."""
-        key = self._to + item.key
+        key = self.target_key(item)
         try:
             found = await self._target.stat(key)
         except NotFound:
@@ -163,22 +176,22 @@ class Mover:
     # --- routes -------------------------------------------------------------------------------------------------
 
     def _part(self, item: Item) -> Part:
-        extent = Extent(self._names[0], self._from + item.key, item.version, 0, item.size, item.size)
-        return Part(item.number, self._to + item.key, (extent,) if item.size else ())
+        extent = Extent(self.names[0], self.source_key(item), item.version, 0, item.size, item.size)
+        return Part(item.number, self.target_key(item), (extent,) if item.size else ())
 
     def _now(self, item: Item) -> Plan:
         """Which routes are open by now."""
-        source, target = self._names
-        ticket = self._ticket(self._from + item.key, item)
-        mine = self._target.copy_ticket(Info(self._to + item.key, item.size, "", datetime.now(UTC)))
+        source, target = self.names
+        ticket = self._ticket(item)
+        mine = self._target.copy_ticket(Info(self.target_key(item), item.size, "", datetime.now(UTC)))
         why = self.closed or ("" if ticket else f"{target} cannot fetch from {source} by itself")
         means = {source: routes.between(ticket.kind, mine.kind)} if ticket and mine else {}
         return replace(self._plan, native={source: why}, means=means)
 
     async def _copy(self, item: Item, journal: Journal, wrote: _Wrote) -> bool:
-        key, part, plan = self._from + item.key, self._part(item), self._now(item)
+        part, plan = self._part(item), self._now(item)
         wrote.plan = plan
-        ticket = None if self.closed else self._ticket(key, item)
+        ticket = None if self.closed else self._ticket(item)
         steps = routes.steps(part, plan)
         way = at_once(part, steps, plan.limits, routes.copies_whole(plan))
         if way:
@@ -194,9 +207,9 @@ class Mover:
             return receipt.compared or await self._held.is_source(item, receipt)
         return await self._through_us(item, part, way, steps, journal, wrote)
 
-    def _ticket(self, key: str, item: Item) -> Ticket | None:
+    def _ticket(self, item: Item) -> Ticket | None:
         """A ticket for the version that was listed: one that changed since is refused by the copy itself."""
-        ticket = self._source.copy_ticket(Info(key, item.size, item.version, datetime.now(UTC)))
+        ticket = self._source.copy_ticket(Info(self.source_key(item), item.size, item.version, datetime.now(UTC)))
         return ticket if ticket is not None and self._target.accepts(ticket) else None
 
     async def _native(
@@ -204,7 +217,7 @@ class Mover:
     ) -> StepReceipt:
         if way == "copy":
             url = partial(self._source.presign, ticket)
-            receipt = await self._target.copy(part.key, ticket, upload_id=self._attempt(item), replace=True, url=url)
+            receipt = await self._target.copy(part.key, ticket, upload_id=self.attempt(item), replace=True, url=url)
             wrote.by(receipt)
             self._count(item, through=False)
             self._live.native += item.size
@@ -215,10 +228,10 @@ class Mover:
         """The facts of the source, which must be of the version that was listed; None unless both ends are stores."""
         if not (self._source.capabilities.shared and self._target.capabilities.shared):
             return None
-        info = await self._source.stat(self._from + item.key)
+        info = await self._source.stat(self.source_key(item))
         if info.version.split(" ")[0] != item.version.split(" ")[0]:
-            msg = f"{where(self._names[0], info.key)} has changed since it was listed"
-            raise Changed(msg, plane=self._names[0], key=info.key)
+            msg = f"{where(self.names[0], info.key)} has changed since it was listed"
+            raise Changed(msg, plane=self.names[0], key=info.key)
         return info
 
     async def _through_us(
@@ -231,7 +244,8 @@ class Mover:
             wrote.by(receipt)
         else:
             receipt = await self._in_steps(item, part, steps, journal, info, None, wrote)
-        self._live.checked += receipt.bytes_checked
+            self._live.checked += receipt.bytes_checked
+            receipt = replace(receipt, compared=receipt.compared and not self._source.capabilities.shared)
         if info is not None and self._held.hold_against(info, receipt, part.key):
             return True
         return receipt.compared or (info is None and await self._held.is_source(item, receipt))
@@ -241,19 +255,17 @@ class Mover:
         said = inherited(info, self._target) if info else Described()
         async with self._buffers.take(item.size) as buffer:
             if item.size:
-                await self._source.read(PlaneExtent(self._from + item.key, item.version, 0, item.size), buffer)
+                await self._source.read(PlaneExtent(self.source_key(item), item.version, 0, item.size), buffer)
             receipt = await self._target.put(
                 key,
                 buffer,
-                upload_id=self._attempt(item),
+                upload_id=self.attempt(item),
                 replace=True,
                 content_type=said.content_type,
                 metadata=said.metadata,
             )
-            reported = self._target.capabilities.confirms and not receipt.compared
-            if reported and receipt.crc64nvme == checksum.compute(buffer):
-                receipt = replace(receipt, compared=checksum.is_digest(item.version, buffer))
-        self._count(item, through=True)
+            receipt = self.judged(item, buffer, receipt)
+        self.counted(item, receipt)
         return receipt
 
     async def _in_steps(
@@ -315,7 +327,7 @@ class Mover:
         said = inherited(info, self._target) if info else Described()
         upload = await self._target.upload(
             part.key,
-            upload_id=self._attempt(item),
+            upload_id=self.attempt(item),
             replace=True,
             content_type=said.content_type,
             metadata=said.metadata,
@@ -359,9 +371,6 @@ class Mover:
         async with self._buffers.take(step.size) as buffer:
             await self._source.read(extent, buffer)
             return await upload.put(step.number, step.offset, buffer)
-
-    def _attempt(self, item: Item) -> str:
-        return f"{self._transfer}-{item.number}"
 
     def _count(self, item: Item, *, through: bool) -> None:
         self._live.done += item.size
