@@ -45,16 +45,15 @@ async def settle(plane: Plane) -> None:
 
 
 def takes_many(plane: Plane) -> bool:
-    """Whether `put_many` is faster than objects side by side: it is where none is flushed for itself."""
-    directory = find(plane, PosixPlane)
-    return directory is not None and not directory.flushes_each
+    """Whether `put_many` is faster than objects side by side: it is where names are flushed together, if at all."""
+    return find(plane, PosixPlane) is not None
 
 
 async def put_many(plane: Plane, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
     """Write objects in this order, each of them whole or not at all, and replace what is there.
 
     Raises:
-        Error: as `Plane.put`; objects before the one that failed are there. It may be repeated.
+        Error: as `Plane.put`; of the objects before the one that failed some may be there. It may be repeated.
     """
     return await many.put_many(plane, objects)
 

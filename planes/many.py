@@ -34,7 +34,7 @@ class TakesMany(Protocol):
     """A plane, or a layer around one, that takes many objects in one call."""
 
     async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
-        """Write objects in this order; when it fails, those before the one that failed are there."""
+        """Write objects in this order; when it fails, some of those before the one that failed may be there."""
         ...
 
 

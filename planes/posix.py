@@ -175,11 +175,6 @@ class PosixPlane:
         """Whether it is in bulk."""
         return self._unsettled
 
-    @property
-    def flushes_each(self) -> bool:
-        """Whether each file is flushed for itself."""
-        return self._site.durable
-
     async def settle(self) -> None:
         """Return when everything that was written in bulk is durable; nothing to do where that was not asked for.
 
@@ -259,7 +254,7 @@ class PosixPlane:
         return receipt(1, proof)
 
     async def put_many(self, objects: Sequence[Whole]) -> Sequence[StepReceipt]:
-        """Write whole files, one after the other, in one trip to a thread."""
+        """Write whole files, one after the other, in one trip to a thread, and make them durable together."""
         site = self._site
         proofs = await self._threads.run(lambda stop: posix_many.write(site, objects, stop, self._settled))
         return [receipt(1, proof) for proof in proofs]

@@ -1,15 +1,16 @@
-"""Many whole files in one go, in a directory where none is flushed for itself. Blocking; knows no asyncio.
+"""Many whole files in one go. Blocking; knows no asyncio.
 
 Each of them is written under a temporary name, read back and compared, and then renamed, as `planes.posix_draft` does
 it. Only one that must not replace anything carries a mark of its attempt: whoever replaces need not know what is his.
-Such a one is a name for what was written before, and does not appear before that is durable: a file that has its name
-when the host fails, and not its bytes, would be half of an object.
+
+A file that has its name when the host fails, and not its bytes, would be half of an object. So in a durable directory
+each is flushed before any has its name, and then the directories, once for all names in them. In one that settles
+later, those that must not replace anything wait until all is settled: such a one is a name for what was written before.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,25 +24,27 @@ from planes.posix_draft import Draft, create, hidden_name, set_mark, take_name
 from planes.posix_folders import Folders
 from planes.posix_paths import TRIES, closing
 from planes.posix_site import Site
+from planes.posix_sync import sync_directory
 from planes.threads import Stop
 
 _AT_ONCE: Final = 1 << 20  # bytes that are read back at a time
 
 
 def write(site: Site, objects: Sequence[Whole], stop: Stop, settle: Callable[[], None]) -> list[Proof]:
-    """Write files in this order, and behind those that replace the others; those before one that fails stay.
+    """Write files in this order, and behind those that replace the others.
+
+    When it fails, a durable directory has none of those whose turn had not come to get their names; any other has all
+    before the one that failed.
 
     Args:
         site: the directory.
         objects: to be written.
         stop: looked at between two files.
-        settle: makes durable all that was written, before a file appears that must not replace anything.
+        settle: makes durable all that was written, where nothing is flushed for itself.
 
     Raises:
         Error: as `Plane.put`.
     """
-    if site.durable:
-        return [_alone(site, each, stop) for each in objects]
     with Folders(site.tree) as folders:
         names = _Names(site, folders)
         try:
@@ -59,19 +62,34 @@ class _Names:
 
     site: Site
     folders: Folders
-    waiting: deque[Draft] = field(default_factory=deque)
+    waiting: list[Draft] = field(default_factory=list)
 
     def take(self, settle: Callable[[], None]) -> None:
-        """Give them their names, in order."""
-        if self.waiting:
+        """Give them their names, in order, those that may replace something first."""
+        if self.waiting and not self.site.durable:
             settle()
-        while self.waiting:
-            draft = self.waiting[0]
+        for replace in (True, False):
+            taken = self._take([draft for draft in self.waiting if draft.replace is replace])
+            if self.site.durable and taken:
+                self._sync(taken)
+
+    def _take(self, drafts: Sequence[Draft]) -> set[str]:
+        """Give some their names; returns the directories that have changed."""
+        changed = set[str]()
+        for draft in drafts:
             folder, name = self.site.tree.target(draft.key)
             directory = self.folders.at(folder)
             with self.site.tree.translating("write", draft.key):
                 take_name(self.site.tree, draft, directory, hidden_name(draft.upload_id), name)
-            self.waiting.popleft()
+            self.waiting.remove(draft)
+            changed.add(folder)
+        return changed
+
+    def _sync(self, changed: set[str]) -> None:
+        """Make names durable, and those of directories that were made for them."""
+        for path in changed | {made.rpartition("/")[0] for made in self.folders.made}:
+            with self.site.tree.translating("make durable", path):
+                sync_directory(self.folders.at(path))
 
     def drop(self) -> None:
         """Remove those that have none, with directories that are empty without them."""
@@ -82,14 +100,6 @@ class _Names:
             _tidy(self.site, self.folders, folder, 0)
 
 
-def _alone(site: Site, one: Whole, stop: Stop) -> Proof:
-    def fill(fd: int) -> Proof:
-        return site.mover.put(one.data, fd, 0, None, stop)
-
-    stop.check()
-    return site.whole(one.key, one.upload_id, fill, replace=one.replace)
-
-
 def _file(site: Site, folders: Folders, one: Whole, stop: Stop, names: _Names) -> Proof:
     stop.check()
     folder, name = site.tree.target(one.key)
@@ -98,7 +108,7 @@ def _file(site: Site, folders: Folders, one: Whole, stop: Stop, names: _Names) -
         try:
             directory = folders.at(folder)
             with site.tree.translating("write", one.key):
-                return _written(one, directory, name, names)
+                return _written(one, directory, name, names, durable=site.durable)
         except NotFound:
             folders.forget()
             if attempt == TRIES:
@@ -109,17 +119,19 @@ def _file(site: Site, folders: Folders, one: Whole, stop: Stop, names: _Names) -
     raise AssertionError
 
 
-def _written(one: Whole, directory: int, name: str, names: _Names) -> Proof:
+def _written(one: Whole, directory: int, name: str, names: _Names, *, durable: bool) -> Proof:
     hidden = hidden_name(one.upload_id)
     fd = create(hidden, directory)
     try:
         with closing(fd), memoryview(one.data) as data, data.cast("B") as view:
             proof = _filled(fd, view)
-            if one.replace:
+            if durable:
+                os.fsync(fd)
+            if one.replace and not durable:
                 os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
-                facts, word = os.fstat(fd), set_mark(fd, one.upload_id)
-                names.waiting.append(Draft(one.key, one.upload_id, False, facts.st_dev, facts.st_ino, word, ""))
+                facts, word = os.fstat(fd), "" if one.replace else set_mark(fd, one.upload_id)
+                names.waiting.append(Draft(one.key, one.upload_id, one.replace, facts.st_dev, facts.st_ino, word, ""))
     except BaseException:  # and for the one that is being written
         with suppress(OSError):
             os.unlink(hidden, dir_fd=directory)
