@@ -162,6 +162,45 @@ def orders_of(server: Access) -> dict[str, object]:
     return orders
 
 
+class Standby:
+    """A process that loads what an agent needs, while its command asks the server what there is to do.
+
+    Args:
+        state: the state directory of this user.
+    """
+
+    def __init__(self, state: Path) -> None:
+        folder = state / _FOLDER
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._log = folder / f"{secrets.token_hex(12)}.log"
+        self._process: subprocess.Popen[bytes] | None = _process(self._log)
+
+    def become(self, log: Path) -> subprocess.Popen[bytes] | None:
+        """The process, once, from now on with its complaints in `log`; None if it cannot be had."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._log.replace(log)
+        return process
+
+    def close(self) -> None:
+        """Nobody needs it: it ends as its input does."""
+        if self._process is not None:
+            self._log.unlink(missing_ok=True)
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+
+
+def _process(log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as complaints:
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and words, no shell
+            server_command("agent"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,  # Ctrl-C is ours to hear; it ends when we do
+        )
+
+
 class Agent:
     """The process of an agent.
 
@@ -171,6 +210,7 @@ class Agent:
         files: what it may touch.
         log: where its complaints go.
         told: gets a sentence when something happens to it.
+        standby: the process to begin with.
     """
 
     def __init__(
@@ -180,12 +220,13 @@ class Agent:
         files: Files,
         log: Path,
         told: Callable[[str], None],
+        standby: Standby | None = None,
     ) -> None:
         orders = orders_of(server) | {"key": key, "reads": list(files.reads), "writes": list(files.writes)}
         orders |= {"rates": list(files.rates), "overwrite": files.overwrite}
         self._orders = json.dumps(orders).encode() + b"\n"
-        self._command = server_command("agent")
         self._log = log
+        self._standby = standby
         self._told = told
         self._ready = threading.Event()
         self._over = threading.Event()
@@ -194,7 +235,7 @@ class Agent:
 
     def __enter__(self) -> Self:
         self._log.unlink(missing_ok=True)
-        self._process = self._start()
+        self._process = self._start(self._standby.become(self._log) if self._standby else None)
         self._keeper.start()
         try:
             self._come_up()
@@ -216,15 +257,8 @@ class Agent:
         assert self._process is not None
         return self._process.pid
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603  # our own interpreter and words, no shell
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is ours to hear; it ends when we do
-            )
+    def _start(self, process: subprocess.Popen[bytes] | None = None) -> subprocess.Popen[bytes]:
+        process = process or _process(self._log)
         assert process.stdin is not None
         with suppress(BrokenPipeError):
             process.stdin.write(self._orders)

@@ -34,7 +34,7 @@ def run(
     words = server.address.encode() + b"\0" + spec.SerializeToString(deterministic=True)
     with Memory(session.state, words) as memory:
         asked = memory.asked()
-        with Agent(server, asked.key, _beside(session, spec, asked.key), memory.log, session.show.note):
+        with _agent(session, spec, asked.key, memory):
             transfer = _accepted(session, spec, asked, memory)
             try:
                 ended = follow(transfer, memory.forget)
@@ -49,14 +49,18 @@ def run(
 
 def plan(session: Session, spec: TransferSpec) -> Plan:
     """What the transfer would do."""
-    server = session.client.access()
     with Memory(session.state, b"plan\0" + spec.SerializeToString(deterministic=True)) as memory:
         asked = memory.asked()
-        with Agent(server, asked.key, _beside(session, spec, asked.key), memory.log, session.show.note):
+        with _agent(session, spec, asked.key, memory):
             try:
                 return session.client.plan_transfer(spec, asked.key)
             finally:
                 memory.forget()
+
+
+def _agent(session: Session, spec: TransferSpec, key: str, memory: Memory) -> Agent:
+    server, files = session.client.access(), _beside(session, spec, key)
+    return Agent(server, key, files, memory.log, session.show.note, session.standby)
 
 
 def _accepted(session: Session, spec: TransferSpec, asked: Asked, memory: Memory) -> Transfer:

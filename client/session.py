@@ -25,6 +25,7 @@ from client.quick import QuickCommand
 from client.words import WordError, check_text
 
 if TYPE_CHECKING:
+    from client.agent import Standby
     from client.api import Client
     from client.rates import Rate
     from client.show import Show
@@ -116,6 +117,8 @@ class Session:
         """This command carries the files of this machine, even if the server could see them."""
         self.rates: Sequence[Rate] = ()
         """How fast it may do so."""
+        self.standby: Standby | None = None
+        """What will carry them, where that is known before the server is asked."""
 
     @cached_property
     def show(self) -> Show:
@@ -125,6 +128,10 @@ class Session:
     @cached_property
     def client(self) -> Client:
         """The client of the server that the settings name, else of the embedded one."""
+        if self.carries:
+            from client.agent import Standby  # noqa: PLC0415  # only for who carries
+
+            self.standby = Standby(self.state)
         # gRPC and the stubs cost 0.15 s, which help and refused words need not pay.
         from importlib.metadata import version  # noqa: PLC0415
 
@@ -161,6 +168,8 @@ class Session:
 
     def close(self) -> None:
         """Release the connection, if one was made."""
+        if self.standby is not None:
+            self.standby.close()
         if "client" in self.__dict__:
             self.client.close()
 

@@ -12,6 +12,8 @@ import os
 import select
 import signal
 import sys
+import threading
+from importlib import import_module
 from typing import Final
 
 from fileserver import log
@@ -81,7 +83,12 @@ async def _serve(orders: Orders) -> int:
 
 
 async def _run(orders: Orders) -> int:
-    agent = Agent(orders, ready=lambda: print("ready", flush=True))  # noqa: T201  # who started us waits for it
+    def ready() -> None:
+        print("ready", flush=True)  # noqa: T201  # who started us waits for it
+        if orders.reads:  # while they ask the file server, we load what is asked of us first then
+            threading.Thread(target=import_module, args=("fileserver.transfer.partition",), daemon=True).start()
+
+    agent = Agent(orders, ready)
     loop = asyncio.get_running_loop()
     descriptor, gone = sys.stdin.fileno(), asyncio.Event()
 

@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import sys
 
 import pytest
 
-from client.agent import Memory
+from client import agent
+from client.agent import Agent, Files, Memory, Standby
+from client.api import Access
 from client.errors import ServerError
 
 LONG_AGO = 10**9
@@ -63,3 +66,45 @@ def test_a_lock_whose_file_is_gone_keeps_nobody_out_and_is_none(tmp_path, monkey
     with first, pytest.raises(ServerError, match="at work already"), Memory(tmp_path, b"words"):
         pass
     assert len(taken) == 3
+
+
+PROGRAM = """
+import os, sys
+orders = sys.stdin.readline()
+if orders:
+    print("ready", flush=True)
+    print(os.getpid(), file=sys.stderr, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """What stands for the agent: says that it is ready, complains of its number, and ends with its input."""
+    monkeypatch.setattr(agent, "server_command", lambda _: [sys.executable, "-c", PROGRAM])
+
+
+def agent_of(memory, standby):
+    return Agent(Access("nowhere:1", (), None, ""), "key", Files(), memory.log, pytest.fail, standby)
+
+
+def test_the_process_that_stood_by_is_the_agent_and_complains_where_that_one_does(program, tmp_path):
+    standby = Standby(tmp_path)
+    waiting = standby._process.pid
+    with Memory(tmp_path, b"words") as memory:
+        memory.asked()
+        with agent_of(memory, standby) as first:
+            assert first.pid == waiting
+        assert memory.log.read_text() == f"{waiting}\n"
+        with agent_of(memory, standby) as second:
+            assert second.pid != waiting
+        assert kept(tmp_path) == [".json", ".lock", ".log"]
+    standby.close()
+
+
+def test_one_that_was_not_needed_ends_and_leaves_nothing(program, tmp_path):
+    standby = Standby(tmp_path)
+    process = standby._process
+    standby.close()
+    assert process.wait(30) == 0
+    assert kept(tmp_path) == []
