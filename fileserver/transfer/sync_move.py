@@ -117,16 +117,16 @@ class Mover:
         way = routes.way_of(self._part(item), self._now(item))
         return way.route, way.why
 
-    def judged(self, item: Item, data: Buffer, receipt: StepReceipt) -> StepReceipt:
-        """What a put of the data that was read as an object proves.
+    def proves(self, item: Item, data: Buffer, receipt: StepReceipt) -> bool:
+        """Whether a put of the data that was read as an object proves that both ends hold the same.
 
-        What came from a store is compared if its version is the MD5 of it: that the target holds what it was sent does
-        not say that this is what the store has.
+        What came from a store must have the MD5 that its version is: that the target holds what it was sent does not
+        say that this is what the store has.
         """
-        if not self._source.capabilities.shared or not self._target.capabilities.confirms:
-            return receipt
-        holds = receipt.crc64nvme == checksum.compute(data)
-        return replace(receipt, compared=holds and checksum.is_digest(item.version, data))
+        if not self._source.capabilities.shared:
+            return receipt.compared
+        holds = self._target.capabilities.confirms and receipt.crc64nvme == checksum.compute(data)
+        return holds and checksum.is_digest(item.version, data)
 
     def counted(self, item: Item, receipt: StepReceipt) -> None:
         """Count an object that was read and put."""
@@ -240,18 +240,16 @@ class Mover:
         """Read and put; where both ends keep what describes an object, it comes along."""
         info = await self._described(item)
         if way == "put":
-            receipt = await self._put(item, part.key, info)
-            wrote.by(receipt)
+            receipt = await self._put(item, part.key, info, wrote)
         else:
             receipt = await self._in_steps(item, part, steps, journal, info, None, wrote)
             self._live.checked += receipt.bytes_checked
-            receipt = replace(receipt, compared=receipt.compared and not self._source.capabilities.shared)
-        if info is not None and self._held.hold_against(info, receipt, part.key):
+        if wrote.proved or (info is not None and self._held.hold_against(info, receipt, part.key)):
             return True
-        return receipt.compared or (info is None and await self._held.is_source(item, receipt))
+        return (info is None and await self._held.is_source(item, receipt)) or receipt.compared
 
-    async def _put(self, item: Item, key: str, info: Info | None) -> StepReceipt:
-        """Read a small object and put it whole; compared if its version is the MD5 of what was read."""
+    async def _put(self, item: Item, key: str, info: Info | None, wrote: _Wrote) -> StepReceipt:
+        """Read a small object and put it whole."""
         said = inherited(info, self._target) if info else Described()
         async with self._buffers.take(item.size) as buffer:
             if item.size:
@@ -264,7 +262,8 @@ class Mover:
                 content_type=said.content_type,
                 metadata=said.metadata,
             )
-            receipt = self.judged(item, buffer, receipt)
+            wrote.by(receipt)
+            wrote.proved = self.proves(item, buffer, receipt)
         self.counted(item, receipt)
         return receipt
 
@@ -388,6 +387,8 @@ class _Wrote:
     done: bool = False
     plan: Plan | None = None
     """By which routes."""
+    proved: bool = False
+    """Both ends hold the same."""
     etag: str = ""
     upload: Upload | None = None
 

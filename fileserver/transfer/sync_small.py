@@ -78,7 +78,7 @@ class Together:
         left = {item.number: item for item in items}
 
         def wrote(item: Item, data: Buffer, receipt: StepReceipt) -> None:
-            if self._mover.judged(item, data, receipt).compared:
+            if self._mover.proves(item, data, receipt):
                 self._mover.counted(item, receipt)
                 ended(left.pop(item.number), Moved("copied", True, *self._way))
             else:
