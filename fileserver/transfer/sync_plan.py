@@ -6,6 +6,7 @@ import asyncio
 import codecs
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -25,6 +26,7 @@ from planes.left_out import LeftOut
 from planes.plane import MIB, Extent
 
 _LEFT: Final = "they belong to logical files and were left out"
+_SECOND: Final = timedelta(microseconds=999_999)
 _SHOWN: Final = 3
 """Names that a warning tells, of those that were left out."""
 _LONGEST: Final = 64 * 1024  # bytes of a name
@@ -88,7 +90,7 @@ class SyncPlanner:
         async def enter(side: str, listed: list[Listed]) -> None:
             await self._store.write(partial(sync_rows.enter, transfer=transfer, side=side, listed=listed))
 
-        async for page, count in self._pages(location, test, end.odd):
+        async for page, count in self._pages(location, test, end.side, end.odd):
             end.found += count
             if end.side == "source" and (unnamed := end.odd.unnamed()):
                 end.found += len(unnamed)
@@ -102,20 +104,23 @@ class SyncPlanner:
             await enter(end.side, [each for each in plain if not each.key.endswith("/")])
 
     async def _pages(
-        self, location: Location, test: Callable[[str], bool], odd: _Odd
+        self, location: Location, test: Callable[[str], bool], side: str, odd: _Odd
     ) -> AsyncIterator[tuple[list[Listed], int]]:
         """Pages of what is below a folder, keys relative to it, and how many objects were looked at for each."""
         prefix, page, count = folder(location), list[Listed](), 0
+        plane = self._planes.plane(location.plane)
+        is_store = plane.capabilities.metadata > 0
 
         def left_out(each: LeftOut) -> None:
             name = each.name.removeprefix(prefix)
             if test(name):
                 odd.add(replace(each, name=name))
 
-        async for info in self._planes.plane(location.plane).list(prefix, left_out=left_out):
+        async for info in plane.list(prefix, left_out=left_out):
             key, count = info.key[len(prefix) :], count + 1
             if key and test(key):
-                page.append(Listed(key, info.size, info.version, info.modified.timestamp()))
+                latest = _latest(info.modified) if side == "source" and is_store else info.modified
+                page.append(Listed(key, info.size, info.version, latest.timestamp()))
             if count == PAGE:
                 yield page, count
                 page, count = [], 0
@@ -200,6 +205,14 @@ class _End:
     markers: int = 0
     parts: int = 0
     odd: _Odd = field(default_factory=_Odd)
+
+
+def _latest(modified: datetime) -> datetime:
+    """The last moment that a store can mean, which tells whole seconds.
+
+    Else an object that is overwritten in the very second in which it was copied would never again be newer.
+    """
+    return modified if modified.microsecond else modified + _SECOND
 
 
 async def _run(work: Awaitable[None]) -> None:

@@ -1,6 +1,7 @@
 """What a sync is about: names in a list, filters, names of folders; and that a dry run says what will happen."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -86,6 +87,30 @@ async def test_names_in_vain_are_not_counted_as_a_source_that_cannot_be_read(wor
     await world.put("source", "names", b"a.csv\n" + b"".join(b"gone%d\n" % n for n in range(9)))
     record = await world.run(names=NAMES)
     assert (record.state, shown(record)["copied"], shown(record)["failed"]) == ("PARTLY_SUCCEEDED", 1, 9)
+
+
+def age(world, plane, key, text):
+    """Give an object the time that a store tells."""
+    there = world.inside[plane]._store.objects
+    there[key] = replace(there[key], info=replace(there[key].info, modified=datetime.fromisoformat(text)))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "newer"),
+    [
+        ("2026-01-01T10:00:00Z", "2026-01-01T10:00:00Z", True),
+        ("2026-01-01T10:00:00Z", "2026-01-01T10:00:00.5Z", True),
+        ("2026-01-01T10:00:00Z", "2026-01-01T10:00:01Z", False),
+        ("2026-01-01T10:00:00.2Z", "2026-01-01T10:00:00.5Z", False),
+    ],
+)
+async def test_what_was_overwritten_in_the_second_in_which_it_was_copied_is_copied_again(world, source, target, newer):
+    await world.put("source", "in/a.csv", b"new")
+    await world.put("target", "up/a.csv", b"old")
+    age(world, "source", "in/a.csv", source)
+    age(world, "target", "up/a.csv", target)
+    record = await world.run(include=("a.csv",))
+    assert (shown(record)["copied"], shown(record)["equal"]) == ((1, 0) if newer else (0, 1))
 
 
 async def put_folder(world, key, data=b""):
