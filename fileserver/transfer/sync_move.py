@@ -28,8 +28,8 @@ from fileserver.transfer.sync_rows import Item
 from planes import checksum
 from planes.errors import Changed, Corrupt, Error, NotFound, Refused, Unsupported
 from planes.pack import Step
+from planes.plane import MIB, Info, StepReceipt, Take, Ticket, Upload
 from planes.plane import Extent as PlaneExtent
-from planes.plane import Info, StepReceipt, Take, Ticket, Upload
 
 WIDTH: Final = 8
 """Steps of one large object in flight."""
@@ -128,6 +128,8 @@ class Mover:
         """Copy an object and look at what came of it; what turns out to be other bytes does not stay."""
         try:
             compared = await self._copy(item, journal, wrote)
+            if wrote.upload is None and (item.size > MIB or not self._source.capabilities.metadata):
+                await self._unchanged(item)  # a request for each small object of a store would cost too much
             return await self._held.look(item) if self._verify or not compared else compared
         except Corrupt as error:
             if wrote.done:
@@ -213,8 +215,18 @@ class Mover:
 
     async def _described(self, item: Item) -> Info | None:
         """The facts of the source, which must be of the version that was listed; None unless both ends are stores."""
-        if not (self._source.capabilities.shared and self._target.capabilities.shared):
-            return None
+        both = self._source.capabilities.shared and self._target.capabilities.shared
+        return await self._unchanged(item) if both else None
+
+    async def _unchanged(self, item: Item) -> Info:
+        """The facts of the source.
+
+        Whatever is overwritten between its last byte was read and it is seen at the target looks older than its copy to
+        the next sync, so it is looked at once more.
+
+        Raises:
+            Changed: it is not of the version that was listed any more.
+        """
         info = await self._source.stat(self._from + item.key)
         if info.version.split(" ")[0] != item.version.split(" ")[0]:
             msg = f"{where(self._names[0], info.key)} has changed since it was listed"
@@ -281,6 +293,7 @@ class Mover:
             )
             stored = [receipts[step.number] for step in steps]
             whole = checksum.combine_all((r.crc64nvme, r.size) for r in stored)
+            await self._unchanged(item)
             await upload.commit(stored, item.size, whole)
         except Exception as error:  # whatever it was, also the database's: an upload that nobody goes on with is no use
             self._live.done -= sum(step.size for step in steps if step.number in receipts)

@@ -302,6 +302,44 @@ async def test_a_second_try_aborts_the_first_before_it_begins(world, monkeypatch
     assert not world.place.drafts
 
 
+async def test_a_large_object_that_is_overwritten_behind_its_last_byte_is_not_left_stale(world, monkeypatch):
+    await world.put("source", "in/new", LARGE)
+    objects, keep, read = world.inside["source"]._store.objects, sync_record.Recorded.keep, list[int]()
+
+    def overwrite_behind_the_last(self, item, receipt):
+        keep(self, item, receipt)
+        read.append(receipt.size)
+        if sum(read) == len(LARGE):
+            there = objects["in/new"]
+            objects["in/new"] = replace(there, data=LARGE.upper(), info=replace(there.info, version="later"))
+
+    monkeypatch.setattr(sync_record.Recorded, "keep", overwrite_behind_the_last)
+    record = await world.run()
+    assert shown(record)["copied"] == 1
+    assert world.target.script.calls["upload.commit"] == 1, "nobody has seen the first copy"
+    assert world.place.objects["up/new"].data == LARGE.upper()
+
+
+async def test_a_file_that_is_overwritten_while_it_is_put_is_not_left_stale(world, monkeypatch, tmp_path):
+    file = tmp_path / "odd/in/new"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"old")
+    put = world.target.put
+
+    async def overwritten(*arguments, **more):
+        receipt = await put(*arguments, **more)
+        if file.read_bytes() == b"old":
+            file.write_bytes(b"new")
+        return receipt
+
+    monkeypatch.setattr(world.target, "put", overwritten)
+    world.planes._open["source"] = PosixPlane("source", PosixSettings(path=tmp_path / "odd"))
+    record = await world.run()
+    await world.planes._open["source"].aclose()
+    assert shown(record)["copied"] == 1
+    assert world.place.objects["up/new"].data == b"new"
+
+
 @pytest.mark.parametrize("flush", [0.0, 60.0])
 async def test_a_receipt_outlives_a_write_that_failed(world, monkeypatch, flush):
     monkeypatch.setattr(sync_record, "_FLUSH", flush)
