@@ -6,14 +6,15 @@ they are many.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import time
 from typing import Final, Protocol
 
-from fileserver.configured import Configured, where
-from fileserver.together import side_by_side
+from fileserver.configured import Configured
+from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import Described, inherited
@@ -40,7 +41,7 @@ _TICK: Final = 2.0  # seconds by which the clock of a file system may be behind
 class Journal(Protocol):
     """What is recorded of uploads, as `fileserver.transfer.sync_record.Recorded` does."""
 
-    async def token(self, item: Item, token: str) -> None:
+    def token(self, item: Item, token: str) -> Coroutine[None, None, None]:
         """Record the upload of an item before a byte moves; of another one nothing counts any more."""
         ...
 
@@ -129,7 +130,7 @@ class Mover:
         try:
             compared = await self._copy(item, journal, wrote)
             if wrote.upload is None and (item.size > MIB or not self._source.capabilities.metadata):
-                await self._unchanged(item)  # a request for each small object of a store would cost too much
+                await self._held.unchanged(item)  # a request for each small object of a store would cost too much
             return await self._held.look(item) if self._verify or not compared else compared
         except Corrupt as error:
             if wrote.done:
@@ -216,22 +217,7 @@ class Mover:
     async def _described(self, item: Item) -> Info | None:
         """The facts of the source, which must be of the version that was listed; None unless both ends are stores."""
         both = self._source.capabilities.shared and self._target.capabilities.shared
-        return await self._unchanged(item) if both else None
-
-    async def _unchanged(self, item: Item) -> Info:
-        """The facts of the source.
-
-        Whatever is overwritten between its last byte was read and it is seen at the target looks older than its copy to
-        the next sync, so it is looked at once more.
-
-        Raises:
-            Changed: it is not of the version that was listed any more.
-        """
-        info = await self._source.stat(self._from + item.key)
-        if info.version.split(" ")[0] != item.version.split(" ")[0]:
-            msg = f"{where(self._names[0], info.key)} has changed since it was listed"
-            raise Changed(msg, plane=self._names[0], key=info.key)
-        return info
+        return await self._held.unchanged(item) if both else None
 
     async def _through_us(
         self, item: Item, part: Part, way: str, steps: list[Step], journal: Journal, wrote: _Wrote
@@ -254,6 +240,7 @@ class Mover:
         async with self._buffers.take(item.size) as buffer:
             if item.size:
                 await self._source.read(PlaneExtent(self._from + item.key, item.version, 0, item.size), buffer)
+            is_known = await self._held.is_as_stored(item, buffer, info)
             receipt = await self._target.put(
                 key,
                 buffer,
@@ -264,7 +251,7 @@ class Mover:
             )
             reported = self._target.capabilities.confirms and not receipt.compared
             if reported and receipt.crc64nvme == checksum.compute(buffer):
-                receipt = replace(receipt, compared=checksum.is_digest(item.version, buffer))
+                receipt = replace(receipt, compared=is_known or checksum.is_digest(item.version, buffer))
         self._count(item, through=True)
         return receipt
 
@@ -293,7 +280,8 @@ class Mover:
             )
             stored = [receipts[step.number] for step in steps]
             whole = checksum.combine_all((r.crc64nvme, r.size) for r in stored)
-            await self._unchanged(item)
+            now = await self._held.unchanged(item)
+            is_known = self._held.hold_against(now, StepReceipt(1, item.size, whole), part.key)
             await upload.commit(stored, item.size, whole)
         except Exception as error:  # whatever it was, also the database's: an upload that nobody goes on with is no use
             self._live.done -= sum(step.size for step in steps if step.number in receipts)
@@ -306,7 +294,8 @@ class Mover:
         wrote.done, wrote.upload = True, upload
         self._live.parts_done += 1
         checked = sum(r.bytes_checked for r in stored)
-        return StepReceipt(1, item.size, whole, compared=all(r.compared for r in stored), bytes_checked=checked)
+        compared = is_known or all(r.compared for r in stored)
+        return StepReceipt(1, item.size, whole, compared=compared, bytes_checked=checked)
 
     async def _begun(
         self,
@@ -334,7 +323,7 @@ class Mover:
             metadata=said.metadata,
         )
         self._open[item.number] = upload.token
-        await journal.token(item, upload.token)
+        await to_its_end(journal.token(item, upload.token))  # else nobody would ever know of it
         return upload
 
     async def _stored(
