@@ -179,4 +179,5 @@ def planned_sync(totals: wire.SyncTotals) -> str:
     sure, rest = totals.copy - totals.compare, totals.copy_bytes - totals.compare_bytes
     copies = f"{count(sure, 'object')} to copy ({size(rest)})"
     compares = f", {totals.compare:,} to be compared ({size(totals.compare_bytes)})" if totals.compare else ""
-    return f"{copies}{compares}, {totals.delete:,} to delete, {totals.equal:,} equal"
+    fails = f", {totals.fail:,} will fail" if totals.fail else ""
+    return f"{copies}{compares}, {totals.delete:,} to delete, {totals.equal:,} equal{fails}"

@@ -175,6 +175,7 @@ def sync_totals(message: wire.SyncTotals) -> dict[str, JSON]:
         "equal": message.equal,
         "compare": message.compare,
         "compare_bytes": message.compare_bytes,
+        "fail": message.fail,
     }
 
 

@@ -168,7 +168,7 @@ class AzurePlane:
 
     async def _send(self, target: Target, view: memoryview, crc: int, condition: Any) -> StepReceipt:
         """One Put Blob; its checksum travels with it and the service refuses other bytes."""
-        full = self._connection.full(target.key)
+        full = self._connection.new(target.key)
         proof = {"x-ms-content-crc64": base64.b64encode(checksum.to_azure(crc)).decode()}
         described = target.described(len(view), crc)
         is_pinned = condition.get("match_condition") == MatchConditions.IfNotModified
@@ -199,7 +199,7 @@ class AzurePlane:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
             Changed: the source has another version now, or has vanished.
         """
-        self._connection.full(key)
+        self._connection.new(key)
         asked = Asked("copy a whole object to", key, absent=Changed)
         address = await azure_source.address(self._connection, ticket, url, asked)
         if not replace:  # a block that is put before this is known would wait for a week at a stranger's blob
@@ -232,6 +232,7 @@ class AzurePlane:
     ) -> AzureUpload:
         """Begin an object in steps; asks the service nothing. CRC64NVME is kept of it, whatever `kind` says."""
         del kind
+        self._connection.new(key)
         return AzureUpload(self._connection, Target(key, upload_id, replace, content_type, metadata or {}))
 
     def resume(self, token: str) -> AzureUpload:

@@ -15,7 +15,7 @@ from planes.azure_errors import Asked, Place
 from planes.azure_http import Http
 from planes.azure_settings import AzureSettings
 from planes.below import Below
-from planes.errors import Changed, Error, NotFound
+from planes.errors import Changed, Error, NotFound, Refused
 from planes.plane import Info
 from planes.settings import MOST_REQUESTS
 from planes.threads import Stop, Threads
@@ -49,6 +49,18 @@ class Connection:
         self.account = Account(name, settings)
         self.http = Http(MOST_REQUESTS, settings.ca)  # the limits may be widened while it runs
         self._threads = Threads(f"azure-{name}", MOST_REQUESTS)
+
+    def new(self, key: str) -> str:
+        """The name of a blob that is to be written.
+
+        Raises:
+            Refused: another blob would be written, because addresses lose `.`, and Azure takes a backslash for `/`.
+        """
+        full = self.full(key)
+        if "\\" in full or "." in full.split("/"):
+            words = "it would become another name, because Azure keeps no `\\` and no `.` between `/`: choose another"
+            raise self.error(Refused, key, words)
+        return full
 
     async def ask(self, call: Callable[[ContainerClient], T], asked: Asked) -> T:
         """Run requests of the SDK in a thread."""

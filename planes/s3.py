@@ -25,6 +25,7 @@ from planes.plane import KIB, MIB, Capabilities, Extent, Info, Limits, Presign, 
 from planes.s3_connection import ALGORITHMS, ATTEMPT, KIND, Connection, etag_of, pin, version_of
 from planes.s3_direct import S3Signing
 from planes.s3_errors import Asked
+from planes.s3_names import Names
 from planes.s3_settings import MAX_STEP, MIN_STEP, S3Settings
 from planes.s3_small import SOON, SmallObjects
 from planes.s3_upload import S3Upload
@@ -55,6 +56,7 @@ class S3Plane:
         self._settings = settings
         self._connection = Connection(name, settings)
         self._small = SmallObjects(self._connection, soon)
+        self._names = Names(self._connection)
         self._signing: S3Signing | None = None
 
     @property
@@ -197,6 +199,7 @@ class S3Plane:
             AlreadyExists: the key is taken by another attempt and `replace` is false.
             Corrupt: the store received other bytes.
         """
+        await self._names.check(key)
         target, view = s3_whole.Target(key, upload_id, replace, content_type, metadata), memoryview(data).cast("B")
         receipt = await self._small.put(target, view)
         return receipt or self._small.learn(await s3_whole.put(self._connection, target, view))
@@ -217,6 +220,7 @@ class S3Plane:
             Corrupt: the copy has another checksum than its source.
         """
         del url
+        await self._names.check(key)
         where = self._connection.redeemable(ticket).location
         if replace and not _in_generation(key) and where["bucket"] == self._settings.bucket:
             receipt = await self._small.copy(key, ticket)
@@ -256,6 +260,7 @@ class S3Plane:
         The store computes and keeps the `kind` of the whole object; with `checksums: none` it is ignored. A cancelled
         call waits for the answer of the store and aborts what it has begun.
         """
+        await self._names.check(key)
         target = s3_whole.Target(key, upload_id, replace, content_type, metadata)
         more: Any = target.described | self._connection.encryption
         if self._settings.proves:

@@ -32,7 +32,9 @@ alone whose checksums, kept by the store or computed from the file, show that no
 Nothing is deleted without --delete, and then at the end, and only if everything was copied.
 
 GLOB is for the last element of a name, at any depth; one with a / in it is for the whole name relative to the folder.
-* and ? stop at /, ** does not; [a-z] and [!a-z] are one character. What is filtered out is neither copied nor deleted.
+* and ? stop at /, ** does not; [a-z] and [!a-z] are one character. What is filtered out is neither copied nor deleted,
+nor is what --files-from does not name. A name in that list that SOURCE has not is a failure; with --delete TARGET loses
+it, too.
 
 Objects that cannot be copied are listed at the end, with exit code 11; the same command tries them again.
 """

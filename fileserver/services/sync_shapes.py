@@ -70,11 +70,14 @@ def totals_message(compared: Compared) -> pb.SyncTotals:
         equal=totals.equal,
         compare=totals.compare,
         compare_bytes=totals.compare_bytes,
+        fail=totals.fail,
     )
 
 
 def _action(item: Item) -> str:
     """What is to be done as far as it is known: contents decide about what is only looked at."""
+    if item.result:
+        return "fail"
     return "compare" if item.why == "checksum" else item.action
 
 

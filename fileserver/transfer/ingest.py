@@ -175,7 +175,7 @@ class IngestStages(Course):
             native={},
             overwrite=True,
         )
-        values = {"plan": made.to_json(), "warnings": notes}
+        values = {"plan": made.to_json(), "warnings": notes, "progress": plain(live.progress)}
         await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
         live.announce()
 

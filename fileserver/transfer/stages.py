@@ -81,7 +81,7 @@ class Stages(Course):
         await self._store.write(lambda c: manifest_rows.add_segments(c, record.id, cutting.segments.rest()))
         live.total, live.parts_total = drawing.plan.size, drawing.plan.parts
         live.through_us += drawing.plan.windows
-        values = {"plan": drawing.plan.to_json(), "warnings": list(drawing.warnings)}
+        values = {"plan": drawing.plan.to_json(), "warnings": list(drawing.warnings), "progress": plain(live.progress)}
         await self._store.write(lambda c: ledger.update(c, record.id, now(), **values))
         live.announce()
 

@@ -66,11 +66,11 @@ class SyncStages(Course):
         self._previews.add(name)
         try:
             compared = await self._planner.compare(sync, name)
-            items = await self._store.read(lambda c: sync_rows.page(c, name, 1))
+            items = await self._store.read(lambda c: sync_rows.page(c, name, 1, pending=False))
             yield compared, items
             while items:
                 last = items[-1].number
-                items = await self._store.read(partial(sync_rows.page, transfer=name, first=last + 1))
+                items = await self._store.read(partial(sync_rows.page, transfer=name, first=last + 1, pending=False))
                 if items:
                     yield compared, items
         finally:
@@ -118,7 +118,7 @@ class SyncStages(Course):
             overwrite=True,
             equal=totals.equal,
         )
-        values = {"plan": made.to_json(), "warnings": list(compared.warnings)}
+        values = {"plan": made.to_json(), "warnings": list(compared.warnings), "progress": plain(live.progress)}
         await self._store.write(lambda c: ledger.update(c, transfer, now(), **values))
         live.announce()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from typing_extensions import Buffer
+
 from fileserver.configured import Configured, where
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.live import Live
@@ -11,7 +13,7 @@ from fileserver.transfer.spec import Sync
 from fileserver.transfer.sync_plan import folder
 from fileserver.transfer.sync_rows import Item
 from planes import checksum
-from planes.errors import Corrupt
+from planes.errors import Changed, Corrupt
 from planes.plane import KIB, MIB, Extent, Info, Plane, StepReceipt
 
 _SAMPLE: Final = 4 * KIB
@@ -24,11 +26,51 @@ class Held:
     def __init__(self, planes: Configured, buffers: Buffers, sync: Sync, live: Live, *, verify_read: bool) -> None:
         self._source, self._target = planes.plane(sync.source.plane), planes.plane(sync.target.plane)
         self._from, self._to = folder(sync.source), folder(sync.target)
-        self._name = sync.target.plane
+        self._origin, self._name = sync.source.plane, sync.target.plane
         self._checksum = sync.checksum
         self._buffers = buffers
         self._live = live
         self._verify = verify_read
+
+    async def unchanged(self, item: Item) -> Info:
+        """The facts of the source.
+
+        Whatever is overwritten between its last byte was read and it is seen at the target looks older than its copy to
+        the next sync, so it is looked at once more.
+
+        Raises:
+            Changed: it is not of the version that was listed any more.
+        """
+        info = await self._source.stat(self._from + item.key)
+        if info.version.split(" ")[0] != item.version.split(" ")[0]:
+            msg = f"{where(self._origin, info.key)} has changed since it was listed"
+            raise Changed(msg, plane=self._origin, key=info.key)
+        return info
+
+    async def is_as_stored(self, item: Item, data: Buffer, info: Info | None) -> bool:
+        """Whether all bytes of an object, as read, are what was stored with it before; False where nothing was.
+
+        `info` are its facts if they are known: a small object whose version is its MD5 needs none.
+
+        Raises:
+            Corrupt: they are not.
+        """
+        if not item.size or not self._source.capabilities.checksums:
+            return False
+        if info is None:
+            if item.size <= MIB and checksum.is_digest(item.version, data):
+                return True
+            info = await self.unchanged(item)
+        kind = next((kind for kind in checksum.WIDTH if kind in info.checksums), "")
+        if not kind:
+            return False
+        mine, its = checksum.compute(data, kind=kind), info.checksums[kind]
+        if mine != its:
+            read, stored = checksum.to_hex(mine, kind), checksum.to_hex(its, kind)
+            words = f"{kind} {read} as read, {stored} as stored with it; run the sync again"
+            msg = f"{where(self._origin, info.key)}: {words}"
+            raise Corrupt(msg, plane=self._origin, key=info.key, read=read, stored=stored)
+        return True
 
     async def is_source(self, item: Item, receipt: StepReceipt) -> bool:
         """Whether what a provider says of its copy equals what was stored with the source before."""

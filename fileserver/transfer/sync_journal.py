@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from planes.plane import StepReceipt
 class Journal(Protocol):
     """What is recorded of uploads, as `fileserver.transfer.sync_record.Recorded` does."""
 
-    async def token(self, item: Item, token: str) -> None:
+    def token(self, item: Item, token: str) -> Coroutine[None, None, None]:
         """Record the upload of an item before a byte moves; of another one nothing counts any more."""
         ...
 

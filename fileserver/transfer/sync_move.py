@@ -12,10 +12,8 @@ from functools import partial
 from time import time
 from typing import Final
 
-from typing_extensions import Buffer
-
-from fileserver.configured import Configured, where
-from fileserver.together import side_by_side
+from fileserver.configured import Configured
+from fileserver.together import side_by_side, to_its_end
 from fileserver.transfer import routes
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.described import Described, inherited
@@ -31,8 +29,8 @@ from fileserver.transfer.sync_rows import Item
 from planes import checksum
 from planes.errors import Changed, Corrupt, Error, NotFound, Refused, Unsupported
 from planes.pack import Step
+from planes.plane import MIB, Info, StepReceipt, Take, Ticket, Upload
 from planes.plane import Extent as PlaneExtent
-from planes.plane import Info, StepReceipt, Take, Ticket, Upload
 
 WIDTH: Final = 8
 """Steps of one large object in flight."""
@@ -117,17 +115,6 @@ class Mover:
         way = routes.way_of(self._part(item), self._now(item))
         return way.route, way.why
 
-    def proves(self, item: Item, data: Buffer, receipt: StepReceipt) -> bool:
-        """Whether a put of the data that was read as an object proves that both ends hold the same.
-
-        What came from a store must have the MD5 that its version is: that the target holds what it was sent does not
-        say that this is what the store has.
-        """
-        if not self._source.capabilities.shared:
-            return receipt.compared
-        holds = self._target.capabilities.confirms and receipt.crc64nvme == checksum.compute(data)
-        return holds and checksum.is_digest(item.version, data)
-
     def counted(self, item: Item, receipt: StepReceipt) -> None:
         """Count an object that was read and put."""
         self._count(item, through=True)
@@ -141,6 +128,8 @@ class Mover:
         """Copy an object and look at what came of it; what turns out to be other bytes does not stay."""
         try:
             compared = await self._copy(item, journal, wrote)
+            if wrote.upload is None and (item.size > MIB or not self._source.capabilities.metadata):
+                await self._held.unchanged(item)  # a request for each small object of a store would cost too much
             return await self._held.look(item) if self._verify or not compared else compared
         except Corrupt as error:
             if wrote.done:
@@ -226,13 +215,8 @@ class Mover:
 
     async def _described(self, item: Item) -> Info | None:
         """The facts of the source, which must be of the version that was listed; None unless both ends are stores."""
-        if not (self._source.capabilities.shared and self._target.capabilities.shared):
-            return None
-        info = await self._source.stat(self.source_key(item))
-        if info.version.split(" ")[0] != item.version.split(" ")[0]:
-            msg = f"{where(self.names[0], info.key)} has changed since it was listed"
-            raise Changed(msg, plane=self.names[0], key=info.key)
-        return info
+        both = self._source.capabilities.shared and self._target.capabilities.shared
+        return await self._held.unchanged(item) if both else None
 
     async def _through_us(
         self, item: Item, part: Part, way: str, steps: list[Step], journal: Journal, wrote: _Wrote
@@ -240,20 +224,22 @@ class Mover:
         """Read and put; where both ends keep what describes an object, it comes along."""
         info = await self._described(item)
         if way == "put":
-            receipt = await self._put(item, part.key, info, wrote)
+            receipt = await self._put(item, part.key, info)
+            wrote.by(receipt)
         else:
             receipt = await self._in_steps(item, part, steps, journal, info, None, wrote)
             self._live.checked += receipt.bytes_checked
-        if wrote.proved or (info is not None and self._held.hold_against(info, receipt, part.key)):
+        if info is not None and self._held.hold_against(info, receipt, part.key):
             return True
-        return (info is None and await self._held.is_source(item, receipt)) or receipt.compared
+        return receipt.compared or (info is None and await self._held.is_source(item, receipt))
 
-    async def _put(self, item: Item, key: str, info: Info | None, wrote: _Wrote) -> StepReceipt:
-        """Read a small object and put it whole."""
+    async def _put(self, item: Item, key: str, info: Info | None) -> StepReceipt:
+        """Read a small object and put it whole; compared if its version is the MD5 of what was read."""
         said = inherited(info, self._target) if info else Described()
         async with self._buffers.take(item.size) as buffer:
             if item.size:
                 await self._source.read(PlaneExtent(self.source_key(item), item.version, 0, item.size), buffer)
+            is_known = await self._held.is_as_stored(item, buffer, info)
             receipt = await self._target.put(
                 key,
                 buffer,
@@ -262,8 +248,9 @@ class Mover:
                 content_type=said.content_type,
                 metadata=said.metadata,
             )
-            wrote.by(receipt)
-            wrote.proved = self.proves(item, buffer, receipt)
+            reported = self._target.capabilities.confirms and not receipt.compared
+            if reported and receipt.crc64nvme == checksum.compute(buffer):
+                receipt = replace(receipt, compared=is_known or checksum.is_digest(item.version, buffer))
         self.counted(item, receipt)
         return receipt
 
@@ -292,6 +279,8 @@ class Mover:
             )
             stored = [receipts[step.number] for step in steps]
             whole = checksum.combine_all((r.crc64nvme, r.size) for r in stored)
+            now = await self._held.unchanged(item)
+            is_known = self._held.hold_against(now, StepReceipt(1, item.size, whole), part.key)
             await upload.commit(stored, item.size, whole)
         except Exception as error:  # whatever it was, also the database's: an upload that nobody goes on with is no use
             self._live.done -= sum(step.size for step in steps if step.number in receipts)
@@ -304,7 +293,8 @@ class Mover:
         wrote.done, wrote.upload = True, upload
         self._live.parts_done += 1
         checked = sum(r.bytes_checked for r in stored)
-        return StepReceipt(1, item.size, whole, compared=all(r.compared for r in stored), bytes_checked=checked)
+        compared = is_known or all(r.compared for r in stored)
+        return StepReceipt(1, item.size, whole, compared=compared, bytes_checked=checked)
 
     async def _begun(
         self,
@@ -332,7 +322,7 @@ class Mover:
             metadata=said.metadata,
         )
         self._open[item.number] = upload.token
-        await journal.token(item, upload.token)
+        await to_its_end(journal.token(item, upload.token))  # else nobody would ever know of it
         return upload
 
     async def _stored(
@@ -387,8 +377,6 @@ class _Wrote:
     done: bool = False
     plan: Plan | None = None
     """By which routes."""
-    proved: bool = False
-    """Both ends hold the same."""
     etag: str = ""
     upload: Upload | None = None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+import codecs
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -24,6 +26,7 @@ from planes.left_out import LeftOut
 from planes.plane import MIB, Extent
 
 _LEFT: Final = "they belong to logical files and were left out"
+_SECOND: Final = timedelta(microseconds=999_999)
 _SHOWN: Final = 3
 """Names that a warning tells, of those that were left out."""
 _LONGEST: Final = 64 * 1024  # bytes of a name
@@ -51,38 +54,28 @@ class SyncPlanner:
             NotFound: nothing is below the source: a mistyped folder must not empty the target.
         """
         await self._store.write(lambda c: sync_rows.clear(c, transfer))
-        test = wanted(sync.include, sync.exclude)
-        found = {"source": 0, "target": 0}
-        odd = {"source": _Odd(), "target": _Odd()}
-        markers = {"source": 0, "target": 0}
-        parts = {"source": 0, "target": 0}
-
-        async def listed(side: str, location: Location) -> None:
-            async for page, count in self._pages(location, test, odd[side]):
-                found[side] += count
-                if side == "source" and (unnamed := odd[side].unnamed()):
-                    found[side] += len(unnamed)
-                    await self._store.write(partial(sync_rows.enter, transfer=transfer, side="unnamed", listed=unnamed))
-                markers[side] += sum(1 for each in page if each.key.endswith("/"))
-                parts[side] += sum(1 for each in page if in_generation(each.key))
-                objects = [each for each in page if not (each.key.endswith("/") or in_generation(each.key))]
-                await self._store.write(partial(sync_rows.enter, transfer=transfer, side=side, listed=objects))
-
-        both = [listed("source", sync.source), listed("target", sync.target)]
+        test, source, target = wanted(sync.include, sync.exclude), _End("source"), _End("target")
+        both = [
+            self._listed(sync.source, transfer, test, source),
+            self._listed(sync.target, transfer, test, target),
+        ]
         if sync.names is not None:
-            both.append(self._names(sync.names, transfer))
+            both.append(self._names(sync.names, transfer, test))
         await side_by_side(both, _run, len(both))
-        if not found["source"]:
+        if not source.found:
             what = where(sync.source.plane, folder(sync.source))
             msg = f"nothing is below {what}, so there is nothing to sync"
             raise NotFound(msg, plane=sync.source.plane, key=sync.source.key)
         options = {"named": sync.names is not None, "checksum": sync.checksum, "delete": sync.delete}
+        vain, shown = await self._store.read(lambda c: sync_rows.in_neither(c, transfer, _SHOWN))
         totals = await self._store.write(lambda c: sync_rows.compare(c, transfer, **options))
-        notes = [*odd["source"].notes(sync.source), *odd["target"].notes(sync.target)]
-        if markers["source"]:
-            notes.append(f"{markers['source']} keys that end in / (folders, not files) were left out")
-        if parts["source"] or parts["target"]:
-            count = f"{parts['source']} objects of the source and {parts['target']} of the target"
+        notes = [*source.odd.notes(sync.source), *target.odd.notes(sync.target)]
+        if sync.delete and vain:
+            notes.append(f"{vain} of the names in the list are in neither end: {_some(shown, vain)}")
+        if source.markers:
+            notes.append(f"{source.markers} keys that end in / (folders, not files) were left out")
+        if source.parts or target.parts:
+            count = f"{source.parts} objects of the source and {target.parts} of the target"
             notes.append(f"{count} lie in generation folders (~…/): {_LEFT}")
         if sync.delete and (spared := await self._spare(sync, transfer)):
             totals = replace(totals, delete=totals.delete - spared)
@@ -91,21 +84,43 @@ class SyncPlanner:
             notes.append(refused.message)
         return Compared(totals, tuple(notes))
 
+    async def _listed(self, location: Location, transfer: str, test: Callable[[str], bool], end: _End) -> None:
+        """Enter what is below a folder."""
+
+        async def enter(side: str, listed: list[Listed]) -> None:
+            await self._store.write(partial(sync_rows.enter, transfer=transfer, side=side, listed=listed))
+
+        async for page, count in self._pages(location, test, end.side, end.odd):
+            end.found += count
+            if end.side == "source" and (unnamed := end.odd.unnamed()):
+                end.found += len(unnamed)
+                await enter("unnamed", unnamed)
+            plain = [each for each in page if not in_generation(each.key)]
+            folders = [each for each in plain if each.key.endswith("/")]
+            if end.side == "source" and (data := [each for each in folders if each.size]):
+                await enter("folder", data)
+            end.markers += sum(1 for each in folders if not each.size)
+            end.parts += len(page) - len(plain)
+            await enter(end.side, [each for each in plain if not each.key.endswith("/")])
+
     async def _pages(
-        self, location: Location, test: Callable[[str], bool], odd: _Odd
+        self, location: Location, test: Callable[[str], bool], side: str, odd: _Odd
     ) -> AsyncIterator[tuple[list[Listed], int]]:
         """Pages of what is below a folder, keys relative to it, and how many objects were looked at for each."""
         prefix, page, count = folder(location), list[Listed](), 0
+        plane = self._planes.plane(location.plane)
+        is_store = plane.capabilities.metadata > 0
 
         def left_out(each: LeftOut) -> None:
             name = each.name.removeprefix(prefix)
             if test(name):
                 odd.add(replace(each, name=name))
 
-        async for info in self._planes.plane(location.plane).list(prefix, left_out=left_out):
+        async for info in plane.list(prefix, left_out=left_out):
             key, count = info.key[len(prefix) :], count + 1
             if key and test(key):
-                page.append(Listed(key, info.size, info.version, info.modified.timestamp()))
+                latest = _latest(info.modified) if side == "source" and is_store else info.modified
+                page.append(Listed(key, info.size, info.version, latest.timestamp()))
             if count == PAGE:
                 yield page, count
                 page, count = [], 0
@@ -126,7 +141,8 @@ class SyncPlanner:
         target = await address(self._planes, sync.target.plane, folder(sync.target))
         return await sync_guard.places(self._planes, names, target)
 
-    async def _names(self, location: Location, transfer: str) -> None:
+    async def _names(self, location: Location, transfer: str, test: Callable[[str], bool]) -> None:
+        """Enter the names of a list that `test` wants; the mark of its byte order, if it has one, is no name."""
         plane, key = self._planes.plane(location.plane), key_of(location)
         info = await plane.stat(key)
         rest = b""
@@ -134,17 +150,14 @@ class SyncPlanner:
             end = min(start + MIB, info.size)
             buffer = bytearray(end - start)
             await plane.read(Extent(key, info.version, start, end), memoryview(buffer))
-            *lines, rest = (rest + buffer).split(b"\n")
-            await self._enter_names(transfer, location, [*lines, rest] if end == info.size else lines)
+            text = (rest + buffer).removeprefix(codecs.BOM_UTF8 if start == 0 else b"")
+            *lines, rest = text.split(b"\n")
+            listed = _listed([*lines, rest] if end == info.size else lines, location)
+            await self._enter_names(transfer, [each for each in listed if test(each.key)])
             if len(rest) > _LONGEST:
                 raise _not_names(location)
 
-    async def _enter_names(self, transfer: str, location: Location, lines: list[bytes]) -> None:
-        try:
-            names = [line.decode().removesuffix("\r").removeprefix("./").lstrip("/") for line in lines]
-        except UnicodeDecodeError:
-            raise _not_names(location) from None
-        listed = [Listed(name) for name in names if name]
+    async def _enter_names(self, transfer: str, listed: list[Listed]) -> None:
         for at in range(0, len(listed), PAGE):
             page = listed[at : at + PAGE]
             await self._store.write(partial(sync_rows.enter, transfer=transfer, side="name", listed=page))
@@ -177,11 +190,29 @@ class _Odd:
         said = {True: "have names that no key can be", False: "are no files, and were left out"}
         what = where(location.plane, folder(location))
         return [
-            f"{self._count[kind]} below {what} {said[kind]}: {', '.join(shown)}"
-            + (", …" if self._count[kind] > len(shown) else "")
+            f"{self._count[kind]} below {what} {said[kind]}: {_some(shown, self._count[kind])}"
             for kind, shown in self._shown.items()
             if shown
         ]
+
+
+@dataclass(slots=True)
+class _End:
+    """What was found at one end: objects, those that are named like folders, and parts of logical files."""
+
+    side: str
+    found: int = 0
+    markers: int = 0
+    parts: int = 0
+    odd: _Odd = field(default_factory=_Odd)
+
+
+def _latest(modified: datetime) -> datetime:
+    """The last moment that a store can mean, which tells whole seconds.
+
+    Else an object that is overwritten in the very second in which it was copied would never again be newer.
+    """
+    return modified if modified.microsecond else modified + _SECOND
 
 
 async def _run(work: Awaitable[None]) -> None:
@@ -225,6 +256,26 @@ async def target_of(sync: Sync, planes: Configured) -> str:
         msg = f"one of {where(sync.source.plane, one)} and {where(sync.target.plane, other)} lies in the other"
         raise InvalidSpec(msg, {"spec.sync.target": msg})
     return f"object:{there}"
+
+
+def _some(shown: Sequence[str], count: int) -> str:
+    """Some names of `count`."""
+    return ", ".join(shown) + (", …" if count > len(shown) else "")
+
+
+def _listed(lines: Sequence[bytes], location: Location) -> list[Listed]:
+    """The names in lines of a list, each once.
+
+    Raises:
+        InvalidSpec: that is no text.
+    """
+    try:
+        names = [line.decode().removesuffix("\r").removeprefix("./").lstrip("/") for line in lines]
+    except UnicodeDecodeError:
+        raise _not_names(location) from None
+    if any("\0" in name for name in names):
+        raise _not_names(location)
+    return [Listed(name) for name in dict.fromkeys(names) if name]
 
 
 def _not_names(location: Location) -> InvalidSpec:

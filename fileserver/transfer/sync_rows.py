@@ -36,6 +36,13 @@ _UNNAMED: Final = {
     "message": "its name is not UTF-8, so that no key can be that name: rename it, or exclude it",
     "facts": {},
 }
+_FOLDER: Final = {
+    "reason": "PLANE_REFUSED",
+    "message": "its name ends in /, as those of folders do, but it holds data: copy it to another name, or exclude it",
+    "facts": {},
+}
+_HOPELESS: Final = ("list", "name", "folder")
+"""Why objects cannot be copied that are never tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,10 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An object to be copied or deleted; `token` is an upload of it that a crash has left."""
+    """An object to be copied or deleted; `token` is an upload of it that a crash has left.
+
+    `result` is of `Ended`; empty for what has still to be done.
+    """
 
     number: int
     action: str
@@ -59,6 +69,7 @@ class Item:
     size: int
     version: str
     token: str | None = None
+    result: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much there is to do; objects, and bytes to copy. `compare`: those of them that may turn out to be equal."""
+    """How much there is to do; objects, and bytes to copy. `compare`: those of them that may turn out to be equal.
+
+    `fail`: objects that are known to fail, which are not counted elsewhere.
+    """
 
     copy: int
     copy_bytes: int
@@ -87,6 +101,7 @@ class Totals:
     equal: int
     compare: int = 0
     compare_bytes: int = 0
+    fail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +151,9 @@ def compare(c: sa.Connection, transfer: str, *, named: bool, checksum: bool, del
 
     An object is to be copied if the target has none of its key (why: "missing"), one of another size ("size"), an
     older one ("newer"), or any at all if `checksum`: the last two are looked at once more before they are copied.
-    `named` leaves only what the list of names has; a name without an object is a failure, and so is an object without
-    a name (side "unnamed").
+    `named` leaves only what the list of names has; a name without an object is a failure, unless `delete` asks for the
+    target to have none either. Failures are an object without a name (side "unnamed"), and one with data whose name is
+    a folder's (side "folder").
     """
     if named:
         _keep_named(c, transfer)
@@ -151,13 +167,12 @@ def compare(c: sa.Connection, transfer: str, *, named: bool, checksum: bool, del
     )
     listed = c.execute(sa.select(sa.func.count()).select_from(source)).scalar_one()
     _insert(c, transfer, "copy", sa.select(source, why.label("why")).select_from(both).where(why != ""))
-    if named:
-        names = _side("name", transfer)
-        lacking = names.outerjoin(source, source.c.key == names.c.key)
-        query = sa.select(names, sa.literal("missing").label("why")).select_from(lacking)
-        _insert(c, transfer, "copy", query.where(source.c.key.is_(None)), result="failed", error=_MISSING)
-    unnamed = sa.select(_side("unnamed", transfer), sa.literal("name").label("why"))
-    _insert(c, transfer, "copy", unnamed, result="failed", error=_UNNAMED)
+    if named and not delete:
+        lacking = _lacking(transfer, "source", "folder").add_columns(sa.literal("list").label("why"))
+        _insert(c, transfer, "copy", lacking, result="failed", error=_MISSING)
+    for side, word, error in (("unnamed", "name", _UNNAMED), ("folder", "folder", _FOLDER)):
+        hopeless = sa.select(_side(side, transfer), sa.literal(word).label("why"))
+        _insert(c, transfer, "copy", hopeless, result="failed", error=error)
     if delete:
         extra = target.outerjoin(source, source.c.key == target.c.key)
         query = sa.select(target, sa.literal("extra").label("why")).select_from(extra)
@@ -169,6 +184,20 @@ def compare(c: sa.Connection, transfer: str, *, named: bool, checksum: bool, del
 def _side(side: str, transfer: str) -> sa.Subquery:
     o = t.sync_objects.c
     return sa.select(o.key, o.size, o.version, o.modified).where(o.transfer == transfer, o.side == side).subquery(side)
+
+
+def in_neither(c: sa.Connection, transfer: str, limit: int) -> tuple[int, list[str]]:
+    """How many names of the list neither end has, and the first of them; to be asked before `compare`."""
+    names = _lacking(transfer, "source", "folder", "target").subquery("lacking")
+    total = c.execute(sa.select(sa.func.count()).select_from(names)).scalar_one()
+    return total, list(c.execute(sa.select(names.c.key).order_by(names.c.key).limit(limit)).scalars())
+
+
+def _lacking(transfer: str, *sides: str) -> sa.Select[Any]:
+    """The names of the list that none of these sides has."""
+    names, o = _side("name", transfer), t.sync_objects.alias("held")
+    held = sa.exists().where(o.c.transfer == transfer, o.c.side.in_(sides), o.c.key == names.c.key)
+    return sa.select(names).where(~held)
 
 
 def _keep_named(c: sa.Connection, transfer: str) -> None:
@@ -205,7 +234,8 @@ def _totals(c: sa.Connection, transfer: str, listed: int) -> Totals:
     copy, size = found.get("copy", (0, 0))
     doubtful = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(i.size), 0))
     compared = c.execute(doubtful.where(i.transfer == transfer, i.result == "", i.why == "checksum")).one()
-    return Totals(copy, size, found.get("delete", (0, 0))[0], listed - copy, compared[0], int(compared[1]))
+    deletions, fail = found.get("delete", (0, 0))[0], tally(c, transfer).failed
+    return Totals(copy, size, deletions, listed - copy, compared[0], int(compared[1]), fail)
 
 
 def page(c: sa.Connection, transfer: str, first: int, last: int | None = None, *, pending: bool = True) -> list[Item]:
@@ -215,7 +245,7 @@ def page(c: sa.Connection, transfer: str, first: int, last: int | None = None, *
     query = query if last is None else query.where(i.number <= last)
     query = query.where(i.result == "") if pending else query
     rows = c.execute(query.order_by(i.number).limit(PAGE))
-    return [Item(r.number, r.action, r.why, r.key, r.size, r.version, r.token) for r in rows]
+    return [Item(r.number, r.action, r.why, r.key, r.size, r.version, r.token, r.result) for r in rows]
 
 
 def deletions(c: sa.Connection, transfer: str, after: int) -> list[Item]:
@@ -292,9 +322,10 @@ def tally(c: sa.Connection, transfer: str) -> Tally:
 
 
 def failed(c: sa.Connection, transfer: str, most: int) -> int:
-    """How many objects could not be copied so far, counted up to `most`: asked after every segment."""
+    """How many objects were tried in vain so far, counted up to `most`: asked after every segment."""
     i = t.sync_items.c
-    some = sa.select(i.number).where(i.transfer == transfer, i.action == "copy", i.result == "failed").limit(most)
+    tried = (i.transfer == transfer, i.action == "copy", i.result == "failed", i.why.not_in(_HOPELESS))
+    some = sa.select(i.number).where(*tried).limit(most)
     return c.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
 
 

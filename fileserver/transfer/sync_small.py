@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate
 from typing import Final, TypeAlias
 
@@ -33,7 +34,8 @@ MOST: Final = 16
 """Objects that go together."""
 
 
-_Wrote: TypeAlias = Callable[[Item, Buffer, StepReceipt], None]
+_Content: TypeAlias = tuple[Item, Buffer]
+_Done: TypeAlias = Callable[[Item, StepReceipt], None]
 
 OUTAGES: Final = (Throttled, Unavailable, Missing, Full)
 """Errors that say nothing about one object."""
@@ -57,7 +59,7 @@ class Together:
         self._reads, self._takes = bulk.reads_many(self._source), bulk.takes_many(self._target)
         self._way = ("", "")
         self.off = off
-        """What was written together proved nothing, and was written once more alone: none go together any more."""
+        """Of a group none went well, so that all went once more alone: none go together any more."""
 
     def groups(self, items: Sequence[Item]) -> tuple[list[Sequence[Item]], list[Item]]:
         """Items that go together, and those that go alone."""
@@ -75,18 +77,18 @@ class Together:
         Raises:
             Error: an end of the sync is away or full.
         """
+        if self.off:
+            return list(items)
         left = {item.number: item for item in items}
 
-        def wrote(item: Item, data: Buffer, receipt: StepReceipt) -> None:
-            if self._mover.proves(item, data, receipt):
-                self._mover.counted(item, receipt)
-                ended(left.pop(item.number), Moved("copied", True, *self._way))
-            else:
-                self.off = True
+        def done(item: Item, receipt: StepReceipt) -> None:
+            self._mover.counted(item, receipt)
+            ended(left.pop(item.number), Moved("copied", True, *self._way))
 
-        if not self.off:
-            async with self._buffers.take(sum(item.size for item in items)) as memory:
-                await self._write(await self._read(items, memory), wrote)
+        async with self._buffers.take(sum(item.size for item in items)) as memory:
+            contents = await self._read(items, memory)
+            await (self._write_together if self._takes else self._write_each)(contents, done)
+        self.off = len(left) == len(items)
         return list(left.values())
 
     def _is_small(self, item: Item) -> bool:
@@ -95,9 +97,9 @@ class Together:
             return False
         return self._reads or checksum.may_be_digest(item.version)
 
-    async def _read(self, items: Sequence[Item], memory: memoryview) -> list[tuple[Item, Buffer]]:
+    async def _read(self, items: Sequence[Item], memory: memoryview) -> list[_Content]:
         """The contents of objects, of those that could be read."""
-        contents = list[tuple[Item, Buffer]]()
+        contents = list[_Content]()
         if self._reads:
             with _passed_over():
                 found = await bulk.read_many(self._source, [self._extent(item) for item in items])
@@ -115,22 +117,43 @@ class Together:
         await side_by_side(places, read, MOST)
         return contents
 
-    async def _write(self, contents: Sequence[tuple[Item, Buffer]], wrote: _Wrote) -> None:
-        if self._takes:
-            objects = [self._whole(item, data) for item, data in contents]
-            with _passed_over():
-                receipts = await bulk.put_many(self._target, objects)
-                for (item, data), receipt in zip(contents, receipts, strict=True):
-                    wrote(item, data, receipt)
+    async def _write_together(self, contents: Sequence[_Content], done: _Done) -> None:
+        """Write what is what the source has: of that which has another MD5 than its version, nothing is seen."""
+        known = [(item, data) for item, data in contents if checksum.is_digest(item.version, data)]
+        if not known:
             return
+        with _passed_over():
+            receipts = await bulk.put_many(self._target, [self._whole(*each) for each in known])
+            for (item, _), receipt in zip(known, receipts, strict=True):
+                done(item, receipt)
 
-        async def put(content: tuple[Item, Buffer]) -> None:
+    async def _write_each(self, contents: Sequence[_Content], done: _Done) -> None:
+        """Write objects side by side; those that are there by the time are looked at once more in one trip."""
+        written, looking = list[tuple[Item, StepReceipt]](), False
+
+        async def put(content: _Content) -> None:
+            nonlocal written, looking
             one = self._whole(*content)
             with _passed_over():
                 receipt = await self._target.put(one.key, one.data, upload_id=one.upload_id, replace=one.replace)
-                wrote(*content, receipt)
+                if receipt.compared:
+                    written.append((content[0], receipt))
+            if looking:
+                return
+            looking = True
+            while written:
+                some, written = written, []
+                await self._look(some, done)
+            looking = False
 
         await side_by_side(contents, put, MOST)
+
+    async def _look(self, written: Sequence[tuple[Item, StepReceipt]], done: _Done) -> None:
+        """See that files are what they were, as `Held.unchanged` does, by reading none of their bytes."""
+        with _passed_over():
+            await bulk.read_many(self._source, [replace(self._extent(item), end=0) for item, _ in written])
+            for each in written:
+                done(*each)
 
     def _extent(self, item: Item) -> PlaneExtent:
         return PlaneExtent(self._mover.source_key(item), item.version, 0, item.size)

@@ -1187,6 +1187,7 @@ class SyncTotals(_message.Message):
     EQUAL_FIELD_NUMBER: _builtins.int
     COMPARE_FIELD_NUMBER: _builtins.int
     COMPARE_BYTES_FIELD_NUMBER: _builtins.int
+    FAIL_FIELD_NUMBER: _builtins.int
     copy: _builtins.int
     """Objects that are missing or different, or of which only a look at their checksums can tell."""
     copy_bytes: _builtins.int
@@ -1199,6 +1200,8 @@ class SyncTotals(_message.Message):
     """Of the objects to copy those whose contents are compared first, and that are left alone if they are the same."""
     compare_bytes: _builtins.int
     """Bytes of those."""
+    fail: _builtins.int
+    """Objects that are known to fail, which are not counted above."""
     def __init__(
         self,
         *,
@@ -1208,10 +1211,11 @@ class SyncTotals(_message.Message):
         equal: _builtins.int = ...,
         compare: _builtins.int = ...,
         compare_bytes: _builtins.int = ...,
+        fail: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "compare_bytes", b"compare_bytes", "copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare", b"compare", "compare_bytes", b"compare_bytes", "copy", b"copy", "copy_bytes", b"copy_bytes", "delete", b"delete", "equal", b"equal", "fail", b"fail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1232,9 +1236,11 @@ class PlannedObject(_message.Message):
     size: _builtins.int
     """Bytes."""
     action: _builtins.str
-    """"copy", "delete", or "compare": copied if its contents differ."""
+    """"copy", "delete", "compare" (copied if its contents differ), or "fail"."""
     why: _builtins.str
-    """"missing", "size", "newer", "checksum" (to be looked at), or "extra"."""
+    """"missing", "size", "newer", "checksum" (to be looked at), or "extra"; why it fails: "list" (only the list of names
+    has it), "name" (which is not UTF-8), or "folder" (its name ends in /, and it holds data).
+    """
     def __init__(
         self,
         *,

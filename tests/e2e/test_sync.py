@@ -171,7 +171,8 @@ def test_what_differs_is_copied_and_what_only_looks_so_is_not(machine, bucket):
         ("newer", "newer"),
         ("touched", "newer"),
     }
-    assert planned["totals"] == {"copy": 3, "copy_bytes": 10, "delete": 0, "equal": 2, "compare": 0, "compare_bytes": 0}
+    nothing = dict.fromkeys(("delete", "compare", "compare_bytes", "fail"), 0)
+    assert planned["totals"] == {"copy": 3, "copy_bytes": 10, "equal": 2} | nothing
     looked = sync(machine, "data:in", "cloud:up", "--checksum", "--dry-run")
     assert {o["key"] for o in looked["objects"] if o["action"] == "compare"} == {"same", "older"}
     assert (looked["totals"]["copy"], looked["totals"]["compare"]) == (5, 2)

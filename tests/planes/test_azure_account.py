@@ -166,3 +166,18 @@ async def test_a_blob_that_is_signed_for_a_node_is_written_once_and_none_outside
 async def test_a_plane_with_a_sas_cannot_sign_for_nodes(make, account):
     with pytest.raises(ValidationError, match="direct takes what can sign"):
         make(account, "hers", account_key=None, sas={"env": "KEY0"}, direct=True)
+
+
+@pytest.mark.parametrize("key", ["a\\b", "a/./b", "./a/b"])
+async def test_no_blob_is_written_whose_name_would_become_another_ones(make, account, key):
+    plane = make(account, "hers", prefix="names/")
+    done = await plane.put("a/b", b"plain", upload_id="t-1", replace=True)
+    ticket = plane.copy_ticket(await plane.stat("a/b"))
+    for write in (
+        plane.put(key, b"odd", upload_id="t-2", replace=True),
+        plane.upload(key, upload_id="t-2", replace=True),
+        plane.copy(key, ticket, upload_id="t-2", replace=True, url=partial(plane.presign, ticket)),
+    ):
+        with pytest.raises(Refused, match="would become another name"):
+            await write
+    assert (await plane.stat("a/b")).version == done.etag

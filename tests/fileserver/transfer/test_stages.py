@@ -76,6 +76,14 @@ class World:
         return [i.key async for i in self.inner.list() if i.key != "x"]
 
 
+async def test_whoever_goes_on_after_a_crash_knows_how_much_there_is_to_do(tmp_path):
+    world = World(tmp_path)
+    await world.begin()
+    await world.stages.plan("t1", world.live)
+    stored = (await world.stages.record("t1")).progress
+    assert (stored.bytes_total, stored.parts_total) == (len(DATA), 4)
+
+
 UNAVAILABLE = Raise(Unavailable("reset"))
 
 

@@ -16,6 +16,7 @@ from fileserver.transfer.checking import check_names
 from fileserver.transfer.record import Record
 from fileserver.transfer.spec import Despray, Location, Spec, Sync
 from fileserver.transfer.sync import SyncStages
+from planes import checksum
 from planes.errors import Changed, Refused
 from planes.faulty import Fault, Flip, Raise
 from planes.memory import MemorySettings
@@ -196,9 +197,16 @@ async def test_nested_targets_are_busy(world):
 # --- nothing wrong stays, nothing is forgotten ------------------------------------------------------------------
 
 
+def forget_checksum(world, key):
+    """As of an object of a store that keeps none: what is read wrong is found behind its copy alone."""
+    objects = world.inside["source"]._store.objects
+    objects[key] = replace(objects[key], info=replace(objects[key].info, checksums={}))
+
+
 @pytest.mark.parametrize("data", [b"small", LARGE])
 async def test_what_turns_out_corrupt_does_not_stay(world, data):
     await world.put("source", "in/new", data)
+    forget_checksum(world, "in/new")
     world.source.script.faults = [Fault("read", 1, Flip(0))]
     record = await world.run(verify=True)
     assert shown(record) == {"copied": 0, "equal": 0, "deleted": 0, "failed": 1}
@@ -208,6 +216,7 @@ async def test_what_turns_out_corrupt_does_not_stay(world, data):
 
 async def test_what_somebody_else_wrote_meanwhile_is_not_taken_for_ours(world, monkeypatch):
     await world.put("source", "in/new", LARGE)
+    forget_checksum(world, "in/new")
     world.source.script.faults = [Fault("read", 1, Flip(0))]
     stat = world.target.stat
 
@@ -300,6 +309,45 @@ async def test_a_second_try_aborts_the_first_before_it_begins(world, monkeypatch
     assert begun == [0, 0]
     assert shown(record)["copied"] == 1
     assert not world.place.drafts
+
+
+async def test_a_large_object_that_is_overwritten_behind_its_last_byte_is_not_left_stale(world, monkeypatch):
+    await world.put("source", "in/new", LARGE)
+    objects, keep, read = world.inside["source"]._store.objects, sync_record.Recorded.keep, list[int]()
+
+    def overwrite_behind_the_last(self, item, receipt):
+        keep(self, item, receipt)
+        read.append(receipt.size)
+        if sum(read) == len(LARGE):
+            there, now = objects["in/new"], LARGE.upper()
+            info = replace(there.info, version="later", checksums={"crc64nvme": checksum.compute(now)})
+            objects["in/new"] = replace(there, data=now, info=info)
+
+    monkeypatch.setattr(sync_record.Recorded, "keep", overwrite_behind_the_last)
+    record = await world.run()
+    assert shown(record)["copied"] == 1
+    assert world.target.script.calls["upload.commit"] == 1, "nobody has seen the first copy"
+    assert world.place.objects["up/new"].data == LARGE.upper()
+
+
+async def test_a_file_that_is_overwritten_while_it_is_put_is_not_left_stale(world, monkeypatch, tmp_path):
+    file = tmp_path / "odd/in/new"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"old")
+    put = world.target.put
+
+    async def overwritten(*arguments, **more):
+        receipt = await put(*arguments, **more)
+        if file.read_bytes() == b"old":
+            file.write_bytes(b"new")
+        return receipt
+
+    monkeypatch.setattr(world.target, "put", overwritten)
+    world.planes._open["source"] = PosixPlane("source", PosixSettings(path=tmp_path / "odd"))
+    record = await world.run()
+    await world.planes._open["source"].aclose()
+    assert shown(record)["copied"] == 1
+    assert world.place.objects["up/new"].data == b"new"
 
 
 @pytest.mark.parametrize("flush", [0.0, 60.0])

@@ -11,8 +11,8 @@ from fileserver.catalogue import tables
 from fileserver.transfer import sync, sync_move, sync_record, sync_rows
 from fileserver.transfer.buffers import Buffers
 from fileserver.transfer.sync import SyncStages
-from planes.errors import Refused
-from planes.faulty import Fault, FaultyPlane, Raise
+from planes.errors import Refused, Unavailable
+from planes.faulty import Fault, FaultyPlane, Flip, Raise
 from planes.memory import MemoryPlane
 from planes.plane import StepReceipt
 from tests.doubles.silent import Silent
@@ -161,3 +161,41 @@ async def test_what_a_directory_lost_with_its_machine_is_written_again(world, mo
     await world.end()
     assert world.place.objects["up/new"].data == GREAT
     assert stored(world) == 2 + 4
+
+
+@pytest.mark.parametrize("data", [b"small" * 100, LARGE], ids=["small", "large"])
+async def test_what_was_read_wrong_is_never_seen(world, data):
+    await world.put("source", "in/new", data)
+    await world.put("target", "up/new", b"old")
+    world.source.script.faults = [Fault("read", 1, Flip(20))]
+    record = await world.run()
+    [failed] = record.outcome["sync"]["exceptions"]
+    assert (failed["key"], failed["reason"]) == ("new", "CHECKSUM_MISMATCH")
+    assert world.place.objects["up/new"].data == b"old"
+    assert not world.place.drafts
+
+
+async def test_an_upload_that_is_just_begun_when_another_object_stops_all_is_known(world, monkeypatch):
+    await world.put("source", "in/new", LARGE)
+    await world.put("source", "in/small")
+    token, begun = sync_record.Recorded.token, asyncio.Event()
+
+    async def slowly(*arguments):
+        begun.set()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await token(*arguments)
+
+    error = Unavailable("away")
+
+    async def fails(*arguments, **more):
+        await begun.wait()
+        raise error
+
+    monkeypatch.setattr(sync_record.Recorded, "token", slowly)
+    monkeypatch.setattr(world.target, "put", fails)
+    await world.begin()
+    with pytest.raises(Unavailable):
+        await world.fill()
+    known = await world.store.read(lambda c: sync_rows.opened(c, "t1"))
+    assert len(known) == len(world.place.drafts) == 1

@@ -50,7 +50,7 @@ def expected(source, target, names, *, checksum, delete):
         else:
             why = "checksum" if checksum else ""
         found += [("copy", why, key)] if why else []
-    lost = sorted(names - source.keys(), key=str.encode) if names is not None else []
+    lost = sorted(names - source.keys(), key=str.encode) if names is not None and not delete else []
     extra = sorted(target.keys() - source.keys(), key=str.encode) if delete else []
     return found, lost, [("delete", "extra", key) for key in extra]
 
@@ -73,7 +73,7 @@ def test_the_database_finds_what_a_model_finds(engine, source, target, names, ch
         size = sum(source[key][0] for _, _, key in copies)
         here = source.keys() if names is None else source.keys() & names
         looked = [source[key][0] for _, why, key in copies if why == "checksum"]
-        counts = (len(copies), size, len(extra), len(here) - len(copies), len(looked), sum(looked))
+        counts = (len(copies), size, len(extra), len(here) - len(copies), len(looked), sum(looked), len(lost))
         assert totals == Totals(*counts)
         assert [i.key for i in sync_rows.deletions(c, "t", 0)] == [key for _, _, key in extra]
         c.rollback()
