@@ -7,8 +7,9 @@ cancelled, and a server that asks itself for a segment does not wait for its own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from fileserver.calls import HEALTH, Call
@@ -18,8 +19,11 @@ CONTROL: Final = (64, 256)
 """Calls with one answer, at once and waiting: they ask the database and are soon over, all but a few."""
 WATCHING: Final = (1024, 0)
 """Streams that tell how transfers and watches go on: they cost next to nothing, and stay."""
+AGENTS: Final = (1024, 0)
+"""Streams of agents, of all callers together: what they ask for is counted where it is done."""
 RETRY_AFTER: Final = 0.5
 
+_AGENTS: Final = "/fileserver.v1.AgentService/"
 _OWN: Final = ("/fileserver.v1.PartService/", "/fileserver.v1.DataService/")
 """Services that count what they do themselves: a segment, a stream of bytes."""
 
@@ -59,12 +63,50 @@ class Slots:
             self._room += 1
 
 
+class Shares:
+    """Places that each caller has for itself.
+
+    Args:
+        what: they are, for the message to who has no more of them.
+        most: of one caller.
+    """
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what = what
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, name: str) -> Iterator[None]:
+        """Have one of the places of the caller of this name.
+
+        Raises:
+            ServerBusy: it has all of its own already.
+        """
+        if self._taken[name] >= self._most:
+            msg = f"{name} has {self._most} {self._what} at this file server already: end one, or ask another server"
+            raise ServerBusy(msg, retry_after=RETRY_AFTER)
+        self._taken[name] += 1
+        try:
+            yield
+        finally:
+            self._taken[name] -= 1
+            if not self._taken[name]:
+                del self._taken[name]
+
+
 class Admission:
     """The classes of calls that their services do not count themselves."""
 
-    def __init__(self, control: tuple[int, int] = CONTROL, watching: tuple[int, int] = WATCHING) -> None:
+    def __init__(
+        self,
+        control: tuple[int, int] = CONTROL,
+        watching: tuple[int, int] = WATCHING,
+        agents: tuple[int, int] = AGENTS,
+    ) -> None:
         self._control = Slots("calls", *control)
         self._watching = Slots("watchers", *watching)
+        self._agents = Slots("agents", *agents)
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
@@ -72,5 +114,6 @@ class Admission:
         if call.method.startswith((HEALTH, *_OWN)):
             yield
             return
-        async with (self._watching if call.streams else self._control).one():
+        streams = self._agents if call.method.startswith(_AGENTS) else self._watching
+        async with (streams if call.streams else self._control).one():
             yield

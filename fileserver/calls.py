@@ -11,6 +11,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -48,6 +49,21 @@ class Call:
 
 
 Around = Callable[[Call], AbstractAsyncContextManager[None]]
+
+_about: ContextVar[list[str] | None] = ContextVar("about", default=None)
+
+
+def told_about() -> list[str]:
+    """What the call that begins here will say that it is about (`about`)."""
+    found: list[str] = []
+    _about.set(found)
+    return found
+
+
+def about(what: str) -> None:
+    """Say what the call in progress is about, where that is in no request: it came in a stream, or with a grant."""
+    if (found := _about.get()) is not None and what not in found:
+        found.append(what)
 
 
 class Interceptor(aio.ServerInterceptor):

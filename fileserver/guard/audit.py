@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 
 from fileserver.auth import caller
-from fileserver.calls import HEALTH, Call, CallerGone
+from fileserver.calls import HEALTH, Call, CallerGone, told_about
 from fileserver.guard.needs import EVERYWHERE, Need
 from fileserver.log import redact
 from planes.errors import Error
@@ -52,7 +52,7 @@ class Audits:
         if call.method.startswith(HEALTH):
             yield
             return
-        began, result = self._clock(), "OK"
+        began, result, told = self._clock(), "OK", told_about()
         try:
             yield
         except Error as error:
@@ -71,7 +71,7 @@ class Audits:
                 who=plain(caller().name) or ("own user" if caller().local else ""),
                 peer=plain(call.context.peer()),
                 method=call.method.removeprefix("/fileserver.v1."),
-                named=named(call, self._default_plane()),
+                named=[*named(call, self._default_plane()), *map(plain, told[:MOST])],
                 result=result,
                 ms=round((self._clock() - began) * 1000, 1),
             )

@@ -17,7 +17,7 @@ import grpc
 from grpc import aio
 
 from fileserver import codec
-from fileserver.calls import GRANT_KEY, Context, Handler, send
+from fileserver.calls import GRANT_KEY, Context, Handler, about, send
 from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import Direction, Grant, Keys, fingerprint
@@ -207,6 +207,7 @@ class GrantedData:
             CallerDenied: it is not, or the grant is not for that.
         """
         grant = self._keys.check(token, direction)
+        about(f"{direction} part {grant.part} of transfer {grant.transfer}")
         try:
             record = await self._store.read(lambda c: ledger.get(c, grant.transfer))
         except TransferNotFound:

@@ -11,7 +11,7 @@ import pytest
 from grpc import aio
 
 from fileserver import codec
-from fileserver.calls import GRANT_KEY
+from fileserver.calls import GRANT_KEY, told_about
 from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
 from fileserver.status import from_call
@@ -288,3 +288,10 @@ async def test_what_a_part_is_made_of_is_read_to_its_last_byte(held):
     token = await held.grant(2, "read")
     assert await held.read(token, offset=SIZE - 5, length=5) == held.data[-5:]
     assert await held.read(token, offset=SIZE // 2, length=5) == held.data[SIZE // 2 :][:5]
+
+
+async def test_the_audit_says_what_a_grant_was_used_for_once(held):
+    found, token = told_about(), await held.grant()
+    for _ in range(2):
+        await held.world.granted._open(token, "write")
+    assert found == ["write part 1 of transfer t1"]

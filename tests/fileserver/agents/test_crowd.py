@@ -1,0 +1,96 @@
+"""Streams of agents: how many one caller has, how long one may say nothing, and what the audit says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, aclosing
+from types import SimpleNamespace
+
+import pytest
+from structlog.testing import capture_logs
+
+from fileserver.auth import Caller, set_caller
+from fileserver.calls import Call
+from fileserver.configured import agent_plane
+from fileserver.errors import CallerDenied, ServerBusy, ServerUnavailable
+from fileserver.guard.audit import Audits
+from fileserver.rules import Rules
+from fileserver.services import agent
+from fileserver.services.agent import AgentServicer
+from fileserver.v1 import agent_pb2 as pb
+
+pytestmark = pytest.mark.parametrize("world", [False], indirect=True)
+
+
+async def said(*hellos):
+    """What an agent says, which then stays."""
+    for hello in hellos:
+        yield pb.WorkRequest(hello=hello)
+    await asyncio.Event().wait()
+
+
+def keyed(letter):
+    return pb.Hello(key=letter * 32)
+
+
+async def begun(servicer, inside, requests):
+    """The first answer to a stream that stays open."""
+    answers = await inside.enter_async_context(aclosing(servicer.Work(requests, None)))
+    return await anext(answers)
+
+
+async def test_a_caller_has_so_many_streams_and_no_more_and_others_have_their_own(world):
+    servicer = AgentServicer(world.agents, lambda _: False, each=2)
+    set_caller(Caller(local=False, name="alice", outside=True))
+    async with AsyncExitStack() as inside:
+        await begun(servicer, inside, said(keyed("a")))
+        silent = asyncio.ensure_future(begun(servicer, inside, said()))  # one that does not say who it is counts
+        await asyncio.sleep(0)
+        with pytest.raises(ServerBusy, match="alice has 2 agents of commands at this file server already") as told:
+            await begun(servicer, inside, said(keyed("c")))
+        assert told.value.retry_after
+        set_caller(Caller(local=False, name="bob", outside=True))
+        await begun(servicer, inside, said(keyed("b")))
+        set_caller(Caller(local=False, name="alice", outside=True))
+        silent.cancel()
+        await asyncio.wait({silent})
+        await begun(servicer, inside, said(keyed("c")))
+    assert not servicer._places._taken  # nothing is kept of who has gone
+
+
+async def test_agents_of_hosts_do_not_take_the_places_of_commands(world):
+    servicer = AgentServicer(world.agents, lambda _: False, each=1)
+    set_caller(Caller(local=False, name="site", outside=True))
+    async with AsyncExitStack() as inside:
+        for host in ("h1", "h2"):
+            welcome = await begun(servicer, inside, said(pb.Hello(host=host, planes=["thor"])))
+            assert welcome.welcome.served[0].name == "thor"
+        await begun(servicer, inside, said(keyed("a")))
+
+
+async def test_who_does_not_say_who_it_is_is_sent_away(world, monkeypatch):
+    monkeypatch.setattr(agent, "HELLO", 0.01)
+    servicer = AgentServicer(world.agents, lambda _: False)
+    with pytest.raises(ServerUnavailable, match="who it is: call again"):
+        await anext(servicer.Work(said(), None))
+
+
+async def line(world, hello, error=None):
+    with capture_logs() as lines:
+        call = Call("/fileserver.v1.AgentService/Work", True, SimpleNamespace(peer=lambda: "ipv4:10.0.0.9:5"))
+        async with AsyncExitStack() as inside:
+            if error is not None:
+                inside.enter_context(pytest.raises(error))
+            await inside.enter_async_context(Audits("external", lambda: "").around(call))
+            await begun(AgentServicer(world.agents, lambda _: False), inside, said(hello))
+    return next(each for each in lines if each["event"] == "call")
+
+
+async def test_the_audit_names_the_host_and_its_planes_and_no_key(world):
+    found = await line(world, pb.Hello(host="h1", planes=["thor"]))
+    assert (found["named"], found["result"]) == (["serve host h1: thor"], "OK")
+    set_caller(Caller(local=False, name="eve", rights=Rules([]).of("eve", ()), outside=True))
+    found = await line(world, pb.Hello(host="h1\x1b[2J", planes=["thor"]), CallerDenied)
+    assert (found["who"], found["named"]) == ("eve", ["serve host h1\\x1b[2J: thor"])
+    found = await line(world, keyed("k"))
+    assert found["named"] == [f"agent of a command, {agent_plane('k' * 32)}"]
