@@ -28,7 +28,7 @@ class Counts:
     files: int
     """Logical files."""
     hosts: Mapping[str, int]
-    """By what became of their agents: "here", or "lost" without a word of leave, within the last day."""
+    """By what became of their agents: "here", or "lost" without a word of leave: a day ago at most, or of the configuration."""
 
 
 def count(c: sa.Connection) -> Counts:

@@ -1,4 +1,4 @@
-"""Streams of agents: how many one caller has, how long one may say nothing, and what the audit says of it."""
+"""Streams of agents: how many one caller has, how long one may say nothing, and what is told of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from contextlib import AsyncExitStack, aclosing
 from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from fileserver.auth import Caller, set_caller
 from fileserver.calls import Call
+from fileserver.catalogue import agents as rows
+from fileserver.catalogue.counts import count
 from fileserver.configured import agent_plane
 from fileserver.errors import CallerDenied, ServerBusy, ServerUnavailable
 from fileserver.guard.audit import Audits
@@ -94,3 +97,13 @@ async def test_the_audit_names_the_host_and_its_planes_and_no_key(world):
     assert (found["who"], found["named"]) == ("eve", ["serve host h1\\x1b[2J: thor"])
     found = await line(world, keyed("k"))
     assert found["named"] == [f"agent of a command, {agent_plane('k' * 32)}"]
+
+
+async def test_a_host_that_was_lost_long_ago_is_still_lost_as_long_as_the_configuration_has_it(world):
+    away = [{"plane": f"host:{name}", "stream": "s", "lease_until": 1.0} for name in ("h1", "gone")]
+    away.append({"plane": agent_plane("k" * 32), "stream": "s", "lease_until": 1.0})
+    await world.store.write(lambda c: c.execute(rows.agents.insert(), away))
+    await world.agents.sweep()
+    found = await world.store.read(count)
+    assert found.hosts == {"here": 0, "lost": 1}
+    assert await world.store.read(lambda c: c.execute(sa.select(rows.agents.c.plane)).scalars().all()) == ["host:h1"]
