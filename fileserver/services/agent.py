@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fileserver.admission import Shares
@@ -163,6 +164,22 @@ def _served(name: str, settings: PosixSettings) -> pb.ServedPlane:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of a part was handed out."""
+
+    steps: frozenset[int]
+    """None are all."""
+    at_once: bool = False
+    """It is written whole, and has no steps."""
+
+    def has(self, step: int) -> bool:
+        """Whether a receipt can be of it; 0 is the part at once."""
+        if self.at_once or not step:
+            return self.at_once and not step
+        return not self.steps or step in self.steps
+
+
 class _Stream:
     """What one stream holds."""
 
@@ -177,8 +194,8 @@ class _Stream:
         """By the name that the agent has of it, which no other lease of the same assignment had."""
         self._handed: dict[str, float] = {}
         """When the grants of a segment were minted."""
-        self._shares: dict[str, dict[int, frozenset[int]]] = {}
-        """Which steps of which parts were handed out with a segment; none of a part are all."""
+        self._shares: dict[str, dict[int, Share]] = {}
+        """What of which parts was handed out with a segment."""
         self._renewed = time.monotonic()
 
     async def enter(self) -> None:
@@ -249,7 +266,8 @@ class _Stream:
                 return None
             work.fill.CopyFrom(fill)
             for part in fill.parts:
-                self._shares.setdefault(name, {}).setdefault(part.number, frozenset(part.steps))
+                share = Share(frozenset(part.steps), at_once=not part.token)
+                self._shares.setdefault(name, {}).setdefault(part.number, share)
         return work
 
     async def hear(self, requests: AsyncIterator[pb.WorkRequest]) -> None:
@@ -293,10 +311,10 @@ class _Stream:
         )
 
 
-def must_be_of(share: Mapping[int, Collection[int]], steps: Iterable[pb.StepDone]) -> None:
-    """See that receipts are of what was handed out: steps by part, none of a part being all; raises CallerDenied."""
+def must_be_of(shares: Mapping[int, Share], steps: Iterable[pb.StepDone]) -> None:
+    """See that receipts are of what was handed out, by part; raises CallerDenied."""
     for step in steps:
-        own = share.get(step.part)
-        if own is None or (own and (step.number or 1) not in own):
+        share = shares.get(step.part)
+        if share is None or not share.has(step.number):
             msg = f"a receipt of step {step.number} of part {step.part} is of nothing that was handed out"
             raise CallerDenied(msg)

@@ -21,7 +21,7 @@ from fileserver.catalogue.files import Catalogue, now
 from fileserver.catalogue.names import MANIFEST
 from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.rules import Rules, Verb
-from fileserver.services.agent import AgentServicer, must_be_of, wrong_planes
+from fileserver.services.agent import AgentServicer, Share, must_be_of, wrong_planes
 from fileserver.together import to_its_end
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
@@ -355,9 +355,9 @@ async def test_a_host_is_served_by_whom_the_rules_have_for_it(world):
         servicer.known(pb.Hello(host="h2", planes=["thor"]))
 
 
-@pytest.mark.parametrize("step", [pb.StepDone(part=2, number=1), pb.StepDone(part=1, number=2)])
-def test_receipts_are_of_what_was_handed_out(step):
-    share = {1: [1, 3], 4: []}
-    must_be_of(share, [pb.StepDone(part=1, number=3), pb.StepDone(part=1), pb.StepDone(part=4, number=9)])
-    with pytest.raises(CallerDenied):
-        must_be_of(share, [step])
+@pytest.mark.parametrize(("part", "number"), [(2, 1), (1, 2), (1, 0), (4, 0), (5, 1)])
+def test_receipts_are_of_what_was_handed_out(part, number):
+    shares = {1: Share(frozenset([1, 3])), 4: Share(frozenset()), 5: Share(frozenset([1]), at_once=True)}
+    must_be_of(shares, [pb.StepDone(part=1, number=3), pb.StepDone(part=4, number=9), pb.StepDone(part=5)])
+    with pytest.raises(CallerDenied, match=f"step {number} of part {part} is of nothing"):
+        must_be_of(shares, [pb.StepDone(part=part, number=number)])
