@@ -155,24 +155,40 @@ class CallerGone(Exception):
     """The caller hung up in the middle: an ordinary end of a call, which nobody is there to be told."""
 
 
-async def send(context: Context, response: object) -> None:
+async def send(context: Context, response: object, seconds: float | None = None) -> None:
     """Write one answer of a stream, whole even if the call is cancelled meanwhile by us.
 
     gRPC forgets to end a call whose last write was broken off: the caller would wait for ever.
 
+    Args:
+        context: of the call.
+        response: the answer.
+        seconds: that it may wait for a caller who does not read; None is for ever.
+
     Raises:
         CallerGone: the caller hung up while this was under way.
+        ServerUnavailable: it did not read for so long.
     """
     sending = asyncio.ensure_future(context.write(response))
+    sending.add_done_callback(_nobody_wants_to_know)
     try:
-        await asyncio.shield(sending)
+        done, _ = await asyncio.wait([sending], timeout=seconds)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending], timeout=seconds)
+        raise
+    if not done:
+        msg = f"nothing of this answer was read for {seconds:g} seconds: its place is given to others, ask again"
+        raise ServerUnavailable(msg)
+    try:
+        sending.result()
     except aio.InternalError:
         raise CallerGone from None
-    except asyncio.CancelledError:
-        await asyncio.wait([sending])
-        if not sending.cancelled():
-            sending.exception()  # the call was cancelled by its caller: nobody wants to know
-        raise
+
+
+def _nobody_wants_to_know(sending: asyncio.Future[None]) -> None:
+    """How a write ended that nobody waits for any more."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 class Calls:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -35,6 +35,9 @@ from fileserver.v1 import data_pb2
 from planes import checksum
 from planes.errors import Unsupported
 from planes.plane import StepReceipt
+
+UNREAD: Final = 150.0
+"""Seconds that one message may wait to be read; the holder of a grant counts a slower call as broken, too."""
 
 _HEX: Final = re.compile("[0-9a-f]{16}")
 _STEP: Final = re.compile(r"([0-9A-Za-z]{1,32})-([0-9]{1,9})-([0-9]{1,9})")
@@ -80,11 +83,12 @@ class GrantedData:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    async def read(self, request: data_pb2.ReadRequest, context: Context) -> AsyncGenerator[codec.ReadResponse, None]:
+    async def read(self, request: data_pb2.ReadRequest, context: Context) -> None:
         """Stream bytes of what the grant's part is made of.
 
         Raises:
             CallerDenied: they are of something else, or the part is done.
+            ServerUnavailable: who has the grant does not read.
         """
         token = self._token(context)
         if token is not None:
@@ -92,7 +96,7 @@ class GrantedData:
         answers = self._data.stream(request) if token is not None else self._data.read(request, context)
         async with aclosing(answers):
             async for answer in answers:
-                yield answer
+                await send(context, answer, None if token is None else UNREAD)
 
     async def write(self, requests: AsyncIterator[codec.WriteRequest], context: Context) -> None:
         """Store one step of the grant's part, and answer when it is stored.

@@ -12,8 +12,11 @@ from grpc import aio
 
 from fileserver import codec
 from fileserver.calls import GRANT_KEY, told_about
-from fileserver.errors import CallerDenied, InvalidSpec
+from fileserver.errors import CallerDenied, InvalidSpec, ServerUnavailable
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
+from fileserver.services import granted
+from fileserver.services.data import STREAMS
+from fileserver.services.granted import GrantedData
 from fileserver.status import from_call
 from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.live import Live
@@ -295,3 +298,37 @@ async def test_the_audit_says_what_a_grant_was_used_for_once(held):
     for _ in range(2):
         await held.world.granted._open(token, "write")
     assert found == ["write part 1 of transfer t1"]
+
+
+class Unread:
+    """The context of a call whose caller does not read what it asked for."""
+
+    def __init__(self, *metadata):
+        self._metadata = metadata
+        self.full, self.reads = asyncio.Event(), asyncio.Event()
+
+    def invocation_metadata(self):
+        return self._metadata
+
+    async def write(self, _response):
+        self.full.set()
+        await self.reads.wait()
+
+
+async def test_who_does_not_read_gives_its_place_to_others_and_only_at_home_it_is_waited_for(held, monkeypatch):
+    monkeypatch.setattr(granted, "UNREAD", 0.01)
+    outside, data = held.world.granted, held.world.granted._data
+    asked = {"plane": "source", "key": "x", "version": await held.version(), "length": 10}
+    context = Unread((GRANT_KEY, await held.grant(direction="read")))
+    with pytest.raises(ServerUnavailable, match="nothing of this answer was read"):
+        await outside.read(data_pb2.ReadRequest(**asked), context)
+    assert data._free == STREAMS
+    inside = GrantedData(held.world.keys, held.world.store, held.world.planes, held.world.halves, data, inside=True)
+    context = Unread()
+    reading = asyncio.create_task(inside.read(data_pb2.ReadRequest(**asked), context))
+    await context.full.wait()
+    assert data._free == STREAMS - 1
+    assert (await asyncio.wait({reading}, timeout=0.1))[1] == {reading}
+    context.reads.set()
+    await reading
+    assert data._free == STREAMS
