@@ -46,8 +46,14 @@ class Caller:
         return None if self.rights is None or self.rights.admin else self.name
 
     def may(self, verb: Verb, thing: Thing) -> bool:
-        """Whether it may do something with a thing."""
-        return self.rights is None or self.rights.allow(verb, thing)
+        """Whether it may do something with a thing.
+
+        Where there are no rules, who has a token may do what is offered outside, but be nobody's host: whoever is that
+        gets the files of all callers.
+        """
+        if self.rights is None:
+            return not (self.outside and verb is Verb.SERVE)
+        return self.rights.allow(verb, thing)
 
     def sees_plane(self, name: str) -> bool:
         """Whether it may know that there is a plane of this name."""

@@ -117,7 +117,9 @@ def _external(settings: External, config: Config, access: Access, strange: Aroun
 
         rules = Rules([each.rule() for each in config.rules]) if config.rules else None
         if rules is None:
-            _log.warning("no rules are configured: whoever has a token may do everything that is offered outside")
+            _log.warning(
+                "no rules are configured: whoever has a token may do all that is offered outside, but serve a host"
+            )
         rates = Rates(config.rate.per_second, config.rate.burst)
         bearers = Bearers(Verifier(config.tokens), rules)
         guards = [Gate(bearers.check, rates.check), bearers.around]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from fileserver.auth import Caller, set_caller
+from fileserver.callers import RuleSettings
 from fileserver.calls import Call
 from fileserver.catalogue import agents as rows
 from fileserver.catalogue.counts import count
@@ -63,7 +64,8 @@ async def test_a_caller_has_so_many_streams_and_no_more_and_others_have_their_ow
 
 async def test_agents_of_hosts_do_not_take_the_places_of_commands(world):
     servicer = AgentServicer(world.agents, lambda _: False, each=1)
-    set_caller(Caller(local=False, name="site", outside=True))
+    rules = Rules([RuleSettings(who=("site",), may=("serve",), hosts=("*",)).rule()])
+    set_caller(Caller(local=False, name="site", rights=rules.of("site", ()), outside=True))
     async with AsyncExitStack() as inside:
         for host in ("h1", "h2"):
             welcome = await begun(servicer, inside, said(pb.Hello(host=host, planes=["thor"])))
