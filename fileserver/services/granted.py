@@ -180,7 +180,9 @@ class GrantedData:
             made = await signing.signed_write(
                 self._planes, opened.plan, opened.grant.transfer, opened.row, due.number, due.size, _crc(request)
             )
-        return data_pb2.SignResponse(method=made.method, url=made.url, headers=made.headers)
+        return data_pb2.SignResponse(
+            method=made.method, url=made.url, headers=made.headers, authorities=made.authorities
+        )
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 

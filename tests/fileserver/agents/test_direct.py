@@ -17,7 +17,7 @@ from planes.opening import open_plane
 from planes.plane import KIB, MIB
 from planes.posix import LIMITS
 from planes.s3 import S3Settings
-from tests.doubles import azurite, proxy, seaweedfs
+from tests.doubles import authority, azurite, proxy, seaweedfs
 from tests.doubles.cable import cable
 from tests.fileserver.agents.world import World, noise
 
@@ -147,3 +147,17 @@ async def test_what_goes_wrong_on_the_way_to_the_store_is_tried_again_there(make
             outcome = await world.done(await world.despray("back"))
             assert routes(outcome).keys() == {DIRECT}
         assert (world.folder / "back").read_bytes() == small + large
+
+
+async def test_a_store_whose_certificate_the_site_has_signed_is_reached_by_nodes_that_know_no_such_authority(
+    make, s3, weed, tmp_path
+):
+    trust = authority.make(tmp_path / "pki")
+    with proxy.before(weed.endpoint, trust) as between:
+        settings = s3.model_copy(update={"endpoint": between.endpoint, "ca": trust.ca})
+        async with make(settings, None) as world, world.agent(writes=["back"]):
+            data = world.write("x", noise(KIB))
+            up = await world.done(await world.spray("x", parts=1))
+            down = await world.done(await world.despray("back"))
+        assert [routes(each).keys() for each in (up, down)] == [{DIRECT}, {DIRECT}]
+        assert (world.folder / "back").read_bytes() == data
