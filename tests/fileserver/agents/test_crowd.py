@@ -1,4 +1,4 @@
-"""Streams of agents: how many one caller has, how long one may say nothing, and what is told of them."""
+"""Streams of agents: how many one caller has, how long one may say nothing, what of theirs others get, what is told."""
 
 from __future__ import annotations
 
@@ -109,3 +109,31 @@ async def test_a_host_that_was_lost_long_ago_is_still_lost_as_long_as_the_config
     found = await world.store.read(count)
     assert found.hosts == {"here": 0, "lost": 1}
     assert await world.store.read(lambda c: c.execute(sa.select(rows.agents.c.plane)).scalars().all()) == ["host:h1"]
+
+
+async def test_work_that_is_handed_out_anew_is_stopped_where_it_was_before(world, monkeypatch):
+    async def handed(*_):
+        return pb.FillWork()
+
+    async def due(stream):
+        told, goes_on = await stream.due()
+        return [(each.WhichOneof("told"), each.stop.id or each.assignment.id) for each in told], goes_on
+
+    monkeypatch.setattr(world.agents, "handed", handed)
+    plane, a = agent_plane("k" * 32), rows.assignments.c
+    await world.store.write(lambda c: rows.put(c, "t.1", plane, "t", 1, b""))
+    first, second = (agent._Stream(world.agents, lambda _: False, plane, 4) for _ in range(2))
+    await first.enter()
+    ((_, before),), _ = await due(first)
+    # Its lease has run out, as where the database was away; what it does of that time counts no more.
+    await world.store.write(lambda c: c.execute(rows.assignments.update().values(lease_until=1.0)))
+    ((stopped, name), (given, after)), _ = await due(first)
+    assert (stopped, name, given) == ("stop", before, "assignment")
+    assert before.partition("#")[0] == after.partition("#")[0] == "t.1"
+    assert before != after
+    await second.enter()  # at another file server, perhaps
+    assert await due(first) == ([("replaced", "")], False)
+    ((given, last),), _ = await due(second)
+    assert last not in {before, after}
+    await first._answer(pb.Answer(id=after))  # which comes too late
+    assert await world.store.read(lambda c: c.execute(sa.select(a.answer, a.stream)).all()) == [(None, second._name)]
