@@ -32,7 +32,7 @@ class Jobs:
 
 
 class Streams(grpc.GenericRpcHandler):
-    """`/t.T/flood` streams for ever to who reads, `/t.T/quiet` says one word and stays."""
+    """`/t.T/flood` streams for ever to who reads, `/t.T/quiet` says one word and stays, `/t.T/who` says who calls."""
 
     def __init__(self):
         self.begun, self.ended = asyncio.Event(), asyncio.Event()
@@ -53,16 +53,19 @@ class Streams(grpc.GenericRpcHandler):
             finally:
                 self.ended.set()
 
-        made = {"/t.T/flood": flood, "/t.T/quiet": quiet}.get(handler_call_details.method)
+        async def who(_request, context):
+            yield context.peer().encode()
+
+        made = {"/t.T/flood": flood, "/t.T/quiet": quiet, "/t.T/who": who}.get(handler_call_details.method)
         return made and grpc.unary_stream_rpc_method_handler(made)
 
 
 @asynccontextmanager
-async def serving():
+async def serving(*, many=False):
     """Streams at an address for callers from outside, and its port."""
     streams = Streams()
     services = [Service("Streams", lambda made: made.add_generic_rpc_handlers((streams,)))]
-    made = Server(services, Jobs(), [Listener(["127.0.0.1:0"], [], internal=False)])
+    made = Server(services, Jobs(), [Listener(["127.0.0.1:0"], [], internal=False)], many=many)
     try:
         (address,) = await made.start()
         yield streams, int(address.rpartition(":")[2])
@@ -83,6 +86,25 @@ async def test_a_call_that_nobody_reads_ends_and_who_reads_later_is_told():
         with pytest.raises(aio.AioRpcError) as told:
             await rest()
         assert type(from_call(told.value)) is ServerUnavailable
+
+
+async def test_one_of_many_servers_lets_connections_go_after_a_while_and_no_call(monkeypatch):
+    (age, _), grace = module.SPREAD
+    monkeypatch.setattr(module, "SPREAD", ((age, 300), grace))
+    async with serving(many=True) as (_, port), aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+
+        async def who():
+            return await channel.unary_stream("/t.T/who")(b"").read()
+
+        quiet = channel.unary_stream("/t.T/quiet")(b"")
+        assert await quiet.read() == b"first"
+        connection = await who()
+        async with asyncio.timeout(20):
+            while await who() == connection:  # no call fails meanwhile
+                await asyncio.sleep(0.05)
+        waits = asyncio.ensure_future(quiet.read())
+        assert not (await asyncio.wait({waits}, timeout=0.1))[0]
+        quiet.cancel()
 
 
 async def test_a_caller_whose_machine_is_gone_without_a_word_is_noticed(monkeypatch):
