@@ -14,7 +14,7 @@ from fileserver import codec
 from fileserver.calls import GRANT_KEY, told_about
 from fileserver.errors import CallerDenied, InvalidSpec, ServerUnavailable
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
-from fileserver.services import granted
+from fileserver.services import granted, halves
 from fileserver.services.data import STREAMS
 from fileserver.services.granted import GrantedData
 from fileserver.status import from_call
@@ -164,6 +164,20 @@ async def test_a_step_goes_on_at_the_byte_that_the_server_holds(held, broken):
     assert (answer.finished, answer.persisted_size) == (True, SIZE // 2)
     assert answer.crc64nvme == checksum.to_hex(checksum.compute(step))
     assert held.world.halves._held == {}  # nor is memory held any more
+
+
+async def test_who_begins_a_step_and_says_no_more_gives_its_place_to_others(held, monkeypatch):
+    token, data = await held.grant(), held.world.granted._data
+    monkeypatch.setattr(halves, "SILENT", 0.5)
+    for message_first in (True, False):
+        call = held.channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
+        writing = call(metadata=((GRANT_KEY, token),))
+        if message_first:
+            await writing.write(message(held.data, 0, SOME, write_id="t1-1-1"))
+        with pytest.raises(grpc.RpcError, match="nothing came for"):
+            await writing.read()
+        assert data._free == STREAMS
+    assert (await held.query(token)).persisted_size == SOME  # it may go on
 
 
 async def test_what_is_held_of_a_step_is_nobodys_elses_and_is_dropped_for_who_wants_the_memory(held):
