@@ -102,7 +102,15 @@ def know_agent(key: str) -> None:
 
 def granted(method: str, metadata: Metadata) -> bool:
     """Whether a call comes with a grant: it says by itself what may be done, and its service looks at it."""
-    return method.startswith(DATA) and any(key == GRANT_KEY for key, _ in metadata)
+    return method.startswith(DATA) and grant_in(metadata) is not None
+
+
+def grant_in(metadata: Metadata) -> str | None:
+    """The grant that came with a call; None if there is none."""
+    for key, value in metadata:
+        if key == GRANT_KEY:
+            return value if isinstance(value, str) else value.decode("ascii", "replace")
+    return None
 
 
 class Cookies:

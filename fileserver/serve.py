@@ -182,7 +182,7 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
         *_for_agents(agents, store, planes, jobs, data, config.rate.agents),
     ]
-    return services, Rooms(planes, jobs, landing)
+    return services, Rooms(planes, jobs, landing, agents.keys)
 
 
 def _agents(store: Store, planes: Configured, jobs: Transfers, settings: Mapping[str, PlaneSettings]) -> Agents:

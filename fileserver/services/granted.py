@@ -17,7 +17,8 @@ import grpc
 from grpc import aio
 
 from fileserver import codec
-from fileserver.calls import GRANT_KEY, Context, Handler, about, send
+from fileserver.auth import grant_in
+from fileserver.calls import Context, Handler, about, send
 from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import Direction, Grant, Keys, fingerprint
@@ -188,11 +189,9 @@ class GrantedData:
 
     def _token(self, context: Context) -> str | None:
         """The grant that came with a call; None where a call may do without."""
-        for key, value in context.invocation_metadata() or ():
-            if key == GRANT_KEY:
-                return value if isinstance(value, str) else value.decode("ascii", "replace")
-        if self._inside:
-            return None
+        found = grant_in(tuple(context.invocation_metadata() or ()))
+        if found is not None or self._inside:
+            return found
         msg = (
             "bytes are read and written at the internal address alone, and from outside with a grant, which comes with"
             " the work of an agent: `cropduster fetch` brings a file to your machine"
