@@ -7,11 +7,11 @@ cancelled, and a server that asks itself for a segment does not wait for its own
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from fileserver.auth import caller
 from fileserver.calls import HEALTH, Call
 from fileserver.errors import ServerBusy
 
@@ -21,6 +21,10 @@ WATCHING: Final = (1024, 0)
 """Streams that tell how transfers and watches go on: they cost next to nothing, and stay."""
 AGENTS: Final = (1024, 0)
 """Streams of agents, of all callers together: what they ask for is counted where it is done."""
+EACH: Final = (CONTROL[0] // 2, CONTROL[1] // 2)
+"""Calls with one answer of one caller from outside: however long they take, others find a place."""
+EACH_WATCHING: Final = (WATCHING[0] // 4, 0)
+"""Its streams that watch."""
 RETRY_AFTER: Final = 0.5
 
 _AGENTS: Final = "/fileserver.v1.AgentService/"
@@ -43,7 +47,13 @@ class Slots:
         self._most = at_once
         self._room = at_once + waiting
         self._retry_after = retry_after
+        self._whole = self._room
         self._gate = asyncio.Semaphore(at_once)
+
+    @property
+    def empty(self) -> bool:
+        """Nobody is in, and nobody waits."""
+        return self._room == self._whole
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
@@ -68,31 +78,29 @@ class Shares:
 
     Args:
         what: they are, for the message to who has no more of them.
-        most: of one caller.
+        at_once: how many of one caller may be in.
+        waiting: how many of one caller may wait.
     """
 
-    def __init__(self, what: str, most: int) -> None:
+    def __init__(self, what: str, at_once: int, waiting: int = 0) -> None:
         self._what = what
-        self._most = most
-        self._taken: Counter[str] = Counter()
+        self._each = at_once, waiting
+        self._callers: dict[str, Slots] = {}
 
-    @contextmanager
-    def one(self, name: str) -> Iterator[None]:
-        """Have one of the places of the caller of this name.
-
-        Raises:
-            ServerBusy: it has all of its own already.
-        """
-        if self._taken[name] >= self._most:
-            msg = f"{name} has {self._most} {self._what} at this file server already: end one, or ask another server"
-            raise ServerBusy(msg, retry_after=RETRY_AFTER)
-        self._taken[name] += 1
+    @asynccontextmanager
+    async def one(self, name: str) -> AsyncIterator[None]:
+        """Have one of the places of the caller of this name, as soon as there is one; raises ServerBusy."""
+        slots = self._callers.setdefault(name, Slots(f"{self._what} of {name}", *self._each))
         try:
-            yield
+            async with slots.one():
+                yield
         finally:
-            self._taken[name] -= 1
-            if not self._taken[name]:
-                del self._taken[name]
+            if slots.empty:
+                self._callers.pop(name, None)
+
+    def __len__(self) -> int:
+        """Callers of whom there is something."""
+        return len(self._callers)
 
 
 class Admission:
@@ -103,17 +111,26 @@ class Admission:
         control: tuple[int, int] = CONTROL,
         watching: tuple[int, int] = WATCHING,
         agents: tuple[int, int] = AGENTS,
+        each: tuple[int, int] = EACH,
+        each_watching: tuple[int, int] = EACH_WATCHING,
     ) -> None:
         self._control = Slots("calls", *control)
         self._watching = Slots("watchers", *watching)
         self._agents = Slots("agents", *agents)
+        self._calls_of = Shares("calls", *each)
+        self._watchers_of = Shares("watchers", *each_watching)
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
-        """Let a call in, or let it wait; raises ServerBusy."""
+        """Let a call in, or let it wait; raises ServerBusy. The shares of agents' callers are `services.agent`'s."""
         if call.method.startswith((HEALTH, *_OWN)):
             yield
             return
-        streams = self._agents if call.method.startswith(_AGENTS) else self._watching
-        async with (streams if call.streams else self._control).one():
+        async with AsyncExitStack() as places:
+            agent, who = call.method.startswith(_AGENTS), caller()
+            if who.outside and not agent:  # waits among its own calls first
+                share = self._watchers_of if call.streams else self._calls_of
+                await places.enter_async_context(share.one(who.name))
+            streams = self._agents if agent else self._watching
+            await places.enter_async_context((streams if call.streams else self._control).one())
             yield

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,13 +66,13 @@ class AgentServicer(AgentServiceServicer):
             ServerBusy: its caller has as many streams here as one may have.
             InvalidSpec, CallerDenied, ServerUnavailable: it does not say who it is, or may not be that.
         """
-        with ExitStack() as place:
+        async with AsyncExitStack() as place:
             if caller().outside:
-                place.enter_context(self._places.one(caller().name))
+                await place.enter_async_context(self._places.one(caller().name))
             hello = await _hello(request_iterator)
             welcome = self.known(hello)
             if hello.host:  # these are as many as the configuration has: a second one takes the place of the first
-                place.close()
+                await place.aclose()
             async with aclosing(self._work(request_iterator, hello, welcome)) as answers:
                 async for told in answers:
                     yield told

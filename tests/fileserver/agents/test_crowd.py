@@ -50,7 +50,7 @@ async def test_a_caller_has_so_many_streams_and_no_more_and_others_have_their_ow
         await begun(servicer, inside, said(keyed("a")))
         silent = asyncio.ensure_future(begun(servicer, inside, said()))  # one that does not say who it is counts
         await asyncio.sleep(0)
-        with pytest.raises(ServerBusy, match="alice has 2 agents of commands at this file server already") as told:
+        with pytest.raises(ServerBusy, match="has 2 agents of commands of alice at work already") as told:
             await begun(servicer, inside, said(keyed("c")))
         assert told.value.retry_after
         set_caller(Caller(local=False, name="bob", outside=True))
@@ -59,7 +59,7 @@ async def test_a_caller_has_so_many_streams_and_no_more_and_others_have_their_ow
         silent.cancel()
         await asyncio.wait({silent})
         await begun(servicer, inside, said(keyed("c")))
-    assert not servicer._places._taken  # nothing is kept of who has gone
+    assert not len(servicer._places)  # nothing is kept of who has gone
 
 
 async def test_agents_of_hosts_do_not_take_the_places_of_commands(world):
