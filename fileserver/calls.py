@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import grpc
 from grpc import aio
@@ -50,20 +50,37 @@ class Call:
 
 Around = Callable[[Call], AbstractAsyncContextManager[None]]
 
-_about: ContextVar[list[str] | None] = ContextVar("about", default=None)
+
+class Told(Protocol):
+    """Is told of a call while it goes on."""
+
+    def about(self, what: str) -> None:
+        """It is about this."""
+        ...
+
+    def begun(self) -> None:
+        """It goes on for long from now."""
+        ...
 
 
-def told_about() -> list[str]:
-    """What the call that begins here will say that it is about (`about`)."""
-    found: list[str] = []
-    _about.set(found)
-    return found
+_told: ContextVar[Told | None] = ContextVar("told", default=None)
+
+
+def hear(told: Told) -> None:
+    """Have this told of the call that begins here."""
+    _told.set(told)
 
 
 def about(what: str) -> None:
     """Say what the call in progress is about, where that is in no request: it came in a stream, or with a grant."""
-    if (found := _about.get()) is not None and what not in found:
-        found.append(what)
+    if (told := _told.get()) is not None:
+        told.about(what)
+
+
+def begun() -> None:
+    """Say that the call in progress may be, and that its caller stays."""
+    if (told := _told.get()) is not None:
+        told.begun()
 
 
 class Interceptor(aio.ServerInterceptor):

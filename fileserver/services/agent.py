@@ -15,7 +15,7 @@ from fileserver.agents.assignments import heard_within
 from fileserver.agents.dispatch import Agents
 from fileserver.agents.wire import error_message
 from fileserver.auth import caller
-from fileserver.calls import about
+from fileserver.calls import about, begun
 from fileserver.catalogue import agents as rows
 from fileserver.catalogue.agents import Leased
 from fileserver.configured import agent_plane
@@ -71,6 +71,7 @@ class AgentServicer(AgentServiceServicer):
                 await place.enter_async_context(self._places.one(caller().name))
             hello = await _hello(request_iterator)
             welcome = self.known(hello)
+            begun()
             if hello.host:  # these are as many as the configuration has: a second one takes the place of the first
                 await place.aclose()
             async with aclosing(self._work(request_iterator, hello, welcome)) as answers:

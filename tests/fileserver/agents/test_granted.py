@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from grpc import aio
+from structlog.testing import capture_logs
 
 from fileserver import codec
-from fileserver.calls import GRANT_KEY, told_about
+from fileserver.calls import GRANT_KEY, Call
 from fileserver.errors import CallerDenied, InvalidSpec, ServerUnavailable
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
+from fileserver.guard.audit import Audits
 from fileserver.services import granted, halves
 from fileserver.services.data import STREAMS
 from fileserver.services.granted import GrantedData
@@ -308,10 +311,12 @@ async def test_what_a_part_is_made_of_is_read_to_its_last_byte(held):
 
 
 async def test_the_audit_says_what_a_grant_was_used_for_once(held):
-    found, token = told_about(), await held.grant()
-    for _ in range(2):
-        await held.world.granted._open(token, "write")
-    assert found == ["write part 1 of transfer t1"]
+    token, context = await held.grant(), SimpleNamespace(peer=lambda: "ipv4:10.0.0.9:5")
+    with capture_logs() as lines:
+        async with Audits("external", lambda: "").around(Call("/fileserver.v1.DataService/Write", True, context)):
+            for _ in range(2):
+                await held.world.granted._open(token, "write")
+    assert [line["named"] for line in lines] == [["write part 1 of transfer t1"]]
 
 
 class Unread:
