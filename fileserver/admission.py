@@ -19,6 +19,8 @@ CONTROL: Final = (64, 256)
 """Calls with one answer, at once and waiting: they ask the database and are soon over, all but a few."""
 WATCHING: Final = (1024, 0)
 """Streams that tell how transfers and watches go on: they cost next to nothing, and stay."""
+BESIDE: Final = (64, 256)
+"""What is asked beside work on parts and streams of bytes, which count themselves: how much is stored, a signature."""
 AGENTS: Final = (1024, 0)
 """Streams of agents, of all callers together: what they ask for is counted where it is done."""
 EACH: Final = (CONTROL[0] // 2, CONTROL[1] // 2)
@@ -29,7 +31,7 @@ RETRY_AFTER: Final = 0.5
 
 _AGENTS: Final = "/fileserver.v1.AgentService/"
 _OWN: Final = ("/fileserver.v1.PartService/", "/fileserver.v1.DataService/")
-"""Services that count what they do themselves: a segment, a stream of bytes."""
+"""Services that count their streams themselves: a segment, or bytes."""
 
 
 class Slots:
@@ -110,12 +112,14 @@ class Admission:
         self,
         control: tuple[int, int] = CONTROL,
         watching: tuple[int, int] = WATCHING,
+        beside: tuple[int, int] = BESIDE,
         agents: tuple[int, int] = AGENTS,
         each: tuple[int, int] = EACH,
         each_watching: tuple[int, int] = EACH_WATCHING,
     ) -> None:
         self._control = Slots("calls", *control)
         self._watching = Slots("watchers", *watching)
+        self._beside = Slots("questions about parts", *beside)
         self._agents = Slots("agents", *agents)
         self._calls_of = Shares("calls", *each)
         self._watchers_of = Shares("watchers", *each_watching)
@@ -123,8 +127,13 @@ class Admission:
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
         """Let a call in, or let it wait; raises ServerBusy. The shares of agents' callers are `services.agent`'s."""
-        if call.method.startswith((HEALTH, *_OWN)):
+        own = call.method.startswith(_OWN)
+        if call.method.startswith(HEALTH) or (own and call.streams):
             yield
+            return
+        if own:
+            async with self._beside.one():
+                yield
             return
         async with AsyncExitStack() as places:
             agent, who = call.method.startswith(_AGENTS), caller()

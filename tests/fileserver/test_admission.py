@@ -42,13 +42,14 @@ async def test_who_finds_no_place_waits_in_turn_and_one_too_many_is_told_when_to
 
 
 async def test_classes_of_calls_do_not_wait_for_each_other():
-    admission = Admission(control=(1, 0), watching=(1, 0), agents=(1, 0))
+    admission = Admission(control=(1, 0), watching=(1, 0), beside=(1, 0), agents=(1, 0))
     async with AsyncExitStack() as inside:
         watch, ask = call("TransferService/WatchTransfer", streams=True), call("TransferService/GetTransfer")
         work = call("AgentService/Work", streams=True)
-        for each in (watch, ask, work):
+        stored = call("DataService/QueryWrite")
+        for each in (watch, ask, work, stored):
             await inside.enter_async_context(admission.around(each))
-        for each in (watch, ask, work):
+        for each in (watch, ask, work, stored):
             with pytest.raises(ServerBusy):
                 await inside.enter_async_context(admission.around(each))
         for method in ("PartService/Pull", "DataService/Read"):  # they count for themselves
