@@ -39,8 +39,17 @@ _OPTIONS: Final = (
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.http2.lookahead_bytes", 16 << 20),
 )
-_SPREAD: Final = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
-"""Where a name stands for many servers, all of them are called in turn."""
+_FAR: Final = (
+    # Where a name stands for many servers, all of them are called in turn.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # A machine that went away without a word is noticed by pings that nobody answers; else one would watch it for ever.
+    # Behind what is under way on a slow line an answer takes a while. The second is what gRPC 1.85 goes by.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 60_000),
+    ("grpc.http2.ping_timeout_ms", 60_000),
+    ("grpc.http2.max_pings_without_data", 0),  # else one a minute, from the third on
+)
+"""For servers of other machines."""
 _SERVING: Final = 1  # grpc.health.v1.HealthCheckResponse.ServingStatus
 
 Metadata = tuple[tuple[str, str], ...]
@@ -223,7 +232,7 @@ class Connection:
         shown = self._route.credentials
         self._token = shown.bearer() if shown else ""
         if shown and self._route.is_encrypted:
-            self._channel = grpc.secure_channel(self._route.target, shown.channel(), options=_OPTIONS + _SPREAD)
+            self._channel = grpc.secure_channel(self._route.target, shown.channel(), options=_OPTIONS + _FAR)
         else:
             self._channel = grpc.insecure_channel(self._route.target, options=_OPTIONS)
 

@@ -46,8 +46,14 @@ class Caller:
         return None if self.rights is None or self.rights.admin else self.name
 
     def may(self, verb: Verb, thing: Thing) -> bool:
-        """Whether it may do something with a thing."""
-        return self.rights is None or self.rights.allow(verb, thing)
+        """Whether it may do something with a thing.
+
+        Where there are no rules, who has a token may do what is offered outside, but be nobody's host: whoever is that
+        gets the files of all callers.
+        """
+        if self.rights is None:
+            return not (self.outside and verb is Verb.SERVE)
+        return self.rights.allow(verb, thing)
 
     def sees_plane(self, name: str) -> bool:
         """Whether it may know that there is a plane of this name."""
@@ -96,7 +102,15 @@ def know_agent(key: str) -> None:
 
 def granted(method: str, metadata: Metadata) -> bool:
     """Whether a call comes with a grant: it says by itself what may be done, and its service looks at it."""
-    return method.startswith(DATA) and any(key == GRANT_KEY for key, _ in metadata)
+    return method.startswith(DATA) and grant_in(metadata) is not None
+
+
+def grant_in(metadata: Metadata) -> str | None:
+    """The grant that came with a call; None if there is none."""
+    for key, value in metadata:
+        if key == GRANT_KEY:
+            return value if isinstance(value, str) else value.decode("ascii", "replace")
+    return None
 
 
 class Cookies:

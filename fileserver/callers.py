@@ -79,6 +79,9 @@ class Rate(Section):
 
     per_second: float = Field(default=50.0, gt=0)
     burst: int = Field(default=200, ge=1, description="Calls at once after a pause.")
+    agents: int = Field(
+        default=256, ge=1, description="Commands (push, fetch) whose files are reached through this server, at once."
+    )
 
 
 class Audit(Section):

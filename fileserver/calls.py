@@ -11,8 +11,9 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import grpc
 from grpc import aio
@@ -48,6 +49,38 @@ class Call:
 
 
 Around = Callable[[Call], AbstractAsyncContextManager[None]]
+
+
+class Told(Protocol):
+    """Is told of a call while it goes on."""
+
+    def about(self, what: str) -> None:
+        """It is about this."""
+        ...
+
+    def begun(self) -> None:
+        """It goes on for long from now."""
+        ...
+
+
+_told: ContextVar[Told | None] = ContextVar("told", default=None)
+
+
+def hear(told: Told) -> None:
+    """Have this told of the call that begins here."""
+    _told.set(told)
+
+
+def about(what: str) -> None:
+    """Say what the call in progress is about, where that is in no request: it came in a stream, or with a grant."""
+    if (told := _told.get()) is not None:
+        told.about(what)
+
+
+def begun() -> None:
+    """Say that the call in progress may be, and that its caller stays."""
+    if (told := _told.get()) is not None:
+        told.begun()
 
 
 class Interceptor(aio.ServerInterceptor):
@@ -139,24 +172,40 @@ class CallerGone(Exception):
     """The caller hung up in the middle: an ordinary end of a call, which nobody is there to be told."""
 
 
-async def send(context: Context, response: object) -> None:
+async def send(context: Context, response: object, seconds: float | None = None) -> None:
     """Write one answer of a stream, whole even if the call is cancelled meanwhile by us.
 
     gRPC forgets to end a call whose last write was broken off: the caller would wait for ever.
 
+    Args:
+        context: of the call.
+        response: the answer.
+        seconds: that it may wait for a caller who does not read; None is for ever.
+
     Raises:
         CallerGone: the caller hung up while this was under way.
+        ServerUnavailable: it did not read for so long.
     """
     sending = asyncio.ensure_future(context.write(response))
+    sending.add_done_callback(_nobody_wants_to_know)
     try:
-        await asyncio.shield(sending)
+        done, _ = await asyncio.wait([sending], timeout=seconds)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending], timeout=seconds)
+        raise
+    if not done:
+        msg = f"nothing of this answer was read for {seconds:g} seconds: its place is given to others, ask again"
+        raise ServerUnavailable(msg)
+    try:
+        sending.result()
     except aio.InternalError:
         raise CallerGone from None
-    except asyncio.CancelledError:
-        await asyncio.wait([sending])
-        if not sending.cancelled():
-            sending.exception()  # the call was cancelled by its caller: nobody wants to know
-        raise
+
+
+def _nobody_wants_to_know(sending: asyncio.Future[None]) -> None:
+    """How a write ended that nobody waits for any more."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 class Calls:

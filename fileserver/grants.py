@@ -92,11 +92,11 @@ class Keys:
         }
         return jwt.encode(claims, key, algorithm=_ALGORITHM, headers={"kid": kid})
 
-    def check(self, token: str, direction: Direction) -> Grant:
+    def known(self, token: str) -> Grant:
         """The grant of a token that one of the keys of today or yesterday has signed, and that still counts.
 
         Raises:
-            CallerDenied: it is not; `why` says "expired", "direction" or "invalid".
+            CallerDenied: it is not; `why` says "expired" or "invalid".
         """
         try:
             grant = self._read(token)
@@ -106,6 +106,15 @@ class Keys:
         if grant.expires <= self._clock():
             why = "it has expired: a fresh one comes with the work"
             raise _denied(why, "expired")
+        return grant
+
+    def check(self, token: str, direction: Direction) -> Grant:
+        """The same of one that is to read, or to write.
+
+        Raises:
+            CallerDenied: as `known`; or `why` says "direction".
+        """
+        grant = self.known(token)
         if grant.direction != direction:
             why = f"it is for a {grant.direction}, not for a {direction}"
             raise _denied(why, "direction")

@@ -180,9 +180,9 @@ async def _rooms(config: Config, closing: AsyncExitStack, *, embedded: bool) -> 
         Service("LandingService", partial(landing_pb2_grpc.add_LandingServiceServicer_to_server, zones)),
         Service("ExchangeService", partial(exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange)),
         Service("PartService", partial(part_pb2_grpc.add_PartServiceServicer_to_server, part), external=False),
-        *_for_agents(agents, store, planes, jobs, data),
+        *_for_agents(agents, store, planes, jobs, data, config.rate.agents),
     ]
-    return services, Rooms(planes, jobs, landing)
+    return services, Rooms(planes, jobs, landing, agents.keys)
 
 
 def _agents(store: Store, planes: Configured, jobs: Transfers, settings: Mapping[str, PlaneSettings]) -> Agents:
@@ -197,14 +197,16 @@ def _agents(store: Store, planes: Configured, jobs: Transfers, settings: Mapping
     return agents
 
 
-def _for_agents(agents: Agents, store: Store, planes: Configured, jobs: Transfers, data: DataServicer) -> list[Service]:
+def _for_agents(
+    agents: Agents, store: Store, planes: Configured, jobs: Transfers, data: DataServicer, each: int
+) -> list[Service]:
     """What agents call; on the internal address DataService answers without a grant, too."""
     from fileserver.services.agent import AgentServicer  # noqa: PLC0415 - see `_rooms`
     from fileserver.services.granted import GrantedData  # noqa: PLC0415
     from fileserver.services.halves import Halves  # noqa: PLC0415
 
     halves = Halves(jobs.buffers)
-    servicer = AgentServicer(agents, lambda name: planes.plane(name).capabilities.shared)
+    servicer = AgentServicer(agents, lambda name: planes.plane(name).capabilities.shared, each)
     inside, outside = (GrantedData(agents.keys, store, planes, halves, data, inside=inside) for inside in (True, False))
     return [
         Service("AgentService", partial(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)),

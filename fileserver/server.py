@@ -41,6 +41,16 @@ OPTIONS: Final = (
 )
 SPREAD: Final = (("grpc.max_connection_age_ms", 300_000), ("grpc.max_connection_age_grace_ms", 3_600_000))
 """For one of many servers: connections end after a while, so that callers find those that were added since."""
+OUTSIDE: Final = (
+    # A machine that was switched off says nothing. What its agent holds goes to others once it is missed, and a place
+    # that nobody needs any more is free. Whoever calls at home may be stopped for a while, and goes on.
+    ("grpc.keepalive_time_ms", 10_000),
+    # Behind what is under way on a slow line an answer takes a while. The second is what gRPC 1.85 goes by.
+    ("grpc.keepalive_timeout_ms", 60_000),
+    ("grpc.http2.ping_timeout_ms", 60_000),
+    ("grpc.http2.max_pings_without_data", 0),  # else two, and no more until something is said
+)
+"""For callers from other machines."""
 GRACE: Final = 10.0
 """Seconds that transfers and calls have to stop in good order."""
 PACKAGE: Final = "fileserver.v1."
@@ -148,7 +158,9 @@ class Server:
         around = (self.calls.around, *wanted.around, self._admission.around)
         guards = (a if isinstance(a, Gate) else Interceptor(a) for a in around)
         interceptors = [ErrorInterceptor(), *guards]
-        listener = aio.server(interceptors=interceptors, options=OPTIONS + (SPREAD if self._many else ()))
+        others = wanted.credentials is not None or not wanted.internal
+        options = OPTIONS + (SPREAD if self._many else ()) + (OUTSIDE if others else ())
+        listener = aio.server(interceptors=interceptors, options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, listener)
         for service in services:
             service.add_to(listener)

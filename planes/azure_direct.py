@@ -14,7 +14,7 @@ from planes import checksum
 from planes.azure_connection import Connection
 from planes.azure_errors import Asked
 from planes.azure_upload import AzureUpload, Target
-from planes.direct import Address, Whole
+from planes.direct import Address, Whole, authorities
 from planes.errors import Unsupported
 from planes.plane import Extent
 
@@ -34,7 +34,7 @@ class AzureSigning:
         upload = AzureUpload.from_token(self._connection, token)
         url = await self._signed(upload.key, "w")
         block = quote(base64.b64encode(upload.block(number).encode()).decode(), safe="")
-        return Address("PUT", f"{url}&comp=block&blockid={block}", _sent(size, crc64nvme))
+        return await self._to("PUT", f"{url}&comp=block&blockid={block}", _sent(size, crc64nvme))
 
     async def put(self, whole: Whole, size: int, crc64nvme: int) -> Address:
         """To write a blob that is not there yet.
@@ -46,13 +46,16 @@ class AzureSigning:
         headers = {f"x-ms-meta-{name}": text for name, text in target.described(size, crc64nvme).items()}
         headers |= {"x-ms-blob-type": "BlockBlob", "x-ms-blob-content-type": str(target.content.content_type)}
         headers |= {"if-none-match": "*"}
-        return Address("PUT", await self._signed(whole.key, "c"), headers | _sent(size, crc64nvme))
+        return await self._to("PUT", await self._signed(whole.key, "c"), headers | _sent(size, crc64nvme))
 
     async def read(self, extent: Extent) -> Address:
         """To read a blob; range and version are the node's to keep, and what it read is held against checksums."""
         headers = {"range": f"bytes={extent.start}-{extent.end - 1}"}
         headers |= {"if-match": f'"{extent.version}"'} if extent.version else {}
-        return Address("GET", await self._signed(extent.key, "r"), headers)
+        return await self._to("GET", await self._signed(extent.key, "r"), headers)
+
+    async def _to(self, method: str, url: str, headers: dict[str, str]) -> Address:
+        return Address(method, url, headers, await authorities(self._connection.settings.ca))
 
     async def _signed(self, key: str, permission: str) -> str:
         if permission != "r" and not any(name.startswith("~") for name in key.split("/")[:-1]):

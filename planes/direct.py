@@ -6,15 +6,18 @@ never in an error.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from planes.plane import Extent, Plane
+from planes.plane import KIB, Extent, Plane
 from planes.wrapped import WrappedPlane
 
 LIFE: Final = 300
 """Seconds within which a signed request must begin."""
+_MOST: Final = 256 * KIB  # characters of certificates: they go with each request that is signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Address:
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
+    authorities: str = field(default="", repr=False)
+    """Certificates (PEM) of those who signed the store's own, to be trusted beside the node's usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,20 @@ class Signs(Protocol):
     def signing(self) -> Signing:
         """Who signs them."""
         ...
+
+
+async def authorities(ca: Path | None) -> str:
+    """The certificates that a plane's `ca` has, for whoever makes a signed request; "" where they are too many.
+
+    A file that cannot be read has none: the plane itself says what is wrong with it.
+    """
+    if ca is None:
+        return ""
+    try:
+        text = await asyncio.to_thread(ca.read_text, encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if len(text) <= _MOST else ""
 
 
 def signing(plane: Plane) -> Signing | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from planes import checksum
-from planes.direct import LIFE, Address, Whole
+from planes.direct import LIFE, Address, Whole, authorities
 from planes.errors import Unsupported
 from planes.plane import Extent
 from planes.s3_connection import Connection, pin
@@ -87,7 +87,7 @@ class S3Signing:
         if signed != {name.lower() for name in headers}:  # a header less and the store takes what was not meant
             words_of = ", ".join(sorted(signed ^ {name.lower() for name in headers}))
             raise self._connection.error(Unsupported, "", f"a request cannot be signed as it is meant ({words_of})")
-        return Address(_METHODS[operation], url, headers)
+        return Address(_METHODS[operation], url, headers, await authorities(self._connection.settings.ca))
 
     def close(self) -> None:
         """Let connections go."""

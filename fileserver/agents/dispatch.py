@@ -179,8 +179,9 @@ class Agents:
         raise AssertionError
 
     async def sweep(self) -> None:
-        """Forget what nobody can be waiting for any more."""
-        await self._store.write(lambda c: forget(c, moment(c) - _OLD))
+        """Forget what nobody can be waiting for any more; a host of the configuration is waited for, however long."""
+        known = {agent_of(host) for settings in self.hosted.values() for host in settings.hosts}
+        await self._store.write(lambda c: forget(c, moment(c) - _OLD, known))
 
     # --- hand-out -----------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class Data:
     async def sign(self, request: data_pb2.SignRequest, grant: str) -> Address:
         """A request that the holder of a grant makes to the store itself."""
         said = await self._ask(self._sign, request, grant)
-        return Address(said.method, said.url, dict(said.headers))
+        return Address(said.method, said.url, dict(said.headers), said.authorities)
 
     async def _ask(self, method: grpc.UnaryUnaryMultiCallable[Q, A], request: Q, grant: str) -> A:
         def work(_stop: Stop, keep: Callable[[Call], None]) -> A:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
+import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -82,7 +83,8 @@ class Direct:
         self._width = width
         self._encrypted = encrypted
         self._lock = threading.Lock()
-        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
+        """By proxy, and by who is trusted beside the usual authorities."""
         self.lost: dict[str, tuple[str, float]] = {}
         """Planes whose stores were not reached of late: why, and until when that is believed."""
 
@@ -152,7 +154,7 @@ class Direct:
     def _ask(self, method: str, address: Address, body: Any) -> tuple[str, urllib3.BaseHTTPResponse]:
         host = self._check(method, address)
         try:
-            answer = self._pool(address.url).request(
+            answer = self._pool(address).request(
                 method,
                 address.url,
                 headers=dict(address.headers),
@@ -168,18 +170,21 @@ class Direct:
             raise _broke(host) from None
         return host, answer
 
-    def _pool(self, url: str) -> urllib3.PoolManager:
-        proxy = _proxy_of(url)
+    def _pool(self, address: Address) -> urllib3.PoolManager:
+        proxy = _proxy_of(address.url)
+        key = proxy, address.authorities
         with self._lock:
-            if proxy not in self._pools:
+            if key not in self._pools:
                 options: Any = {
                     "maxsize": self._width,
                     "retries": False,
                     "timeout": urllib3.Timeout(connect=_CONNECT, read=_SILENT),
                 }
+                if address.authorities:
+                    options["ssl_context"] = _trusting(address.authorities)
                 made = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-                self._pools[proxy] = made
-            return self._pools[proxy]
+                self._pools[key] = made
+            return self._pools[key]
 
     def close(self) -> None:
         """Let connections go."""
@@ -264,6 +269,17 @@ def _broke(host: str) -> Unavailable:
 
 def _seconds(text: str) -> float | None:
     return float(text) if text.isascii() and text.isdigit() else None
+
+
+def _trusting(authorities: str) -> ssl.SSLContext:
+    """Trusts these beside the usual ones; raises NotReached."""
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cadata=authorities)
+    except (ssl.SSLError, ValueError):
+        why = "what the file server says of who signed the store's certificate is no certificate"
+        raise NotReached(why) from None
+    return context
 
 
 def _proxy_of(url: str) -> str:

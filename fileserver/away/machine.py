@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -83,7 +85,7 @@ class Host:
         folders: by plane.
 
     Raises:
-        InvalidSpec: a folder is none.
+        InvalidSpec: a folder is none, or holds that of another plane.
     """
 
     def __init__(self, name: str, folders: Mapping[str, str]) -> None:
@@ -93,6 +95,13 @@ class Host:
             if why := _wrong_with(folder):
                 msg = f"{str(folder)[:200]} {why}: make it, or name another with --plane {plane}=FOLDER"
                 raise InvalidSpec(msg, {f"planes.{plane}": msg})
+        for one, other in permutations(self._folders, 2):
+            if _holds(self._folders[one], self._folders[other]):
+                msg = (
+                    f"{str(self._folders[other])[:200]} of plane {other} lies in {str(self._folders[one])[:200]} of "
+                    f"plane {one}: each would take the files of the other for its own, so give each a folder of its own"
+                )
+                raise InvalidSpec(msg, {f"planes.{other}": msg})
         self._limited = LimitedPlane(PosixPlane.local(), PlaneLimits())
         self._served: list[pb.ServedPlane] = []
         self._open: dict[str, HomePlane] = {}
@@ -305,6 +314,12 @@ def _wrong_with(folder: Path) -> str:
     except (OSError, ValueError) as error:
         return f"cannot be looked at ({getattr(error, 'strerror', None) or error})"
     return "" if good else "is no folder of this machine"
+
+
+def _holds(folder: Path, other: Path) -> bool:
+    """Whether one folder is another, or that lies below it, by whatever ways they are reached."""
+    there, real = folder.stat(), other.resolve()
+    return any(os.path.samestat(there, each.stat()) for each in (real, *real.parents))
 
 
 def boot() -> str:

@@ -37,9 +37,11 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * MIB),
     ("grpc.max_send_message_length", 16 * MIB),
     ("grpc.http2.lookahead_bytes", 16 * MIB),
-    # A server that went away without a word is noticed by pings that nobody answers.
+    # A server that went away without a word is noticed by pings that nobody answers. Behind what is under way on a slow
+    # line an answer takes a while. The second is what gRPC 1.85 goes by.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 60_000),
+    ("grpc.http2.ping_timeout_ms", 60_000),
     ("grpc.http2.max_pings_without_data", 0),  # else one a minute, from the third on
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )

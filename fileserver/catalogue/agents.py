@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
@@ -210,9 +211,12 @@ def remove(c: sa.Connection, name: str, plane: str) -> None:
     _tell(c, plane)
 
 
-def forget(c: sa.Connection, before: float) -> None:
-    """Forget what nobody can be waiting for: assignments of ended transfers, agents that left long ago."""
+def forget(c: sa.Connection, before: float, known: Collection[str] = ()) -> None:
+    """Forget what nobody can be waiting for: assignments of ended transfers, agents that were lost long ago.
+
+    Those of `known` stay: their files are still asked for, and whoever watches must go on seeing that they are lost.
+    """
     a, x = assignments.c, transfers.c
     ended = sa.select(x.id).where(x.ended.is_not(None))
     c.execute(assignments.delete().where(sa.or_(a.transfer.in_(ended), sa.and_(a.transfer == "", a.created < before))))
-    c.execute(agents.delete().where(agents.c.lease_until < before))
+    c.execute(agents.delete().where(agents.c.lease_until < before, agents.c.plane.not_in(known)))

@@ -28,7 +28,10 @@ class Counts:
     files: int
     """Logical files."""
     hosts: Mapping[str, int]
-    """By what became of their agents: "here", or "lost" without a word of leave, within the last day."""
+    """By what became of their agents: "here", or "lost" without a word of leave.
+
+    Those that the configuration does not have are forgotten after a day.
+    """
 
 
 def count(c: sa.Connection) -> Counts:

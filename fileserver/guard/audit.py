@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 
 from fileserver.auth import caller
-from fileserver.calls import HEALTH, Call, CallerGone
+from fileserver.calls import HEALTH, Call, CallerGone, hear
 from fileserver.guard.needs import EVERYWHERE, Need
 from fileserver.log import redact
 from planes.errors import Error
@@ -48,11 +48,15 @@ class Audits:
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
-        """Write a line when the call has ended, however it ends; health checks leave none."""
+        """Write a line when the call has ended, however it ends; health checks leave none.
+
+        An agent stays, for months perhaps: that it has come is told at once, with BEGUN for a result.
+        """
         if call.method.startswith(HEALTH):
             yield
             return
-        began, result = self._clock(), "OK"
+        line, result = _Line(self._where, call, self._default_plane, self._clock), "OK"
+        hear(line)
         try:
             yield
         except Error as error:
@@ -65,16 +69,41 @@ class Audits:
             result = "BUG"
             raise
         finally:
-            _log.info(
-                "call",
-                side=self._where,
-                who=plain(caller().name) or ("own user" if caller().local else ""),
-                peer=plain(call.context.peer()),
-                method=call.method.removeprefix("/fileserver.v1."),
-                named=named(call, self._default_plane()),
-                result=result,
-                ms=round((self._clock() - began) * 1000, 1),
-            )
+            line.write(result)
+
+
+class _Line:
+    """The line of one call."""
+
+    def __init__(self, where: str, call: Call, default_plane: Callable[[], str], clock: Callable[[], float]) -> None:
+        self._where = where
+        self._call = call
+        self._default_plane = default_plane
+        self._clock = clock
+        self._began = clock()
+        self._told: list[str] = []
+
+    def about(self, what: str) -> None:
+        """It names this, too."""
+        if what not in self._told[:MOST]:
+            self._told.append(what)
+
+    def begun(self) -> None:
+        """Write it, although the call goes on."""
+        self.write("BEGUN")
+
+    def write(self, result: str) -> None:
+        """Write it."""
+        _log.info(
+            "call",
+            side=self._where,
+            who=plain(caller().name) or ("own user" if caller().local else ""),
+            peer=plain(self._call.context.peer()),
+            method=self._call.method.removeprefix("/fileserver.v1."),
+            named=[*named(self._call, self._default_plane()), *map(plain, self._told[:MOST])],
+            result=result,
+            ms=round((self._clock() - self._began) * 1000, 1),
+        )
 
 
 def named(call: Call, default_plane: str) -> list[str]:

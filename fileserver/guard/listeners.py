@@ -11,10 +11,12 @@ from fileserver.calls import Around, Gate
 from fileserver.config import Config
 from fileserver.configured import Configured
 from fileserver.errors import InvalidSpec
+from fileserver.grants import Keys
 from fileserver.guard import audit
 from fileserver.guard.access import Access, Place
 from fileserver.guard.audit import Audits
 from fileserver.guard.certified import Certificates
+from fileserver.guard.holders import Holders
 from fileserver.guard.rate import Rates
 from fileserver.landing import watches
 from fileserver.landing.landing import Landing
@@ -37,6 +39,7 @@ class Rooms:
     planes: Configured
     jobs: Jobs
     landing: Landing
+    grants: Keys
 
     @property
     def default_plane(self) -> str:
@@ -75,7 +78,7 @@ def listeners(config: Config, rooms: Rooms, socket: str, own: Around, strange: A
     else:
         made = [Listener([socket, address], [*inside, own])]
     if config.listen.external is not None:
-        made.append(_external(config.listen.external, config, Access(rooms), strange, outside))
+        made.append(_external(config.listen.external, config, rooms, strange, outside))
     if config.listen.health is not None:
         made.append(Listener([_target(config.listen.health)], [], internal=False, reflect=False, only_health=True))
     return made
@@ -106,10 +109,11 @@ def _certified(settings: Internal, tls: Tls, address: str, audits: list[Around])
     )
 
 
-def _external(settings: External, config: Config, access: Access, strange: Around, audits: list[Around]) -> Listener:
+def _external(settings: External, config: Config, rooms: Rooms, strange: Around, audits: list[Around]) -> Listener:
     """The external address, with tokens if they are configured."""
     files = Files(settings.tls.certificate, settings.tls.key) if settings.tls else None
-    guards: list[Around | Gate] = [strange]
+    holders = Holders(rooms.grants)
+    guards: list[Around | Gate] = [Gate(holders.check), strange]
     if config.tokens is not None:
         # PyJWT is loaded, and need be installed, for who takes tokens.
         from fileserver.guard.bearer import Bearers  # noqa: PLC0415
@@ -117,13 +121,15 @@ def _external(settings: External, config: Config, access: Access, strange: Aroun
 
         rules = Rules([each.rule() for each in config.rules]) if config.rules else None
         if rules is None:
-            _log.warning("no rules are configured: whoever has a token may do everything that is offered outside")
+            _log.warning(
+                "no rules are configured: whoever has a token may do all that is offered outside, but serve a host"
+            )
         rates = Rates(config.rate.per_second, config.rate.burst)
         bearers = Bearers(Verifier(config.tokens), rules)
-        guards = [Gate(bearers.check, rates.check), bearers.around]
+        guards = [Gate(holders.check, bearers.check, rates.check), bearers.around]
     return Listener(
         [_target(settings.address)],
-        [*audits, *guards, access.around],
+        [*audits, *guards, Access(rooms).around],
         internal=False,
         reflect=settings.reflection,
         credentials=server_credentials(files, "listen.external.tls") if files else None,

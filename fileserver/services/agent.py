@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from typing import Any, Final
 
+from fileserver.admission import Shares
 from fileserver.agents.assignments import heard_within
 from fileserver.agents.dispatch import Agents
 from fileserver.agents.wire import error_message
 from fileserver.auth import caller
+from fileserver.calls import about, begun
 from fileserver.catalogue import agents as rows
 from fileserver.catalogue.agents import Leased
 from fileserver.configured import agent_plane
-from fileserver.errors import CallerDenied, InvalidSpec
+from fileserver.errors import CallerDenied, InvalidSpec, ServerUnavailable
 from fileserver.grants import LIFE
 from fileserver.hosts import agent_of
 from fileserver.rules import Thing, Verb
@@ -30,6 +34,10 @@ RENEW: Final = 5.0
 """Seconds between two times that a stream says that it lives; a lease is `catalogue.agents.LEASE`."""
 MOST: Final = 16
 """Segments at once that an agent may ask for."""
+EACH: Final = 256
+"""Commands of one caller that have their streams here at once, where the configuration (`rate.agents`) has no other."""
+HELLO: Final = 30.0
+"""Seconds that an agent has to say who it is."""
 
 _SHORTEST: Final = 32  # characters of a key
 _CALLS: Final = 64  # things that are no segments, at once
@@ -41,19 +49,38 @@ class AgentServicer(AgentServiceServicer):
     Args:
         agents: what they are to do.
         shared: says of the name of a plane whether every file server reaches it.
+        each: streams of commands of one caller from outside, at once.
     """
 
-    def __init__(self, agents: Agents, shared: Callable[[str], bool]) -> None:
+    def __init__(self, agents: Agents, shared: Callable[[str], bool], each: int = EACH) -> None:
         self._agents = agents
         self._shared = shared
+        self._places = Shares("agents of commands", each)
 
     async def Work(
         self, request_iterator: AsyncIterator[pb.WorkRequest], context: Any
     ) -> AsyncIterator[pb.WorkResponse]:
-        """One machine, as long as it likes."""
-        first = await anext(request_iterator, None)
-        hello = first.hello if first is not None and first.HasField("hello") else pb.Hello()
-        welcome = self.known(hello)
+        """One machine, as long as it likes.
+
+        Raises:
+            ServerBusy: its caller has as many streams here as one may have.
+            InvalidSpec, CallerDenied, ServerUnavailable: it does not say who it is, or may not be that.
+        """
+        async with AsyncExitStack() as place:
+            if caller().outside:
+                await place.enter_async_context(self._places.one(caller().name))
+            hello = await _hello(request_iterator)
+            welcome = self.known(hello)
+            begun()
+            if hello.host:  # these are as many as the configuration has: a second one takes the place of the first
+                await place.aclose()
+            async with aclosing(self._work(request_iterator, hello, welcome)) as answers:
+                async for told in answers:
+                    yield told
+
+    async def _work(
+        self, request_iterator: AsyncIterator[pb.WorkRequest], hello: pb.Hello, welcome: pb.Welcome
+    ) -> AsyncGenerator[pb.WorkResponse, None]:
         name = agent_of(hello.host) if hello.host else welcome.plane
         stream = _Stream(self._agents, self._shared, name, hello.slots or 1)
         await stream.enter()
@@ -88,8 +115,11 @@ class AgentServicer(AgentServiceServicer):
             msg = f"an agent begins with a key of {_SHORTEST} characters or more, and says how much it takes at once"
             raise InvalidSpec(msg, {"hello": msg})
         if not hello.host:
-            return pb.Welcome(plane=agent_plane(hello.key))
+            plane = agent_plane(hello.key)
+            about(f"agent of a command, {plane}")
+            return pb.Welcome(plane=plane)
         who, host = caller(), hello.host
+        about(f"serve host {host}: {', '.join(hello.planes)}")
         if not who.may(Verb.SERVE, Thing("hosts", host)):
             rule = f"may: [serve] and hosts: ['{host[:60]}']"
             msg = f"{who.name} may not be the agent of host {host[:60]}: a rule with {rule} would allow it"
@@ -100,6 +130,17 @@ class AgentServicer(AgentServiceServicer):
         return pb.Welcome(
             served=[_served(name, self._agents.hosted[name]) for name in hello.planes],
         )
+
+
+async def _hello(requests: AsyncIterator[pb.WorkRequest]) -> pb.Hello:
+    """The first that an agent says; an empty one if it says something else. Raises ServerUnavailable."""
+    try:
+        async with asyncio.timeout(HELLO):
+            first = await anext(requests, None)
+    except TimeoutError:
+        msg = f"this agent did not say within {HELLO:g} seconds who it is: call again"
+        raise ServerUnavailable(msg) from None
+    return first.hello if first is not None and first.HasField("hello") else pb.Hello()
 
 
 def wrong_planes(host: str, planes: Sequence[str], hosted: Mapping[str, Sequence[str]]) -> str:
@@ -124,6 +165,22 @@ def _served(name: str, settings: PosixSettings) -> pb.ServedPlane:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of a part was handed out."""
+
+    steps: frozenset[int]
+    """None are all."""
+    at_once: bool = False
+    """It is written whole, and has no steps."""
+
+    def has(self, step: int) -> bool:
+        """Whether a receipt can be of it; 0 is the part at once."""
+        if self.at_once or not step:
+            return self.at_once and not step
+        return not self.steps or step in self.steps
+
+
 class _Stream:
     """What one stream holds."""
 
@@ -138,8 +195,8 @@ class _Stream:
         """By the name that the agent has of it, which no other lease of the same assignment had."""
         self._handed: dict[str, float] = {}
         """When the grants of a segment were minted."""
-        self._shares: dict[str, dict[int, frozenset[int]]] = {}
-        """Which steps of which parts were handed out with a segment; none of a part are all."""
+        self._shares: dict[str, dict[int, Share]] = {}
+        """What of which parts was handed out with a segment."""
         self._renewed = time.monotonic()
 
     async def enter(self) -> None:
@@ -210,7 +267,8 @@ class _Stream:
                 return None
             work.fill.CopyFrom(fill)
             for part in fill.parts:
-                self._shares.setdefault(name, {}).setdefault(part.number, frozenset(part.steps))
+                share = Share(frozenset(part.steps), at_once=not part.token)
+                self._shares.setdefault(name, {}).setdefault(part.number, share)
         return work
 
     async def hear(self, requests: AsyncIterator[pb.WorkRequest]) -> None:
@@ -254,10 +312,10 @@ class _Stream:
         )
 
 
-def must_be_of(share: Mapping[int, Collection[int]], steps: Iterable[pb.StepDone]) -> None:
-    """See that receipts are of what was handed out: steps by part, none of a part being all; raises CallerDenied."""
+def must_be_of(shares: Mapping[int, Share], steps: Iterable[pb.StepDone]) -> None:
+    """See that receipts are of what was handed out, by part; raises CallerDenied."""
     for step in steps:
-        own = share.get(step.part)
-        if own is None or (own and (step.number or 1) not in own):
+        share = shares.get(step.part)
+        if share is None or not share.has(step.number):
             msg = f"a receipt of step {step.number} of part {step.part} is of nothing that was handed out"
             raise CallerDenied(msg)

@@ -16,7 +16,7 @@ from grpc import aio
 
 from fileserver import codec
 from fileserver.auth import allow
-from fileserver.calls import Context, Handler, send
+from fileserver.calls import Context, Handler, about, send
 from fileserver.catalogue.writes import Write, Writes
 from fileserver.configured import LOCAL
 from fileserver.errors import InvalidSpec, ServerBusy
@@ -101,6 +101,7 @@ class DataServicer:
             msg = "a Write begins with a message that names it"
             raise InvalidSpec(msg, {"write_id": msg})
         _check_write(first)
+        about(f"write {first.plane}:{first.key}")
         allow(first.plane)
         with self._stream(), self._alone(first.write_id):
             write = await self._record(first)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,7 +17,8 @@ import grpc
 from grpc import aio
 
 from fileserver import codec
-from fileserver.calls import GRANT_KEY, Context, Handler, send
+from fileserver.auth import grant_in
+from fileserver.calls import Context, Handler, about, send
 from fileserver.catalogue.store import Store
 from fileserver.errors import CallerDenied, InvalidSpec, TransferNotFound
 from fileserver.grants import Direction, Grant, Keys, fingerprint
@@ -35,6 +36,9 @@ from fileserver.v1 import data_pb2
 from planes import checksum
 from planes.errors import Unsupported
 from planes.plane import StepReceipt
+
+UNREAD: Final = 150.0
+"""Seconds that one message may wait to be read; the holder of a grant counts a slower call as broken, too."""
 
 _HEX: Final = re.compile("[0-9a-f]{16}")
 _STEP: Final = re.compile(r"([0-9A-Za-z]{1,32})-([0-9]{1,9})-([0-9]{1,9})")
@@ -80,11 +84,12 @@ class GrantedData:
 
     # --- calls --------------------------------------------------------------------------------------------------
 
-    async def read(self, request: data_pb2.ReadRequest, context: Context) -> AsyncGenerator[codec.ReadResponse, None]:
+    async def read(self, request: data_pb2.ReadRequest, context: Context) -> None:
         """Stream bytes of what the grant's part is made of.
 
         Raises:
             CallerDenied: they are of something else, or the part is done.
+            ServerUnavailable: who has the grant does not read.
         """
         token = self._token(context)
         if token is not None:
@@ -92,7 +97,7 @@ class GrantedData:
         answers = self._data.stream(request) if token is not None else self._data.read(request, context)
         async with aclosing(answers):
             async for answer in answers:
-                yield answer
+                await send(context, answer, None if token is None else UNREAD)
 
     async def write(self, requests: AsyncIterator[codec.WriteRequest], context: Context) -> None:
         """Store one step of the grant's part, and answer when it is stored.
@@ -176,17 +181,17 @@ class GrantedData:
             made = await signing.signed_write(
                 self._planes, opened.plan, opened.grant.transfer, opened.row, due.number, due.size, _crc(request)
             )
-        return data_pb2.SignResponse(method=made.method, url=made.url, headers=made.headers)
+        return data_pb2.SignResponse(
+            method=made.method, url=made.url, headers=made.headers, authorities=made.authorities
+        )
 
     # --- pieces of the above ------------------------------------------------------------------------------------
 
     def _token(self, context: Context) -> str | None:
         """The grant that came with a call; None where a call may do without."""
-        for key, value in context.invocation_metadata() or ():
-            if key == GRANT_KEY:
-                return value if isinstance(value, str) else value.decode("ascii", "replace")
-        if self._inside:
-            return None
+        found = grant_in(tuple(context.invocation_metadata() or ()))
+        if found is not None or self._inside:
+            return found
         msg = (
             "bytes are read and written at the internal address alone, and from outside with a grant, which comes with"
             " the work of an agent: `cropduster fetch` brings a file to your machine"
@@ -207,6 +212,7 @@ class GrantedData:
             CallerDenied: it is not, or the grant is not for that.
         """
         grant = self._keys.check(token, direction)
+        about(f"{direction} part {grant.part} of transfer {grant.transfer}")
         try:
             record = await self._store.read(lambda c: ledger.get(c, grant.transfer))
         except TransferNotFound:

@@ -40,7 +40,8 @@ OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     # A machine that went away without a word is noticed by pings that nobody answers.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.http2.ping_timeout_ms", 15_000),  # what gRPC 1.85 goes by, and a minute else
     ("grpc.http2.max_pings_without_data", 0),  # else one a minute, from the third on
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )

@@ -134,6 +134,13 @@
 {{- if and $a.token (not (include "cropduster.tls.external" .)) (not $a.server) -}}
 {{- fail "agents.token is for the external address, which is closed: give it a certificate as tls.external.secret or tls.external.issuer" -}}
 {{- end -}}
+{{- $serving := false -}}
+{{- range $v.config.rules -}}
+  {{- $serving = or $serving (has "serve" (.may | default list)) -}}
+{{- end -}}
+{{- if and $a.token (not $a.server) (not $serving) -}}
+{{- fail "agents.token makes nobody the agent of a host without a rule: add {who: [NAME], may: [serve], hosts: [NODE, …]} to config.rules" -}}
+{{- end -}}
 {{- if and $a.certificate (not (include "cropduster.tls.internal" .)) -}}
 {{- fail "agents.certificate is for the internal address, which is closed: give it a certificate as tls.internal.secret or tls.internal.issuer" -}}
 {{- end -}}

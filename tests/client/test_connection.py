@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
@@ -15,6 +17,7 @@ from client.connection import Connection, Running
 from client.credentials import Credentials
 from client.errors import Exit, ServerError
 from tests.doubles import authority
+from tests.doubles.cable import cable
 
 
 @pytest.mark.parametrize(
@@ -154,3 +157,30 @@ def test_a_server_that_listens_and_has_much_to_do_is_waited_for(monkeypatch):
     assert next(answers, None) is None
     made.close()
     server.stop(None)
+
+
+async def test_a_server_whose_machine_is_gone_without_a_word_is_missed(tmp_path, monkeypatch):
+    soon = tuple((name, 1000 if name.endswith("_ms") else value) for name, value in connection._FAR)
+    monkeypatch.setattr(connection, "_FAR", soon)
+    trust = authority.make(tmp_path)
+
+    async def quiet(_request, _context):
+        yield b"first"
+        await asyncio.Event().wait()
+
+    server = aio.server()
+    handlers = {"quiet": grpc.unary_stream_rpc_method_handler(quiet)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.T", handlers),))
+    pair = trust.key.read_bytes(), trust.certificate.read_bytes()
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    await server.start()
+    async with cable(port) as between:
+        made = Connection(Running(f"127.0.0.1:{between.port}", Credentials(ca=str(trust.ca))))
+        made.open()
+        call = made.channel.unary_stream("/t.T/quiet")(b"")
+        assert await asyncio.to_thread(next, call) == b"first"
+        between.stall_after(1)
+        with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
+            await asyncio.wait_for(asyncio.to_thread(next, call), 20)
+        made.close()
+    await server.stop(0)

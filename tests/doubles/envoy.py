@@ -20,15 +20,20 @@ _TYPE: Final = "type.googleapis.com/envoy.extensions"
 
 
 @contextlib.contextmanager
-def running(folder: Path, ports: Sequence[int]) -> Iterator[str]:
+def running(folder: Path, ports: Sequence[int], routes: Sequence[Any] = ()) -> Iterator[str]:
     """Start the proxy before these loopback ports, give its address, stop it by its process id.
+
+    Args:
+        folder: for its files.
+        ports: of the file servers.
+        routes: as Envoy has them, to a cluster `servers`; else reading calls are made again, the others are not.
 
     Raises:
         RuntimeError: it does not answer within half a minute; the message holds the end of its output.
     """
     (port,) = free_ports(1)
     config = folder / "envoy.json"  # YAML, too
-    config.write_text(json.dumps(_config(port, ports)))
+    config.write_text(json.dumps(_config(port, ports, routes or [_READING, _OTHERS])))
     with (folder / "envoy.output").open("wb") as output:
         process = subprocess.Popen(
             [program("envoy"), "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn"],
@@ -54,15 +59,15 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return process.poll() is None
 
 
-def _config(port: int, ports: Sequence[int]) -> dict[str, Any]:
-    route = {
-        "match": {"prefix": "/"},
+def _route(match: dict[str, Any], retry_on: str) -> dict[str, Any]:
+    return {
+        "match": match,
         "route": {
             "cluster": "servers",
             "timeout": "0s",
             "max_stream_duration": {"grpc_timeout_header_max": "0s"},
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,unavailable,reset-before-request",
+                "retry_on": retry_on,
                 "num_retries": 2,
                 "host_selection_retry_max_attempts": 3,
                 "retry_host_predicate": [
@@ -74,13 +79,21 @@ def _config(port: int, ports: Sequence[int]) -> dict[str, Any]:
             },
         },
     }
+
+
+_NEVER_SENT: Final = "connect-failure,refused-stream,reset-before-request"
+_READING: Final = _route({"safe_regex": {"regex": "/fileserver.*/(Get|List|Watch).*"}}, f"{_NEVER_SENT},unavailable")
+_OTHERS: Final = _route({"prefix": "/"}, _NEVER_SENT)
+
+
+def _config(port: int, ports: Sequence[int], routes: Sequence[Any]) -> dict[str, Any]:
     manager = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
         "codec_type": "AUTO",
         "http2_protocol_options": _HTTP2,
         "stream_idle_timeout": "0s",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": list(routes)}]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",

@@ -243,22 +243,39 @@ def test_a_transfer_outlives_its_workers_its_coordinator_and_a_restart_of_the_da
     assert len(after) == PARTS // 50
 
 
-@pytest.mark.soak
-def test_a_rolling_restart_loses_nothing(cluster):
+@pytest.mark.parametrize("count", [2, pytest.param(COUNT, marks=pytest.mark.soak)])
+def test_a_rolling_restart_loses_nothing(cluster, count):
+
+    def pace(rate: int) -> None:
+        for number in range(count):
+            cluster(number, "planes", "limits", "data", "--bytes-per-second", str(rate))
+
     data = table(cluster.folder / "data/x", PARTS)
-    cluster.configure(rate=40_000)
-    for number in range(COUNT):
-        cluster.start(number)
+    cluster.configure(rate=100_000)
+    for number in range(count):
+        cluster.start_slowly(number)
+    for number in range(count):
+        cluster.listening(number)
+    cluster.note_segments()
     spray = ("--plane", "data", "--parts", f"{PARTS}", "--format", f"fixed:{RECORD}")
     transfer = cluster(0, "spray", "data:x", "a::x", *spray, "--no-wait")["id"].removeprefix("transfers/")
-    until(lambda: any(server for _, server, _, _ in cluster.segments()), "work")
-    for number in range(COUNT):
-        cluster.stop(number, signal.SIGTERM)
-        cluster.start(number)
-    ended = cluster(0, "transfers", "watch", transfer)
-    assert ended["state"] == "SUCCEEDED", ended
+    with ThreadPoolExecutor(1) as pool:
+        watch = pool.submit(cluster, 0, "transfers", "watch", transfer)  # it goes on at the next server of that address
+        until(lambda: any(done for _, _, _, done in cluster.segments()), "a segment")
+        pace(4_000)  # it lasts as long as we take
+        cluster.configure(rate=4_000)
+        for number in range(count):  # the first coordinates it
+            before = {number: tries for number, _, tries, done in cluster.segments() if done}
+            cluster.stop(number, signal.SIGTERM)
+            cluster.start(number)
+        assert not watch.done(), "it was over before the last server was another one"
+        pace(10**9)
+        assert watch.result()["state"] == "SUCCEEDED"
     assert parts_of(cluster, cluster(1, "files", "show", "a::x")) == data
     assert litter(cluster) == []
+    after = {number: tries for number, _, tries, done in cluster.noted() if done}
+    assert {number: after[number] for number in before} == before, "a segment that was done was done again"
+    assert len(after) == PARTS // 50
 
 
 @pytest.mark.soak  # test_storm shows what becomes of wishes, in one process

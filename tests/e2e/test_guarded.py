@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fileserver.errors import ServerBusy
 from fileserver.status import from_call
 from fileserver.v1 import data_pb2, data_pb2_grpc, part_pb2, part_pb2_grpc, plane_pb2, plane_pb2_grpc
 from tests.doubles.authority import Authority, Trust
+from tests.doubles.seaweedfs import free_ports
 from tests.e2e.conftest import Machine
 from tests.e2e.preloaded import Background
 
@@ -38,6 +40,8 @@ class Site:
     server: Background
     internal: str
     external: str
+    metrics: int
+    """A port that tells numbers in the clear."""
 
     def outside(self, who: str, *words: str, code: int | None = 0) -> Any:
         """A command of somebody with a token."""
@@ -69,6 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made = machine("token", "key", "signing")
     for who, more in {"alice": ["--group", "analysts"], "bob": [], "root": [], "late": ["--lifetime", "1s"]}.items():
         (folder / f"{who}.token").write_text(machine("token", "create", "signing", "--subject", who, *more).out)
+    (metrics,) = free_ports(1)
     for place in ("lz/in", "lz/out", "data"):
         (folder / place).mkdir(parents=True)
     (folder / "lz/in/rows.csv").write_text(ROWS)
@@ -85,6 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         f"{made.out}"
         "  leeway: 0s\n"
         f"audit: {{file: {folder}/audit.log}}\n"
+        f"metrics: {{listen: '127.0.0.1:{metrics}'}}\n"
         f"log: {{file: {folder}/server.log, level: debug}}\n"
         "rate: {per_second: 5, burst: 100}\n"
         "rules:\n"
@@ -99,7 +105,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert "listening" in line, server.communicate()
     _, internal, external = line.split("listening on ")[1].strip().split(" and ")
     try:
-        yield Site(machine, authority, authority.issue("ops"), server, internal, external)
+        yield Site(machine, authority, authority.issue("ops"), server, internal, external, metrics)
     finally:
         if server.poll() is None:
             server.kill()
@@ -267,6 +273,11 @@ def test_who_calls_too_often_is_told_to_wait_and_nobody_else_is(site: Site) -> N
 def test_every_call_has_left_a_line_and_no_secret_is_anywhere(site: Site, sprayed: str) -> None:
     hostile = "sales::\x1b]0;owned\x07"
     assert "\x1b" not in site.outside("alice", "files", "show", hostile, code=INVALID).err
+    plan = ("spray", "lz:in/rows.csv", "sales::rows", "--plane", "data", "--dry-run", "--overwrite", "--json")
+    shown = site.outside("alice", *plan).out
+    with urllib.request.urlopen(f"http://127.0.0.1:{site.metrics}", timeout=30) as answer:
+        shown += answer.read().decode()
+    assert 'cropduster_plane_requests_total{plane="data"' in shown
     site.server.send_signal(signal.SIGTERM)
     out, err = site.server.communicate()
     lines = [json.loads(line) for line in (site.machine.folder / "audit.log").read_text().splitlines()]
@@ -283,7 +294,7 @@ def test_every_call_has_left_a_line_and_no_secret_is_anywhere(site: Site, spraye
     secrets += [secret.rpartition(".")[2] for secret in secrets]  # signatures
     secrets.append((site.machine.state / "cookie").read_text().strip())
     secrets += [line for path in site.machine.folder.rglob("*key*") for line in _inside(path)]
-    kept = (
+    kept = shown + (
         out + err + (site.machine.folder / "audit.log").read_text() + (site.machine.folder / "server.log").read_text()
     )
     with sqlite3.connect(site.machine.state / "state.db") as database:

@@ -190,10 +190,17 @@ def test_wrong_credentials_and_a_missing_bucket_are_told_apart(machine, bucket, 
 
 def test_no_secret_is_written_anywhere(machine, bucket):
     (machine.folder / "x.dat").write_bytes(b"x" * 100)
-    spray(machine, "x.dat", "a::x", "--plane", "cloud", "--format", "fixed:1")
-    machine("planes", "show", "cloud")
+    to = ("--plane", "cloud", "--format", "fixed:1")
+    spray(machine, "x.dat", "a::x", *to)
+    said = [
+        machine("planes", "show", "cloud", "--json"),
+        machine("transfers", "list", "--json"),
+        machine("spray", "x.dat", "a::y", *to, "--dry-run", "--json"),
+        machine("spray", "cloud:gone", "a::y", *to, "--json", code=4),
+    ]
     machine.signal(15)
     secret = bucket.store.secret_key.encode()
+    assert [each for each in said if secret.decode() in each.out + each.err] == []
     for path in machine.state.rglob("*"):
         if path.is_file():
             assert secret not in path.read_bytes(), path

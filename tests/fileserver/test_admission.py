@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from fileserver.admission import Admission, Slots
+from fileserver.auth import Caller, set_caller
 from fileserver.calls import Call
 from fileserver.errors import ServerBusy
 
@@ -41,12 +42,14 @@ async def test_who_finds_no_place_waits_in_turn_and_one_too_many_is_told_when_to
 
 
 async def test_classes_of_calls_do_not_wait_for_each_other():
-    admission = Admission(control=(1, 0), watching=(1, 0))
+    admission = Admission(control=(1, 0), watching=(1, 0), beside=(1, 0), agents=(1, 0))
     async with AsyncExitStack() as inside:
         watch, ask = call("TransferService/WatchTransfer", streams=True), call("TransferService/GetTransfer")
-        for each in (watch, ask):
+        work = call("AgentService/Work", streams=True)
+        stored = call("DataService/QueryWrite")
+        for each in (watch, ask, work, stored):
             await inside.enter_async_context(admission.around(each))
-        for each in (watch, ask):
+        for each in (watch, ask, work, stored):
             with pytest.raises(ServerBusy):
                 await inside.enter_async_context(admission.around(each))
         for method in ("PartService/Pull", "DataService/Read"):  # they count for themselves
@@ -55,3 +58,37 @@ async def test_classes_of_calls_do_not_wait_for_each_other():
         await inside.enter_async_context(admission.around(health))
     async with admission.around(ask):
         pass
+
+
+async def test_one_caller_from_outside_leaves_places_to_others_and_waits_among_its_own():
+    admission = Admission(control=(4, 2), watching=(4, 0), each=(2, 1), each_watching=(1, 0))
+    ask, watch = call("FileService/VerifyFile"), call("TransferService/WatchTransfer", streams=True)
+    order: list[str] = []
+
+    async def asks(name: str, method: Call, leave: asyncio.Event) -> None:
+        set_caller(Caller(local=False, name=name, outside=True))
+        async with admission.around(method):
+            order.append(name)
+            await leave.wait()
+
+    leave = asyncio.Event()
+    tasks = [asyncio.create_task(asks("alice", each, leave)) for each in (ask, ask, ask, watch)]
+    await asyncio.sleep(0)
+    for one_more, what in ((ask, "2 calls of alice"), (watch, "1 watchers of alice")):
+        with pytest.raises(ServerBusy, match=what) as told:
+            await asks("alice", one_more, leave)
+        assert told.value.retry_after
+    assert order == ["alice", "alice", "alice"]  # two that ask, and one that watches
+    set_caller(Caller(local=False, name="ops"))  # at home
+    done = asyncio.Event()
+    done.set()
+    for each in (ask, watch):
+        await asks("bob", each, done)
+    set_caller(Caller(local=False))
+    async with AsyncExitStack() as inside, asyncio.timeout(5):
+        for _ in range(2):  # that of alice's which waits has none of these places
+            await inside.enter_async_context(admission.around(ask))
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert order.count("alice") == 4
+    assert not len(admission._calls_of) + len(admission._watchers_of)

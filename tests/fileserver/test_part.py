@@ -11,6 +11,7 @@ import pytest
 from grpc import aio
 
 from fileserver import auth, errors
+from fileserver.admission import Slots
 from fileserver.auth import METADATA_KEY, Cookies
 from fileserver.catalogue.files import Catalogue
 from fileserver.configured import LOCAL, agent_plane
@@ -18,6 +19,7 @@ from fileserver.server import Listener, Server, Service
 from fileserver.services.part import PartServicer
 from fileserver.status import from_call
 from fileserver.transfer import ledger, manifest_rows
+from fileserver.transfer.dispatch import _TRIES, Dispatch, Replicas
 from fileserver.transfer.jobs import Jobs
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress, Record
@@ -58,7 +60,7 @@ class World:
         self.target = FaultyPlane(self.inner)
         self.planes = Planes(source=self.source, target=self.target)
         self.jobs = Jobs(store, self.planes, retire_after=0.0)
-        part = PartServicer(self.jobs)
+        self.part = part = PartServicer(self.jobs)
         service = Service("PartService", lambda s: part_pb2_grpc.add_PartServiceServicer_to_server(part, s))
         path = tmp_path / "cookie"
         self.server = Server([service], Nobody(), [Listener(["127.0.0.1:0"], [Cookies(COOKIE, path).around])])
@@ -100,10 +102,16 @@ class World:
 async def world(store, tmp_path):
     made = World(store, tmp_path)
     (address,) = await made.server.start()
+    made.address = address
     async with aio.insecure_channel(address) as channel:
         made.stub = part_pb2_grpc.PartServiceStub(channel)
         yield made
     await made.server.stop(0)
+
+
+async def whole(call) -> list:
+    """All that a stream tells."""
+    return [message async for message in call]
 
 
 async def refused(call) -> Exception:
@@ -273,6 +281,39 @@ async def test_of_a_transfer_that_stops_or_has_ended_nothing_is_moved(world, ver
         await world.store.write(lambda c: ledger.update(c, "t1", time.time(), wish=wish))
     assert type(await refused(world.move(verb))) is errors.TransferNotFound
     assert world.target.script.calls["upload.put"] == 0
+
+
+async def test_a_server_that_has_its_segments_says_so_and_waiting_for_it_is_no_attempt(world):
+    async def nowhere_else(*_):
+        raise AssertionError
+
+    await world.open()
+    held, busy = Hold(), 0
+    world.part._slots = slots = Slots("segments", 1, retry_after=0.01)
+    world.target.script.faults = [Fault("upload.put", PARTS - 1, held)]
+    first = asyncio.create_task(whole(world.move("Pull")))
+    await held.reached.wait()
+    error = await refused(world.move("Push"))
+    assert (type(error), error.retry_after) == (errors.ServerBusy, 0.01)
+    assert (await (await partition(world, CSV, [0]))).points == [0]  # what is no segment is not in its way
+    dispatch = Dispatch(Replicas(f"ipv4:{world.address}", COOKIE), nowhere_else, nowhere_else)
+    second = asyncio.create_task(dispatch.fill("t1", 1, world.live))
+    enter = slots.one
+
+    def one():
+        nonlocal busy
+        busy += 1
+        return enter()
+
+    slots.one = one
+    async with asyncio.timeout(30):
+        while busy <= 2 * _TRIES:
+            await asyncio.sleep(0.01)
+    assert not second.done()
+    held.gate.set()
+    await asyncio.gather(first, second)
+    await dispatch.aclose()
+    assert await world.finish() == DATA
 
 
 @pytest.mark.parametrize("plane", [LOCAL, agent_plane("k" * 32)])

@@ -126,15 +126,17 @@ def test_rules_and_dashboard_ask_for_what_is_told():
     found = rendered("cluster")
     (group,) = found["PrometheusRule", "lake-cropduster"]["spec"]["groups"]
     asked = [rule["expr"] for rule in group["rules"]]
+    assert any("cropduster_hosts" in each for each in asked)  # an agent that is lost
     board = json.loads(found["ConfigMap", "lake-cropduster-dashboard"]["data"]["lake-cropduster.json"])
-    asked += [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    drawn = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert any("cropduster_hosts" in each for each in drawn)
+    asked += drawn
     told = {"cropduster_info", "cropduster_database_answers"}
     for family in (*metrics._of_planes(Configured({}, "")), *metrics._of_database(Counts({}, 0.0, {}, 0, 0, {}))):
         told.add(f"{family.name}_total" if family.type == "counter" else family.name)
     for each in asked:
         promql_parser.parse(each)
         assert set(re.findall(r"\bcropduster_\w+", each)) <= told
-    assert any("cropduster_hosts" in each for each in asked)  # an agent that is lost
     ids = [panel["id"] for panel in board["panels"]]
     assert len(set(ids)) == len(ids)
 

@@ -17,7 +17,7 @@ from planes.opening import open_plane
 from planes.plane import KIB, MIB
 from planes.posix import LIMITS
 from planes.s3 import S3Settings
-from tests.doubles import azurite, proxy, seaweedfs
+from tests.doubles import authority, azurite, proxy, seaweedfs
 from tests.doubles.cable import cable
 from tests.fileserver.agents.world import World, noise
 
@@ -79,15 +79,16 @@ def routes(outcome):
 
 
 @pytest.mark.parametrize(("which", "size"), [("s3", 11 * MIB), ("blobs", 150 * KIB)])
-async def test_bytes_go_past_the_file_server_both_ways_and_no_signature_stays_anywhere(
+async def test_bytes_go_past_the_file_server_both_ways_and_no_signature_or_grant_stays_anywhere(
     request, make, which, size, caplog
 ):
     caplog.set_level(logging.DEBUG)
     settings = request.getfixturevalue(which)
     with capture_logs() as said:
-        records = await both_ways(make, settings, size)
+        records, grants = await both_ways(make, settings, size)
     assert records
-    for word in ("X-Amz-Signature", "X-Amz-Credential", "sig=", "partNumber=", "comp=block"):
+    assert grants
+    for word in ("X-Amz-Signature", "X-Amz-Credential", "sig=", "partNumber=", "comp=block", *grants):
         assert word not in caplog.text
         assert word not in repr(said)
         assert word.encode() not in records
@@ -101,8 +102,11 @@ def two(world, size):
 
 
 async def both_ways(make, settings, size):
-    """All that the server has on record after two files went there and back, past it."""
+    """All that the server has on record after two files went there and back, past it; and the grants for that."""
+    grants = []
     async with make(settings, None) as world, cable(world.port) as between:
+        mint = world.keys.mint
+        world.keys.mint = lambda grant: grants.append(mint(grant)) or grants[-1]
         small, large, both = two(world, size)
         async with world.agent(writes=["back"], port=between.port):
             up = await world.done((await world.jobs.create(both)).id)
@@ -113,7 +117,7 @@ async def both_ways(make, settings, size):
             assert outcome["evidence"] == "compared"
         assert (world.folder / "back").read_bytes() == small + large
         assert between.carried < LITTLE < len(large)
-        return b"".join(path.read_bytes() for path in world.folder.parent.rglob("*.db*"))
+        return b"".join(path.read_bytes() for path in world.folder.parent.rglob("*.db*")), grants
 
 
 async def test_a_store_that_is_not_reached_gets_its_bytes_from_the_file_server_and_why_is_on_record(make, s3, weed):
@@ -147,3 +151,17 @@ async def test_what_goes_wrong_on_the_way_to_the_store_is_tried_again_there(make
             outcome = await world.done(await world.despray("back"))
             assert routes(outcome).keys() == {DIRECT}
         assert (world.folder / "back").read_bytes() == small + large
+
+
+async def test_a_store_whose_certificate_the_site_has_signed_is_reached_by_nodes_that_know_no_such_authority(
+    make, s3, weed, tmp_path
+):
+    trust = authority.make(tmp_path / "pki")
+    with proxy.before(weed.endpoint, trust) as between:
+        settings = s3.model_copy(update={"endpoint": between.endpoint, "ca": trust.ca})
+        async with make(settings, None) as world, world.agent(writes=["back"]):
+            data = world.write("x", noise(KIB))
+            up = await world.done(await world.spray("x", parts=1))
+            down = await world.done(await world.despray("back"))
+        assert [routes(each).keys() for each in (up, down)] == [{DIRECT}, {DIRECT}]
+        assert (world.folder / "back").read_bytes() == data

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from grpc import aio
+from structlog.testing import capture_logs
 
 from fileserver import codec
-from fileserver.calls import GRANT_KEY
-from fileserver.errors import CallerDenied, InvalidSpec
+from fileserver.calls import GRANT_KEY, Call
+from fileserver.errors import CallerDenied, InvalidSpec, ServerUnavailable
 from fileserver.grants import LIFE, Grant, Keys, fingerprint
+from fileserver.guard.audit import Audits
+from fileserver.services import granted, halves
+from fileserver.services.data import STREAMS
+from fileserver.services.granted import GrantedData
 from fileserver.status import from_call
 from fileserver.transfer import ledger, manifest_rows
 from fileserver.transfer.live import Live
@@ -163,6 +169,20 @@ async def test_a_step_goes_on_at_the_byte_that_the_server_holds(held, broken):
     assert held.world.halves._held == {}  # nor is memory held any more
 
 
+async def test_who_begins_a_step_and_says_no_more_gives_its_place_to_others(held, monkeypatch):
+    token, data = await held.grant(), held.world.granted._data
+    monkeypatch.setattr(halves, "SILENT", 0.5)
+    for message_first in (True, False):
+        call = held.channel.stream_stream(codec.WRITE, codec.encode_write, data_pb2.WriteResponse.FromString)
+        writing = call(metadata=((GRANT_KEY, token),))
+        if message_first:
+            await writing.write(message(held.data, 0, SOME, write_id="t1-1-1"))
+        with pytest.raises(grpc.RpcError, match="nothing came for"):
+            await writing.read()
+        assert data._free == STREAMS
+    assert (await held.query(token)).persisted_size == SOME  # it may go on
+
+
 async def test_what_is_held_of_a_step_is_nobodys_elses_and_is_dropped_for_who_wants_the_memory(held):
     token, step = await held.grant(), held.data[: SIZE // 2]
     (await begun(held, token, step)).cancel()
@@ -288,3 +308,46 @@ async def test_what_a_part_is_made_of_is_read_to_its_last_byte(held):
     token = await held.grant(2, "read")
     assert await held.read(token, offset=SIZE - 5, length=5) == held.data[-5:]
     assert await held.read(token, offset=SIZE // 2, length=5) == held.data[SIZE // 2 :][:5]
+
+
+async def test_the_audit_says_what_a_grant_was_used_for_once(held):
+    token, context = await held.grant(), SimpleNamespace(peer=lambda: "ipv4:10.0.0.9:5")
+    with capture_logs() as lines:
+        async with Audits("external", lambda: "").around(Call("/fileserver.v1.DataService/Write", True, context)):
+            for _ in range(2):
+                await held.world.granted._open(token, "write")
+    assert [line["named"] for line in lines] == [["write part 1 of transfer t1"]]
+
+
+class Unread:
+    """The context of a call whose caller does not read what it asked for."""
+
+    def __init__(self, *metadata):
+        self._metadata = metadata
+        self.full, self.reads = asyncio.Event(), asyncio.Event()
+
+    def invocation_metadata(self):
+        return self._metadata
+
+    async def write(self, _response):
+        self.full.set()
+        await self.reads.wait()
+
+
+async def test_who_does_not_read_gives_its_place_to_others_and_only_at_home_it_is_waited_for(held, monkeypatch):
+    monkeypatch.setattr(granted, "UNREAD", 0.01)
+    outside, data = held.world.granted, held.world.granted._data
+    asked = {"plane": "source", "key": "x", "version": await held.version(), "length": 10}
+    context = Unread((GRANT_KEY, await held.grant(direction="read")))
+    with pytest.raises(ServerUnavailable, match="nothing of this answer was read"):
+        await outside.read(data_pb2.ReadRequest(**asked), context)
+    assert data._free == STREAMS
+    inside = GrantedData(held.world.keys, held.world.store, held.world.planes, held.world.halves, data, inside=True)
+    context = Unread()
+    reading = asyncio.create_task(inside.read(data_pb2.ReadRequest(**asked), context))
+    await context.full.wait()
+    assert data._free == STREAMS - 1
+    assert (await asyncio.wait({reading}, timeout=0.1))[1] == {reading}
+    context.reads.set()
+    await reading
+    assert data._free == STREAMS

@@ -21,7 +21,7 @@ from fileserver.catalogue.files import Catalogue, now
 from fileserver.catalogue.names import MANIFEST
 from fileserver.errors import CallerDenied, InvalidSpec
 from fileserver.rules import Rules, Verb
-from fileserver.services.agent import AgentServicer, must_be_of, wrong_planes
+from fileserver.services.agent import AgentServicer, Share, must_be_of, wrong_planes
 from fileserver.together import to_its_end
 from fileserver.transfer import manifest_rows
 from fileserver.transfer.custody import Custody
@@ -330,6 +330,18 @@ def test_a_folder_that_is_none_is_told_of(tmp_path, folder):
         machine.Host("h1", {"thor": str(tmp_path / folder)})
 
 
+@pytest.mark.parametrize("second", ["one", "one/deep", ".", "link/deep"])
+def test_two_planes_of_a_host_have_folders_apart(tmp_path, second):
+    (tmp_path / "one/deep").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    machine.Host("h1", {"a": str(tmp_path / "one"), "b": str(tmp_path / "two")})
+    for names in ("ab", "ba"):
+        folders = dict(zip(names, (str(tmp_path / "one"), str(tmp_path / second)), strict=True))
+        with pytest.raises(InvalidSpec, match="give each a folder of its own"):
+            machine.Host("h1", folders)
+
+
 def test_nothing_that_a_file_server_says_steers_the_terminal_of_an_agent(monkeypatch, capsys):
     async def refuse(_agent):
         msg = "no\x1b]0;owned\x07\u202e plane\nthor, é"
@@ -353,11 +365,16 @@ async def test_a_host_is_served_by_whom_the_rules_have_for_it(world):
     assert servicer.known(pb.Hello(host="h1", planes=["thor"])).served[0].name == "thor"
     with pytest.raises(CallerDenied, match=r"may: \[serve\] and hosts: \['h2'\]"):
         servicer.known(pb.Hello(host="h2", planes=["thor"]))
+    set_caller(Caller(local=False, name="anybody", outside=True))  # with a token, and no rules are configured
+    with pytest.raises(CallerDenied, match=r"may: \[serve\] and hosts: \['h1'\]"):
+        servicer.known(pb.Hello(host="h1", planes=["thor"]))
+    set_caller(Caller(local=False, name="spiffe://site/node1"))  # by its certificate, which `allow` has
+    assert servicer.known(pb.Hello(host="h1", planes=["thor"])).served
 
 
-@pytest.mark.parametrize("step", [pb.StepDone(part=2, number=1), pb.StepDone(part=1, number=2)])
-def test_receipts_are_of_what_was_handed_out(step):
-    share = {1: [1, 3], 4: []}
-    must_be_of(share, [pb.StepDone(part=1, number=3), pb.StepDone(part=1), pb.StepDone(part=4, number=9)])
-    with pytest.raises(CallerDenied):
-        must_be_of(share, [step])
+@pytest.mark.parametrize(("part", "number"), [(2, 1), (1, 2), (1, 0), (4, 0), (5, 1)])
+def test_receipts_are_of_what_was_handed_out(part, number):
+    shares = {1: Share(frozenset([1, 3])), 4: Share(frozenset()), 5: Share(frozenset([1]), at_once=True)}
+    must_be_of(shares, [pb.StepDone(part=1, number=3), pb.StepDone(part=4, number=9), pb.StepDone(part=5)])
+    with pytest.raises(CallerDenied, match=f"step {number} of part {part} is of nothing"):
+        must_be_of(shares, [pb.StepDone(part=part, number=number)])

@@ -86,6 +86,19 @@ async def test_a_store_that_is_not_there_or_not_trusted_is_not_reached(direct, t
         await sent(direct, store.endpoint)
 
 
+async def test_a_store_whose_authority_the_file_server_names_is_trusted_and_no_other_is(direct, tmp_path):
+    own, other = authority.make(tmp_path / "own"), authority.make(tmp_path / "other")
+    with proxy.before(NOBODY, own) as store:
+        store.always(stored())
+        for named, why in ((other.ca.read_text(), "not trusted"), ("-----BEGIN CERTIFICATE-----\nx", "is no certifi")):
+            with pytest.raises(NotReached, match=why):
+                await direct.send(replace(to(store.endpoint), authorities=named), 3, memoryview(DATA), CRC)
+        address = replace(to(store.endpoint), authorities=own.ca.read_text())
+        assert (await direct.send(address, 3, memoryview(DATA), CRC)).etag == "e1"
+        with pytest.raises(NotReached, match="not trusted"):  # nor for another plane
+            await sent(direct, store.endpoint)
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 
 import grpc
@@ -14,11 +16,13 @@ from client.tokens import make_key, make_token
 from fileserver import auth, log
 from fileserver.auth import Caller, caller
 from fileserver.callers import RuleSettings, Tokens
-from fileserver.calls import Call, Gate, Interceptor
-from fileserver.errors import CallerUnknown, FileNotFound, InvalidSpec, ServerBusy
+from fileserver.calls import GRANT_KEY, Call, Gate, Interceptor
+from fileserver.errors import CallerDenied, CallerUnknown, FileNotFound, InvalidSpec, ServerBusy
+from fileserver.grants import Grant, Keys
 from fileserver.guard import audit, rate
 from fileserver.guard.audit import Audits, named, plain
 from fileserver.guard.bearer import METADATA_KEY, Bearers
+from fileserver.guard.holders import Holders
 from fileserver.guard.rate import Rates
 from fileserver.guard.tokens import Verifier
 from fileserver.rules import Rules
@@ -44,8 +48,11 @@ class Transfers(transfer_pb2_grpc.TransferServiceServicer):
         await asyncio.Event().wait()
 
 
+QUERY = "/fileserver.v1.DataService/QueryWrite"
+
+
 class Counted(grpc.GenericRpcHandler):
-    """`/t.T/x` counts the bytes of what it is asked, wherever it is read."""
+    """`/t.T/x`, and a call of DataService, count the bytes of what they are asked, wherever it is read."""
 
     taken = 0
 
@@ -57,7 +64,7 @@ class Counted(grpc.GenericRpcHandler):
         async def answer(request, context):
             return b""
 
-        if handler_call_details.method == "/t.T/x":
+        if handler_call_details.method in {"/t.T/x", QUERY}:
             return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=read)
         return None
 
@@ -67,7 +74,8 @@ async def channel(key):
     verifier = Verifier(Tokens(keys={key.id: key.public}, leeway="0s"))
     rules = Rules([RuleSettings(who=("*",), may=("read",), planes=("lz",)).rule()])
     audits, bearers = Audits("external", lambda: "data"), Bearers(verifier, rules)
-    guards = [Interceptor(audits.around), Gate(bearers.check), Interceptor(bearers.around)]
+    holders = Holders(Keys(["of the file servers"], time.time))
+    guards = [Interceptor(audits.around), Gate(holders.check, bearers.check), Interceptor(bearers.around)]
     server = aio.server(interceptors=[ErrorInterceptor(), *guards])
     server.add_generic_rpc_handlers((Counted(),))
     plane_pb2_grpc.add_PlaneServiceServicer_to_server(Planes(), server)
@@ -111,6 +119,22 @@ async def test_nothing_of_what_a_stranger_asks_is_read(channel, key, monkeypatch
     assert Counted.taken == 0
     assert [(line["who"], line["result"]) for line in lines] == [("", "CALLER_UNKNOWN")]
     await ask(bytes(2 << 20), metadata=[(METADATA_KEY, f"Bearer {make_token(key.private, 'alice', [], 60)}")])
+    assert Counted.taken == 2 << 20
+
+
+async def test_nothing_of_what_comes_with_a_grant_is_read_before_that_counts(channel, monkeypatch):
+    monkeypatch.setattr(Counted, "taken", 0)
+    ask = channel.unary_unary(QUERY)
+    good = Grant("write", "t", 1, "u", 0, 1, 1, time.time() + 60)
+    minted = {name: Keys([name], time.time) for name in ("of the file servers", "of somebody else")}
+    old = minted["of the file servers"].mint(replace(good, expires=time.time() - 1))
+    for shown in ("", "x.y.z", "x" * 5000, old, minted["of somebody else"].mint(good)):
+        with pytest.raises(aio.AioRpcError) as caught, capture_logs() as lines:
+            await ask(bytes(2 << 20), metadata=[(GRANT_KEY, shown)])
+        assert type(from_call(caught.value)) is CallerDenied
+        assert [line["result"] for line in lines] == ["CALLER_DENIED"]
+    assert Counted.taken == 0
+    await ask(bytes(2 << 20), metadata=[(GRANT_KEY, minted["of the file servers"].mint(good))])
     assert Counted.taken == 2 << 20
 
 
