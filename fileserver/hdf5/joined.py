@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from fileserver.hdf5 import blocks, load, rest, stretches
-from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.dimension import Damaged, Misfit
 from fileserver.hdf5.files import OPEN, Files
 from fileserver.hdf5.fitting import First, Fitted, first, fitted
 from fileserver.hdf5.hsds.connection import Connection
@@ -169,6 +169,34 @@ async def _sent(source: Source, joint: Joint, number: int, objects: Objects, nam
 
             await side_by_side(await blocks.stored(source, planned), one, _WIDTH)
     return carried
+
+
+async def damaged(files: Files, joints: Sequence[Joint]) -> dict[int, Damaged]:
+    """Read all data that are joined; the files of which some cannot be read, by their numbers from 0, and why.
+
+    Raises:
+        Changed: a file is not the version that was listed.
+    """
+    found: dict[int, Damaged] = {}
+
+    async def one(number: int) -> None:
+        async with files.open(number) as source:
+            try:
+                for joint in joints:
+                    await _readable(source, joint, number)
+            except Damaged as error:
+                found[number] = error
+
+    await side_by_side(range(len(files.places)), one, OPEN)
+    return found
+
+
+async def _readable(source: Source, joint: Joint, number: int) -> None:
+    with naming(joint, number):
+        planned, _ = await source.run(partial(here, joint=joint, names={}))
+        async with stretches.contents(source, planned.node, planned.facts) as held:
+            for block in await blocks.stored(source, planned):
+                await held.stored(block, {})
 
 
 def _sum(one: Written, other: Written) -> Written:
