@@ -20,6 +20,7 @@ from fileserver.hdf5.ids import root_id
 from fileserver.hdf5.joining import Joining, naming
 from fileserver.hdf5.joint import Joint, described, joints
 from fileserver.hdf5.load import Loaded
+from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.reading_back import Cut, here, paths, slabs
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Written
@@ -78,6 +79,8 @@ async def look(files: Files, dimension: str) -> Looked:
             one = await first(source, dimension)
     except (Misfit, Error) as error:
         return Looked(None, (), {0: error})
+    except BROKEN as error:
+        return Looked(None, (), {0: _broken(error)})
     fitting, wrong = dict[int, Fitted](), dict[int, Misfit | Error]()
 
     async def measure(number: int) -> None:
@@ -86,9 +89,16 @@ async def look(files: Files, dimension: str) -> Looked:
                 fitting[number] = await fitted(source, one, dimension)
         except (Misfit, Error) as error:
             wrong[number] = error
+        except BROKEN as error:
+            wrong[number] = _broken(error)
 
     await side_by_side(range(1, len(files.places)), measure, OPEN)
     return Looked(one, [fitting[number] for number in sorted(fitting)], wrong)
+
+
+def _broken(error: Exception) -> Misfit:
+    """What the library says of a damaged file where nobody awaits it."""
+    return Misfit(f"it cannot be read: {type(error).__name__}: {error}")
 
 
 def whole(looked: Looked) -> Whole:

@@ -227,7 +227,8 @@ def open_into(held: list[h5py.File], name: str, whole: bytes | None, stream: io.
     """Open a file in its thread, from all of its bytes or from a stream; raises FormatMismatch."""
     try:
         held.append(h5py.File(stream, "r") if whole is None else h5py.File(h5py.h5f.open_file_image(whole)))
-    except (OSError, RuntimeError, ValueError) as error:
+        h5py.h5o.get_info(held[0].id)  # the library opens a file whose root group it cannot read
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         _clear(error)
         msg = f"{name} cannot be opened as HDF5: it is damaged ({error})"
         raise FormatMismatch(msg, key=name) from error

@@ -249,7 +249,7 @@ class IngestStages(Course):
         work.check()
         file = begun.file
         try:
-            ended = await run.worker.arrive(file, fresh=begun.fresh)
+            ended = await run.worker.bring_alone(file, fresh=begun.fresh)
         except Error as error:
             ended = await run.worker.give_up(file, error)
             run.lost = run.lost + 1 if isinstance(error, Throttled | Unavailable) else 0

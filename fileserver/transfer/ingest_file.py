@@ -16,6 +16,8 @@ from functools import partial
 from time import time
 from typing import Any, Final
 
+import structlog
+
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import FormatMismatch, TargetBusy, to_record
@@ -25,6 +27,7 @@ from fileserver.hdf5.hsds.acls import Permissions
 from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.hsds.publish import Outcome, Publication
 from fileserver.hdf5.load import Loaded
+from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
@@ -41,6 +44,8 @@ from planes.plane import Plane
 PASSES: Final = 5
 """Times that a file is sent to a server that loses requests."""
 _READ: Final = Permissions(read=True)
+_SAID: Final = 200  # characters of what the library says
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,16 @@ class Worker:
         """What is compared of a file that is brought for itself."""
         asked = self.target.ingest.verify
         return "sample" if asked == "auto" else asked
+
+    async def bring_alone(self, file: File, *, fresh: bool = False) -> Ended:
+        """As `arrive`; what the library says of a damaged file where nobody awaits it costs that file alone."""
+        try:
+            return await self.arrive(file, fresh=fresh)
+        except BROKEN as error:
+            name, said = where(file.plane, file.key), f"{type(error).__name__}: {error}"
+            log.exception("an HDF5 file cannot be read", file=name, transfer=file.transfer)
+            msg = f"{name} cannot be read as HDF5 ({said[:_SAID]}): it is damaged, or this is a bug; the log has more"
+            raise FormatMismatch(msg, key=name) from error
 
     async def arrive(self, file: File, *, fresh: bool = False) -> Ended:
         """Bring one file, of which nothing was written yet if it is `fresh`; how that ended.

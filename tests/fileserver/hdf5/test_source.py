@@ -85,6 +85,7 @@ BAD = {
     "open for writing": (damaged(LATEST, 11, b"\x05"), "h5clear"),
     "unknown superblock": (damaged(LATEST, 8, b"\x09"), "no known version"),
     "damaged superblock": (damaged(LATEST, 44, b"\xff\xff\xff\xff"), "damaged"),
+    "damaged root group": (damaged(LATEST, LATEST.index(b"OHDR"), b"\xff\xff"), "damaged"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fileserver.catalogue import tables
 from fileserver.errors import TargetBusy
-from fileserver.hdf5 import rest
+from fileserver.hdf5 import load, rest
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_rows, ledger
 from fileserver.transfer.ingest import IngestStages
@@ -145,6 +145,25 @@ async def test_bad_files_fail_for_themselves_and_what_they_left_is_gone(world):
     assert files["b.h5"].error["reason"] == files["classic.nc"].error["reason"] == "FORMAT_MISMATCH"
     assert not any(each.owed for each in files.values())
     assert world.left()[0] == ["in"]
+
+
+async def test_what_the_library_says_where_nobody_awaits_it_costs_its_file_alone(world, monkeypatch):
+    for name in ("a.h5", "b.h5", "c.h5"):
+        world.make(name, 5)
+    real = load.load
+
+    async def loading(source, *words, **more):
+        if source.info.key == "b.h5":
+            msg = "bad heap free list"
+            raise RuntimeError(msg)
+        return await real(source, *words, **more)
+
+    monkeypatch.setattr(load, "load", loading)
+    await world.begin("awry", "", domain=f"{world.folder}/in/", verify="sample", target="main")
+    assert (await world.run("awry")).state == "PARTLY_SUCCEEDED"
+    files = await world.files("awry")
+    assert [(each.state, each.owed) for each in files] == [("loaded", False), ("failed", False), ("loaded", False)]
+    assert "data:b.h5 cannot be read as HDF5 (RuntimeError: bad heap free list)" in files[1].error["message"]
 
 
 async def test_what_reads_back_otherwise_is_not_published(world, monkeypatch):
