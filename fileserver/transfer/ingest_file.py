@@ -16,8 +16,6 @@ from functools import partial
 from time import time
 from typing import Any, Final
 
-import structlog
-
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured, where
 from fileserver.errors import FormatMismatch, TargetBusy, to_record
@@ -27,13 +25,12 @@ from fileserver.hdf5.hsds.acls import Permissions
 from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.hsds.publish import Outcome, Publication
 from fileserver.hdf5.load import Loaded
-from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.routes import Means
 from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.survey import leaving, survey
 from fileserver.hdf5.survey import names as names_of
-from fileserver.transfer import ingest_rows
+from fileserver.transfer import ingest_rows, ingest_trial
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
 from fileserver.transfer.ingest_told import report
@@ -44,8 +41,6 @@ from planes.plane import Plane
 PASSES: Final = 5
 """Times that a file is sent to a server that loses requests."""
 _READ: Final = Permissions(read=True)
-_SAID: Final = 200  # characters of what the library says
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +59,8 @@ class Worker:
         return "sample" if asked == "auto" else asked
 
     async def bring_alone(self, file: File, *, fresh: bool = False) -> Ended:
-        """As `arrive`; what the library says of a damaged file where nobody awaits it costs that file alone."""
-        try:
-            return await self.arrive(file, fresh=fresh)
-        except BROKEN as error:
-            name, said = where(file.plane, file.key), f"{type(error).__name__}: {error}"
-            log.exception("an HDF5 file cannot be read", file=name, transfer=file.transfer)
-            msg = f"{name} cannot be read as HDF5 ({said[:_SAID]}): it is damaged, or this is a bug; the log has more"
-            raise FormatMismatch(msg, key=name) from error
+        """As `arrive`; whatever the HDF5 library does at a damaged file costs that file alone."""
+        return await ingest_trial.alone(self.planes.plane(file.plane), file, lambda: self.arrive(file, fresh=fresh))
 
     async def arrive(self, file: File, *, fresh: bool = False) -> Ended:
         """Bring one file, of which nothing was written yet if it is `fresh`; how that ended.

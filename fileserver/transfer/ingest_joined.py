@@ -37,6 +37,7 @@ from fileserver.transfer.ingest_file import PASSES, Worker, loaded_file, publica
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.ingest_told import Saying, ends
+from fileserver.transfer.ingest_trial import deadly
 from fileserver.transfer.live import Live
 from planes.errors import Changed, Error, Throttled, Unavailable
 
@@ -66,6 +67,9 @@ class Joiner(Worker):
             Error: whatever is wrong with a file, the domain or the server; what was written may still be there.
         """
         files = await self._fit(transfer)
+        if files[0].state == "loading":  # begun by another run
+            files[0] = replace(files[0], resumed=files[0].resumed + 1)
+            await self.store.write(lambda c: ingest_rows.resume(c, files[:1]))
         while files[0].state not in {"loaded", "partly"}:
             try:
                 ended = await self._brought(files, live)
@@ -82,7 +86,10 @@ class Joiner(Worker):
         head = files[0]
         if head.publication is not None and "target" in head.publication:
             return await self._go_on(head, publication_from_json(head.publication))
-        return await self._arrive([await self._begun(head), *files[1:]], live)
+        files = [await self._begun(head), *files[1:]]
+        if wrong := await deadly(self.planes, files, files[0].resumed):
+            raise await self._unfit(files, wrong)
+        return await self._arrive(files, live)
 
     async def _told_done(self, ended: Ended, files: Sequence[File], live: Live) -> None:
         await self._end(ended)

@@ -11,7 +11,7 @@ import pytest
 
 from fileserver.catalogue import tables
 from fileserver.errors import TargetBusy
-from fileserver.hdf5 import load, rest
+from fileserver.hdf5 import load, rest, trial
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_rows, ledger
 from fileserver.transfer.ingest import IngestStages
@@ -164,6 +164,30 @@ async def test_what_the_library_says_where_nobody_awaits_it_costs_its_file_alone
     files = await world.files("awry")
     assert [(each.state, each.owed) for each in files] == [("loaded", False), ("failed", False), ("loaded", False)]
     assert "data:b.h5 cannot be read as HDF5 (RuntimeError: bad heap free list)" in files[1].error["message"]
+
+
+async def test_a_file_that_the_library_does_not_survive_is_told_and_tried_no_more(world, monkeypatch):
+    for name in ("a.h5", "b.h5", "c.h5"):
+        world.make(name, 5)
+    tried = []
+
+    async def ends(_plane, key):
+        tried.append(key)
+        return "ends every process that reads it (SIGSEGV)" if key == "b.h5" else ""
+
+    monkeypatch.setattr(trial, "ends", ends)
+    await world.begin("deadly", "", domain=f"{world.folder}/in/", verify="sample", target="main")
+    for _ in range(2):
+        world.life.left = 24
+        with pytest.raises(Crash):
+            await world.run("deadly")
+        assert tried == []  # whoever is killed once may have had bad luck
+    world.life.left = 1 << 30
+    assert (await world.run("deadly")).state == "PARTLY_SUCCEEDED"
+    files = await world.files("deadly")
+    assert [(each.state, each.owed) for each in files] == [("loaded", False), ("failed", False), ("loaded", False)]
+    assert "data:b.h5 ends every process that reads it (SIGSEGV)" in files[1].error["message"]
+    assert set(tried) >= {"b.h5"}
 
 
 async def test_what_reads_back_otherwise_is_not_published(world, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fileserver.hdf5 import trial
 from fileserver.transfer.ingest import IngestStages
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress
@@ -96,6 +97,27 @@ async def test_a_process_that_dies_while_it_leaves_files_out_mixes_nothing(world
         ours |= {(await world.files(transfer))[0].root[2:19]}
         assert world.left()[1] - ours == set()
     assert died > 60
+
+
+async def test_files_that_the_library_does_not_survive_are_told_when_that_has_happened_twice(world, monkeypatch):
+    for number in range(3):
+        world.month(number, few=True)
+
+    async def ends(_plane, key):
+        return "ends every process that reads it (SIGSEGV)" if key == "m1.h5" else ""
+
+    monkeypatch.setattr(trial, "ends", ends)
+    await world.join("deadly", skip_bad=True, verify="sample")
+    for _ in range(2):
+        world.life.left = 20
+        with pytest.raises(Crash):
+            await world.run("deadly")
+    world.life.left = 1 << 30
+    assert (await world.run("deadly")).state == "PARTLY_SUCCEEDED"
+    files = await world.files("deadly")
+    assert [each.state for each in files] == ["loaded", "failed", "loaded"]
+    assert "data:m1.h5 ends every process" in files[1].error["message"]
+    assert world.whole(0, 2) == 10
 
 
 async def test_nothing_is_joined_where_all_files_are_bad_and_a_preview_tells_what_would_be_left_out(world):
