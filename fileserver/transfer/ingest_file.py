@@ -60,7 +60,8 @@ class Worker:
 
     async def bring_alone(self, file: File, *, fresh: bool = False) -> Ended:
         """As `arrive`; whatever the HDF5 library does at a damaged file costs that file alone."""
-        return await ingest_trial.alone(self.planes.plane(file.plane), file, lambda: self.arrive(file, fresh=fresh))
+        plane, turns = self.planes.plane(file.plane), self.target.loading
+        return await ingest_trial.alone(plane, file, turns, lambda: self.arrive(file, fresh=fresh))
 
     async def arrive(self, file: File, *, fresh: bool = False) -> Ended:
         """Bring one file, of which nothing was written yet if it is `fresh`; how that ended.

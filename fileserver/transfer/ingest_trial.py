@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -21,13 +22,16 @@ _SAID: Final = 200  # characters of what the library says
 log = structlog.get_logger(__name__)
 
 
-async def alone(plane: Plane, file: File, arrive: Callable[[], Awaitable[Ended]]) -> Ended:
+async def alone(plane: Plane, file: File, turns: asyncio.Semaphore, arrive: Callable[[], Awaitable[Ended]]) -> Ended:
     """What `arrive` makes of a file; that the library does not survive it, or says what nobody awaits, costs it alone.
+
+    Processes take `turns`: each needs the memory of a small program.
 
     Raises:
         FormatMismatch: so it is.
     """
-    await _survived(plane, file)
+    async with turns:
+        await _survived(plane, file)
     try:
         return await arrive()
     except BROKEN as error:
