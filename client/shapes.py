@@ -106,6 +106,7 @@ def spec(message: wire.TransferSpec) -> dict[str, JSON]:
                 "no_folders": ingest.no_folders,
                 "public_read": ingest.public_read,
                 "aggregate": ingest.aggregate.dimension,
+                "skip_bad": ingest.aggregate.skip_bad,
             }
         case _:
             asked = {}

@@ -159,10 +159,12 @@ def ingest(
     public_read: bool = False,
     overwrite: bool = False,
     extend: str = "",
+    skip_bad: bool = False,
 ) -> wire.TransferSpec:
     """HDF5 files into a domain, or into the folder that an address with / at its end is.
 
-    With `extend`, the name or path of a dimension, all of them into one domain, joined along that.
+    With `extend`, the name or path of a dimension, all of them into one domain, joined along that; with `skip_bad` all
+    that can be joined.
     """
     asked = wire.Ingest(
         sources=[location(s) for s in sources],
@@ -172,6 +174,6 @@ def ingest(
         verify=_INGEST_LEVELS[verify],
         no_folders=no_folders,
         public_read=public_read,
-        aggregate=wire.Aggregate(dimension=extend) if extend else None,
+        aggregate=wire.Aggregate(dimension=extend, skip_bad=skip_bad) if extend else None,
     )
     return wire.TransferSpec(ingest=asked, overwrite=overwrite)

@@ -35,7 +35,8 @@ stands for all HDF5 files below it. DOMAIN is one domain, or, with / at its end,
 A domain is seen when it is whole, and not before; with --overwrite the old one stays until the new one is whole.
 
 With --extend all files become one domain: datasets that lie along the dimension are joined in the order of the files,
-everything else is the first file's, and what others have otherwise is reported.
+everything else is the first file's, and what others have otherwise is reported. If one of the files does not fit or
+cannot be read, nothing is joined, as what comes behind it would lie elsewhere; --skip-bad leaves such files out.
 
 A file that cannot be loaded, or of which something stays behind, is listed at the end, with exit code 11; the others
 arrive. --report tells what became of each object.
@@ -77,6 +78,12 @@ _EXTEND = Annotated[
         help="Join all files into one domain along this dimension, the name or path of a dimension scale.",
     ),
 ]
+_SKIP_BAD = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad", help="With --extend: leave out files that do not fit or cannot be read, and join the others."
+    ),
+]
 _NO_FOLDERS = Annotated[bool, typer.Option("--no-folders", help="Refuse to make folders that are not there.")]
 _PUBLIC_READ = Annotated[bool, typer.Option("--public-read", help="Let anybody read the domains.")]
 _REPORT = Annotated[bool, typer.Option("--report", help="Tell at the end what became of each object.")]
@@ -95,6 +102,7 @@ def ingest(
     mode: _MODE = "auto",
     verify: _VERIFY = "auto",
     extend: _EXTEND = None,
+    skip_bad: _SKIP_BAD = False,
     overwrite: options.Overwrite = False,
     no_folders: _NO_FOLDERS = False,
     public_read: _PUBLIC_READ = False,
@@ -111,6 +119,8 @@ def ingest(
         problems.say("DOMAIN", f"{domain} is a folder, and --extend joins all files into one domain: name that")
     if extend and mode == "link":
         problems.say("--mode", "files are not joined by links: use direct or rest")
+    if skip_bad and not extend:
+        problems.say("--skip-bad", "it is for files that are joined by --extend; else each file is loaded for itself")
     if report and (dry_run or no_wait):
         problems.say("--report", "it tells what was done: leave out --dry-run and --no-wait")
     problems.check()
@@ -118,7 +128,7 @@ def ingest(
     from client import specs  # noqa: PLC0415  # protobuf, only after the words are known to be right
 
     places = [_folder(word, place) for word, place in zip(sources, find_all(session, sources), strict=True)]
-    flags = {"no_folders": no_folders, "public_read": public_read, "overwrite": overwrite}
+    flags = {"no_folders": no_folders, "public_read": public_read, "overwrite": overwrite, "skip_bad": skip_bad}
     spec = specs.ingest(places, domain, target=target, mode=mode, verify=verify, extend=extend or "", **flags)
     if dry_run:
         _show_plan(session, spec)

@@ -26,7 +26,7 @@ from planes.threads import Stop
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
-HEAD: Final = "0013"
+HEAD: Final = "0014"
 """Revision of the newest migration; a house test compares it with the scripts."""
 
 _PRAGMAS: Final = ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON")

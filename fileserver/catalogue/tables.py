@@ -267,13 +267,15 @@ ingest_files = Table(
     Column("native", BigInteger, nullable=False, server_default="0"),
     Column("verified", String(16), nullable=False, server_default=""),
     Column("error", JSON(none_as_null=True)),
+    Column("resumed", Integer, nullable=False, server_default="0"),
     Index("ingest_files_by_state", "transfer", "state"),
     Index("ingest_files_by_debt", "owed"),
 )
 """The files of an ingest, one domain each. `state` is waiting, loading, publishing, loaded, partly or failed.
 
 `version` is what was listed, and from the first byte on what is read. `publication` is the walk over names by which
-the domain takes its place. While `owed`, something of a load that is not published may be in the server.
+the domain takes its place. While `owed`, something of a load that is not published may be in the server. `resumed` is
+how often it was taken up again.
 """
 
 ingest_reports = Table(

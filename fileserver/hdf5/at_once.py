@@ -13,7 +13,7 @@ from typing import Final
 
 import h5py
 
-from fileserver.hdf5 import fletcher, grid
+from fileserver.hdf5 import blocks, fletcher, grid
 from fileserver.hdf5.making import Making, data_size, decoded_size, slabs, unlike_its_checksum
 from fileserver.hdf5.model import ChunkTable
 from fileserver.hdf5.routes import Route
@@ -81,7 +81,7 @@ class _Maker:
             case Route.PLACE:
                 self._place([planned])
             case Route.TRANSCODE | Route.MERGE:
-                self._decode(planned, grid.places(planned.facts.dims or (), planned.plan.chunk))
+                self._decode(planned, blocks.places(self.file, planned))
             case _:
                 pass
 

@@ -51,7 +51,7 @@ def attributes(
             attribute, notes = _read(h5a.open(place, raw), name, pointing)
         except NotHeld as error:
             troubles.append(Trouble(here, "refused", str(error)))
-        except (*BROKEN, TypeError) as error:
+        except BROKEN as error:
             troubles.append(Trouble(here, "failed", f"it cannot be read: {error}"))
         else:
             found.append(attribute)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from fileserver.hdf5 import grid, read, stretches
 from fileserver.hdf5.model import Facts
@@ -19,6 +20,7 @@ from planes.plane import MIB
 
 SIZE: Final = 4 * MIB
 """Bytes that a block has at most, unless one element or one chunk is larger."""
+_Starts: TypeAlias = npt.NDArray[np.int64]
 _LARGEST: Final = 16 * MIB  # larger chunks are taken apart
 _GUESS: Final = 64  # bytes of an element of variable length
 
@@ -49,9 +51,21 @@ def found(file: h5py.File, planned: Planned) -> Iterator[Block]:
     """The same in the thread of the file."""
     if not _has_table(planned.facts):
         return _all(planned)
-    chunk = planned.facts.chunk or ()
-    table = read.chunk_table(file, planned.node, chunk)
-    return _touched(planned, table.places * np.array(chunk))
+    dims, extents = planned.facts.dims or (), shape(planned)
+    return (stretches.block(place, dims, extents) for place in _touched(planned, _starts(file, planned), extents))
+
+
+def places(file: h5py.File, planned: Planned) -> Iterator[grid.Dims]:
+    """Places of the chunks of HSDS that are to be decoded, in the thread of the file: those as `stored` has them.
+
+    A dataset may be far larger than what was written into it.
+
+    Raises:
+        OSError, RuntimeError: the index of chunks is damaged.
+    """
+    if not _has_table(planned.facts):
+        return grid.places(planned.facts.dims or (), planned.plan.chunk)
+    return _touched(planned, _starts(file, planned), planned.plan.chunk)
 
 
 def _has_table(facts: Facts) -> bool:
@@ -68,9 +82,15 @@ def _all(planned: Planned) -> Iterator[Block]:
     return stretches.blocks(facts.dims, shape(planned))
 
 
-def _touched(planned: Planned, starts: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> Iterator[Block]:
-    """Blocks that hold elements of chunks which start there."""
-    dims, chunk, extents = planned.facts.dims or (), planned.facts.chunk or (), shape(planned)
+def _starts(file: h5py.File, planned: Planned) -> _Starts:
+    """Where the chunks begin that there are."""
+    chunk = planned.facts.chunk or ()
+    return read.chunk_table(file, planned.node, chunk).places * np.array(chunk, np.int64)
+
+
+def _touched(planned: Planned, starts: _Starts, extents: grid.Dims) -> Iterator[grid.Dims]:
+    """Places, in a grid of these extents, that hold elements of the chunks which start there; holds no file."""
+    dims, chunk = planned.facts.dims or (), planned.facts.chunk or ()
     seen = set[grid.Dims]()
     for start in starts.tolist():
         ends = (min(first + step, extent) for first, step, extent in zip(start, chunk, dims, strict=True))
@@ -80,4 +100,4 @@ def _touched(planned: Planned, starts: np.ndarray[tuple[int, int], np.dtype[np.i
             place = tuple(a + int(b) for a, b in zip(first, offset, strict=True))
             if place not in seen:
                 seen.add(place)
-                yield stretches.block(place, dims, extents)
+                yield place

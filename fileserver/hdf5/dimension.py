@@ -42,6 +42,10 @@ class Misfit(Exception):
         self.number = number
 
 
+class Damaged(Misfit):
+    """Data of a file that would fit cannot be read, or HSDS does not hold them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Along:
     """A dataset that lies along a dimension."""

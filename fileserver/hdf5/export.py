@@ -37,7 +37,7 @@ _WIDTH: Final = 8  # requests at a time
 _BLOCKS: Final = 4  # blocks of data that are held at a time
 _LISTED: Final = 1000  # chunk objects whose names are held at a time
 _BATCH: Final = 64  # objects that are held at a time
-_FAULTS: Final = (*BROKEN, Garbled, TypeError)
+_FAULTS: Final = (*BROKEN, Garbled)
 """What the library or the domain's own bytes may have against one object."""
 
 

@@ -85,7 +85,7 @@ def links(
                 _make(file, written, found, path, troubles)
                 if found.kind == "g":
                     made.append(found)
-        except (*BROKEN, TypeError, NotHeld) as error:
+        except (*BROKEN, NotHeld) as error:
             _raise_of_disk(error)
             troubles.append(Trouble(_text(path), "failed", f"it cannot be written: {error}"))
     return made
@@ -100,7 +100,7 @@ def attributes(file: h5py.File, written: Written, found: Sequence[Declared], tro
         for attribute in each.attributes:
             try:
                 _attribute(place, attribute, aiming)
-            except (*BROKEN, TypeError, Garbled) as error:
+            except (*BROKEN, Garbled) as error:
                 _raise_of_disk(error)
                 name = f"{_text(path).rstrip('/')}/@{attribute.name}"
                 troubles.append(Trouble(name, "failed", f"it cannot be written: {error}"))
@@ -218,7 +218,7 @@ def _fill(plist: h5p.PropDCID, kind: Type, storage: Storage, memory: h5t.TypeID,
     try:
         data = from_json(kind, storage.fill, 0)
         set_fill(plist, np.frombuffer(data, np.dtype([("it", memory.dtype)]))["it"].reshape(()))
-    except (*BROKEN, TypeError, Garbled) as error:
+    except (*BROKEN, Garbled) as error:
         notes.append(f"its fill value is left out: {error}")
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from fileserver.hdf5 import blocks, load, rest, stretches
-from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.dimension import Damaged, Misfit
 from fileserver.hdf5.files import OPEN, Files
 from fileserver.hdf5.fitting import First, Fitted, first, fitted
 from fileserver.hdf5.hsds.connection import Connection
@@ -20,6 +20,7 @@ from fileserver.hdf5.ids import root_id
 from fileserver.hdf5.joining import Joining, naming
 from fileserver.hdf5.joint import Joint, described, joints
 from fileserver.hdf5.load import Loaded
+from fileserver.hdf5.outline import BROKEN
 from fileserver.hdf5.reading_back import Cut, here, paths, slabs
 from fileserver.hdf5.source import Source
 from fileserver.hdf5.storage import Bucket, Written
@@ -78,6 +79,8 @@ async def look(files: Files, dimension: str) -> Looked:
             one = await first(source, dimension)
     except (Misfit, Error) as error:
         return Looked(None, (), {0: error})
+    except BROKEN as error:
+        return Looked(None, (), {0: _broken(error)})
     fitting, wrong = dict[int, Fitted](), dict[int, Misfit | Error]()
 
     async def measure(number: int) -> None:
@@ -86,9 +89,16 @@ async def look(files: Files, dimension: str) -> Looked:
                 fitting[number] = await fitted(source, one, dimension)
         except (Misfit, Error) as error:
             wrong[number] = error
+        except BROKEN as error:
+            wrong[number] = _broken(error)
 
     await side_by_side(range(1, len(files.places)), measure, OPEN)
     return Looked(one, [fitting[number] for number in sorted(fitting)], wrong)
+
+
+def _broken(error: Exception) -> Misfit:
+    """What the library says of a damaged file where nobody awaits it."""
+    return Misfit(f"it cannot be read: {type(error).__name__}: {error}")
 
 
 def whole(looked: Looked) -> Whole:
@@ -169,6 +179,34 @@ async def _sent(source: Source, joint: Joint, number: int, objects: Objects, nam
 
             await side_by_side(await blocks.stored(source, planned), one, _WIDTH)
     return carried
+
+
+async def damaged(files: Files, joints: Sequence[Joint]) -> dict[int, Damaged]:
+    """Read all data that are joined; the files of which some cannot be read, by their numbers from 0, and why.
+
+    Raises:
+        Changed: a file is not the version that was listed.
+    """
+    found: dict[int, Damaged] = {}
+
+    async def one(number: int) -> None:
+        async with files.open(number) as source:
+            try:
+                for joint in joints:
+                    await _readable(source, joint, number)
+            except Damaged as error:
+                found[number] = error
+
+    await side_by_side(range(len(files.places)), one, OPEN)
+    return found
+
+
+async def _readable(source: Source, joint: Joint, number: int) -> None:
+    with naming(joint, number):
+        planned, _ = await source.run(partial(here, joint=joint, names={}))
+        async with stretches.contents(source, planned.node, planned.facts) as held:
+            for block in await blocks.stored(source, planned):
+                await held.stored(block, {})
 
 
 def _sum(one: Written, other: Written) -> Written:

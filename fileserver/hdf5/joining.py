@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fileserver.hdf5 import grid, ids, read, transcode
 from fileserver.hdf5.aggregate import Cut, Part
-from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.dimension import Damaged
 from fileserver.hdf5.elements import Pointing, to_bytes
 from fileserver.hdf5.files import Files
 from fileserver.hdf5.fletcher import TRAILER
@@ -71,7 +71,7 @@ class Joining:
 
         Raises:
             Changed: a file is not the version that was listed.
-            Misfit: data of one cannot be read, or HSDS does not hold them.
+            Damaged: data of one cannot be read, or HSDS does not hold them.
         """
         placed = [(joint, joint.placed()) for joint in self.joints]
 
@@ -107,7 +107,7 @@ class Joining:
             await source.unchanged()
 
     def _need_whole(self, broken: Sequence[Piece], placed: Sequence[Joint], number: int) -> None:
-        """Raise Misfit if chunks of a file do not have the checksum that lies behind them."""
+        """Raise Damaged if chunks of a file do not have the checksum that lies behind them."""
         for piece in broken[:1]:
             folders = {folder_of(self._key(joint, (0,))): joint for joint in placed}
             with naming(folders[folder_of(piece.key)], number):
@@ -180,7 +180,7 @@ def naming(joint: Joint, number: int) -> Iterator[None]:
         yield
     except (NotHeld, *BROKEN) as error:
         msg = f"the data of {joint.path} cannot be read: {error}"
-        raise Misfit(msg, number) from error
+        raise Damaged(msg, number) from error
 
 
 def _row(joint: Joint, row: int) -> Iterator[grid.Dims]:

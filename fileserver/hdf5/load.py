@@ -13,7 +13,7 @@ from typing import Final
 
 import h5py
 
-from fileserver.hdf5 import at_once, describe, grid, ids, links
+from fileserver.hdf5 import at_once, blocks, describe, grid, ids, links
 from fileserver.hdf5.beside import Assembly, assembled, external_bytes
 from fileserver.hdf5.making import Making, decoded_size, slabs
 from fileserver.hdf5.model import Facts, Trouble
@@ -145,7 +145,7 @@ class _Load:
             case Route.TRANSCODE if facts.sources:
                 await self._virtual(planned)
             case Route.TRANSCODE | Route.MERGE:
-                await self._transcode(planned, grid.places(facts.dims or (), how.chunk))
+                await self._transcode(planned, await self.source.run(partial(blocks.places, planned=planned)))
             case _:
                 pass
 

@@ -16,8 +16,8 @@ from fileserver.hdf5.model import Kind, Link, Node, Outline, Trouble
 from fileserver.hdf5.typing_rules import readable
 
 _KINDS: Final[dict[int, Kind]] = {h5o.TYPE_GROUP: "g", h5o.TYPE_DATASET: "d", h5o.TYPE_NAMED_DATATYPE: "t"}
-BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError)
-"""What h5py raises for objects that the library cannot read."""
+BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+"""What h5py raises for objects that the library cannot read; the last three for sizes and types that are damaged."""
 
 
 Located: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID | h5py.h5t.TypeID

@@ -191,7 +191,7 @@ def _fill(  # noqa: PLR0911 -- one a kind of value
         return None, True
     try:
         value = h5py.Dataset(place).fillvalue
-    except (*BROKEN, TypeError):
+    except BROKEN:
         return None, True
     if isinstance(kind, Text):
         raw = value.encode() if isinstance(value, str) else bytes(value or b"")

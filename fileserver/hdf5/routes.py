@@ -27,6 +27,7 @@ from fileserver.hdf5.types import Json, is_plain
 from fileserver.hdf5.typing_rules import NotHeld
 
 _LEVEL: Final = 4  # of gzip, where the source has another compression
+_HIGHEST: Final = 9  # level of gzip that there is, whatever a damaged file says
 _GUESS: Final = 16  # bytes of an element of variable length, to choose how many go into a chunk
 _RAW: Final = ((), (DEFLATE,), (SHUFFLE, DEFLATE))
 
@@ -193,7 +194,8 @@ def _compression(facts: Facts) -> tuple[int | None, bool]:
     plain = is_plain(facts.typed.stored)
     for each in facts.filters:
         if each.number == DEFLATE:
-            return (each.values[0] if each.values else _LEVEL), SHUFFLE in numbers and plain
+            level = each.values[0] if each.values else _LEVEL
+            return (level if level <= _HIGHEST else _LEVEL), SHUFFLE in numbers and plain
     return _LEVEL, plain and (facts.item or 1) > 1
 
 

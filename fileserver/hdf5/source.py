@@ -35,6 +35,7 @@ WHOLE: Final = 4 * MIB
 """Files up to this size are read at once."""
 _BLOCK: Final = 512 * KIB
 _KEPT: Final = 64  # blocks, 32 MiB
+_LARGE: Final = 8 * MIB  # of larger reads
 _IDLE: Final = 4
 _idle: list[Threads] = []
 """Threads of files that are closed, for the next ones: to start a thread costs as much as to read a small file."""
@@ -61,6 +62,7 @@ class PlaneFile(io.RawIOBase):
         self._size = size
         self._at = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._large: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     def readable(self) -> bool:
         """It is."""
@@ -81,15 +83,24 @@ class PlaneFile(io.RawIOBase):
         return self._at
 
     def readinto(self, into: Buffer, /) -> int:
-        """Fill a buffer as far as the file goes; reads larger than a block pass the cache by."""
+        """Fill a buffer as far as the file goes; of reads larger than a block, the last are kept as they are."""
         view = memoryview(into).cast("B")
         count = max(0, min(len(view), self._size - self._at))
         if count > _BLOCK:
-            view[:count] = self._read(self._at, self._at + count)
+            view[:count] = self._range(self._at, self._at + count)
         else:
             self._gather(view[:count])
         self._at += count
         return count
+
+    def _range(self, start: int, end: int) -> bytes:
+        """Bytes that may be asked for twice: chunks are looked at before they are unpacked, see `inflated`."""
+        data = self._large.pop((start, end), b"") or self._read(start, end)
+        if len(data) <= _LARGE:
+            self._large[start, end] = data
+        while sum(map(len, self._large.values())) > _LARGE:
+            self._large.popitem(last=False)
+        return data
 
     def _gather(self, view: memoryview) -> None:
         done = 0
@@ -227,7 +238,8 @@ def open_into(held: list[h5py.File], name: str, whole: bytes | None, stream: io.
     """Open a file in its thread, from all of its bytes or from a stream; raises FormatMismatch."""
     try:
         held.append(h5py.File(stream, "r") if whole is None else h5py.File(h5py.h5f.open_file_image(whole)))
-    except (OSError, RuntimeError, ValueError) as error:
+        h5py.h5o.get_info(held[0].id)  # the library opens a file whose root group it cannot read
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
         _clear(error)
         msg = f"{name} cannot be opened as HDF5: it is damaged ({error})"
         raise FormatMismatch(msg, key=name) from error

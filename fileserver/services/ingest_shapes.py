@@ -37,6 +37,7 @@ def ingest_of(message: pb.Ingest, wrong: dict[str, str]) -> Ingest:
         message.no_folders,
         message.public_read,
         dimension,
+        message.aggregate.skip_bad,
     )
 
 
@@ -64,6 +65,7 @@ def _domain(asked: str, field: str, wrong: dict[str, str]) -> str:
 
 def ingest_message(ingest: Ingest) -> pb.Ingest:
     """An ingest for the wire."""
+    joined = pb.Aggregate(dimension=ingest.aggregate, skip_bad=ingest.skip_bad)
     return pb.Ingest(
         sources=[pb.Location(plane=each.plane, key=each.key) for each in ingest.sources],
         domain=address.show(ingest.domain),
@@ -72,5 +74,5 @@ def ingest_message(ingest: Ingest) -> pb.Ingest:
         verify=_LEVELS[ingest.verify],
         no_folders=ingest.no_folders,
         public_read=ingest.public_read,
-        aggregate=pb.Aggregate(dimension=ingest.aggregate) if ingest.aggregate else None,
+        aggregate=joined if ingest.aggregate else None,
     )

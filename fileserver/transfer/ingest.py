@@ -213,9 +213,17 @@ class IngestStages(Course):
         moment = now()
         fresh = [each for each in files if each.state == "waiting" or await self._is_another(each, run)]
         begun = [replace(each, state="loading", tries=each.tries + 1, begun=moment, owed=True) for each in fresh]
-        await self._store.write(lambda c: ingest_rows.begin(c, begun, moment))
-        changed = {each.number: each for each in begun}
-        return [Begun(changed.get(each.number, each), each.number in changed) for each in files]
+        others = [each for each in files if each.state == "loading" and each not in fresh]
+        again = [replace(each, resumed=each.resumed + 1) for each in others]
+
+        def record(c: sa.Connection) -> None:
+            ingest_rows.begin(c, begun, moment)
+            ingest_rows.resume(c, again)
+
+        await self._store.write(record)
+        changed = {each.number: each for each in [*begun, *again]}
+        new = {each.number for each in begun}
+        return [Begun(changed.get(each.number, each), each.number in new) for each in files]
 
     async def _is_another(self, file: File, run: _Run) -> bool:
         """Whether an attempt of another run was for another version of the file; what it left is removed."""
@@ -249,7 +257,7 @@ class IngestStages(Course):
         work.check()
         file = begun.file
         try:
-            ended = await run.worker.arrive(file, fresh=begun.fresh)
+            ended = await run.worker.bring_alone(file, fresh=begun.fresh)
         except Error as error:
             ended = await run.worker.give_up(file, error)
             run.lost = run.lost + 1 if isinstance(error, Throttled | Unavailable) else 0

@@ -30,7 +30,7 @@ from fileserver.hdf5.source import Source, opened
 from fileserver.hdf5.storage import Written
 from fileserver.hdf5.survey import leaving, survey
 from fileserver.hdf5.survey import names as names_of
-from fileserver.transfer import ingest_rows
+from fileserver.transfer import ingest_rows, ingest_trial
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Frame, Target
 from fileserver.transfer.ingest_told import report
@@ -57,6 +57,11 @@ class Worker:
         """What is compared of a file that is brought for itself."""
         asked = self.target.ingest.verify
         return "sample" if asked == "auto" else asked
+
+    async def bring_alone(self, file: File, *, fresh: bool = False) -> Ended:
+        """As `arrive`; whatever the HDF5 library does at a damaged file costs that file alone."""
+        plane, turns = self.planes.plane(file.plane), self.target.loading
+        return await ingest_trial.alone(plane, file, turns, lambda: self.arrive(file, fresh=fresh))
 
     async def arrive(self, file: File, *, fresh: bool = False) -> Ended:
         """Bring one file, of which nothing was written yet if it is `fresh`; how that ended.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 from fileserver.catalogue.store import Store
 from fileserver.configured import Configured
@@ -30,7 +30,7 @@ from planes.errors import Error
 async def foreseen(
     spec: Spec, planes: Configured, store: Store, targets: Targets
 ) -> AsyncIterator[tuple[File, list[Told], Error | None]]:
-    """What would be told of each file, or why nothing would be joined.
+    """What would be told of each file, or why it would not be joined: nothing would, unless such are left out.
 
     Raises:
         Error: whatever is wrong with the domain or the server.
@@ -39,10 +39,11 @@ async def foreseen(
     assert isinstance(ingest, Ingest)
     found = [each async for each in Expansion(ingest, planes).files()]
     files = [File("", i, e.plane, e.key, e.size, e.version, e.domain, error=e.error) for i, e in enumerate(found, 1)]
-    if any(each.error is not None for each in files):
-        for each in files:
-            if each.error is not None:
-                yield each, [], from_record(each.error)
+    bad = [(each, from_record(each.error)) for each in files if each.error is not None]
+    for each, error in bad:
+        yield each, [], error
+    files = [each for each in files if each.error is None]
+    if bad and not (files and ingest.skip_bad):
         return
     target = Target(ingest, uuid.uuid4().hex, targets, planes)
     try:
@@ -54,33 +55,38 @@ async def foreseen(
             if each.number not in new:
                 yield each, [THERE], None
         fresh = fresh or files[:1]  # which is looked at
-        held = Files([Place(planes.plane(each.plane), each.key, each.version) for each in fresh])
-        try:
-            saying, wrong = await _looked(held, target, before, is_known=is_known, is_new=bool(new))
-        finally:
-            await held.aclose()
+        saying, final = None, False
+        while not final:
+            held = Files([Place(planes.plane(each.plane), each.key, each.version) for each in fresh])
+            try:
+                saying, wrong, final = await _looked(held, target, before, is_known=is_known, is_new=bool(new))
+            finally:
+                await held.aclose()
+            final |= not ingest.skip_bad or len(wrong) == len(fresh)
+            for number, why in sorted(wrong.items()):
+                yield fresh[number], [], misfit(fresh[number], why)
+            fresh = [each for number, each in enumerate(fresh) if number not in wrong]
     finally:
         await target.aclose()
     for number, each in enumerate(fresh):
-        if number in wrong:
-            yield each, [], misfit(each, wrong[number])
-        elif saying is not None:
+        if saying is not None:
             yield each, saying.of(number), None
 
 
 async def _looked(
     held: Files, target: Target, before: Domain | None, *, is_known: bool, is_new: bool
-) -> tuple[Saying | None, Mapping[int, Misfit | Error]]:
+) -> tuple[Saying | None, dict[int, Misfit | Error], bool]:
+    """What would be told of files; or what is wrong with some; whether there is nothing more to be found out."""
     looked = await joined.look(held, target.ingest.aggregate)
     if looked.wrong:
-        return None, looked.wrong
+        return None, dict(looked.wrong), False
     try:
         if before is not None and not is_new:
             await need_along(looked, target.connection, before.path, before.root, target.ingest.aggregate)
-            return None, {}
-        return await _saying(held, target, looked, before, is_known=is_known), {}
+            return None, {}, True
+        return await _saying(held, target, looked, before, is_known=is_known), {}, True
     except Misfit as error:
-        return None, {error.number or 0: error}
+        return None, {error.number or 0: error}, True
 
 
 async def _saying(held: Files, target: Target, looked: Looked, before: Domain | None, *, is_known: bool) -> Saying:

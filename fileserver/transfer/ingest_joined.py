@@ -1,7 +1,9 @@
 """All files of an ingest into one domain, joined along a dimension: looked at, loaded, read back and published at once.
 
 The row of the first file stands for the domain: its load, its publication, what is owed. The other rows say what became
-of those files; they end together. A file that does not fit ends the transfer before anything is written.
+of those files; they end together. A file that does not fit ends the transfer before anything is written, and one whose
+data cannot be read before anything is seen: a domain without it would have what comes behind it elsewhere, for ever.
+Who asks for that (`skip_bad`) has them left out, each as a failure of its own, and the domain is begun anew without.
 
 Where the domain is there already, files come behind what it has, those that it was joined of left out.
 """
@@ -20,12 +22,13 @@ from fileserver.catalogue.store import Store
 from fileserver.configured import where
 from fileserver.errors import FormatMismatch, TargetChanged, from_record, to_record
 from fileserver.hdf5 import extended, extending, extending_rest, extension, joined, reading_back
-from fileserver.hdf5.dimension import Misfit
+from fileserver.hdf5.dimension import Damaged, Misfit
 from fileserver.hdf5.extension import Extension
 from fileserver.hdf5.files import Files, Place
 from fileserver.hdf5.hsds import address, domains
 from fileserver.hdf5.hsds.domains import Domain
 from fileserver.hdf5.joined import Did, Looked, Whole
+from fileserver.hdf5.joint import Joint
 from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.repeated import need_new
 from fileserver.hdf5.storage import Written
@@ -34,20 +37,23 @@ from fileserver.transfer.ingest_file import PASSES, Worker, loaded_file, publica
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Target
 from fileserver.transfer.ingest_told import Saying, ends
+from fileserver.transfer.ingest_trial import deadly
 from fileserver.transfer.live import Live
 from planes.errors import Changed, Error, Throttled, Unavailable
 
 T = TypeVar("T")
 
 _NAMED: Final = 3  # files that an error names
+_WAY_OUT: Final = "mend what cannot be joined, or leave it out; --skip-bad joins the others, and tells what it left out"
 
 
 @dataclass(frozen=True, slots=True)
 class _Extends:
-    """What a load was begun to extend, recorded before it; nothing, if all of the domain is new."""
+    """What a load was begun to extend, recorded before it; nothing, if all of the domain is new. And how many files."""
 
     extends: str = ""
     state: str = ""
+    files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +66,32 @@ class Joiner(Worker):
         Raises:
             Error: whatever is wrong with a file, the domain or the server; what was written may still be there.
         """
-        files = await self._files(transfer)
+        files = await self._fit(transfer)
+        if files[0].state == "loading":  # begun by another run
+            files[0] = replace(files[0], resumed=files[0].resumed + 1)
+            await self.store.write(lambda c: ingest_rows.resume(c, files[:1]))
+        while files[0].state not in {"loaded", "partly"}:
+            try:
+                ended = await self._brought(files, live)
+            except Error:
+                left = await self._fit(transfer) if self.target.ingest.skip_bad else files
+                if len(left) == len(files):
+                    raise
+                files = left
+            else:
+                await self._told_done(ended, files, live)
+                return
+
+    async def _brought(self, files: Sequence[File], live: Live) -> Ended:
         head = files[0]
-        if head.state in {"loaded", "partly"}:
-            return
-        if bad := next((each for each in files if each.error is not None), None):
-            raise from_record(bad.error or {})
-        if head.publication is None or "target" not in head.publication:
-            head = await self._begun(head)
-            ended = await self._arrive([head, *files[1:]], live)
-        else:
-            ended = await self._go_on(head, publication_from_json(head.publication))
+        if head.publication is not None and "target" in head.publication:
+            return await self._go_on(head, publication_from_json(head.publication))
+        files = [await self._begun(head), *files[1:]]
+        if wrong := await deadly(self.planes, files, files[0].resumed):
+            raise await self._unfit(files, wrong)
+        return await self._arrive(files, live)
+
+    async def _told_done(self, ended: Ended, files: Sequence[File], live: Live) -> None:
         await self._end(ended)
         live.done = max(live.done, sum(each.size for each in files))
         live.parts_done += len(files)
@@ -92,6 +113,23 @@ class Joiner(Worker):
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
+    async def _fit(self, transfer: str) -> list[File]:
+        """The files that are joined: all, or all but those that are left out; what one of these has begun is removed.
+
+        Raises:
+            Error: what is wrong with the first that is not.
+        """
+        files = await self._files(transfer)
+        fit = [each for each in files if each.error is None]
+        bad = [each for each in files if each.error is not None]
+        if bad and not (fit and self.target.ingest.skip_bad):
+            raise from_record(bad[0].error or {})
+        for each in bad:
+            if each.owed:
+                ended = await self.give_up(each, from_record(each.error or {}))
+                await self.store.write(partial(ingest_rows.enter_ended, transfer=transfer, ended=[ended]))
+        return fit
+
     async def _files(self, transfer: str) -> list[File]:
         found, first = list[File](), 1
         while page := await self.store.read(partial(ingest_rows.page, transfer=transfer, first=first, pending=False)):
@@ -112,7 +150,7 @@ class Joiner(Worker):
     async def _end(self, ended: Ended) -> None:
         """Record that all files have ended, and of which files the domain is now."""
         head = ended.file
-        files = await self._files(head.transfer)
+        files = [each for each in await self._files(head.transfer) if each.error is None]
         walk = head.publication or {}
 
         def record(c: sa.Connection) -> None:
@@ -137,18 +175,21 @@ class Joiner(Worker):
         """A domain of these files alone."""
         head = files[0]
         frame = await self.target.folder(address.parent(head.domain))
-        held, level = self._held(files), self._verified
+        held, level, joints = self._held(files), self._verified, list[Joint]()
         try:
             looked = await self._looked(held, files)
-            made, head = joined.whole(looked), await self._marked(head, _Extends())
+            made, head = joined.whole(looked), await self._marked(head, _Extends(files=len(files)))
+            joints.extend(made.joints)
             loaded = await self._join(head, held, made, _counting(files, live))
             if frame is not None:
                 await self._stage(head, loaded, frame, needed=True)
             await reading_back.check(
                 held, made.joints, self.target.connection, self.target.staging(head), loaded, level
             )
+        except Damaged as error:
+            raise await self._unfit(files, await self._damaged(held, joints, error)) from error
         except Misfit as error:
-            raise await self._unfit(files, {error.number or 0: error}) from error
+            raise await self._unfit(files, {error.number or 0: error}, final=True) from error
         finally:
             await held.aclose()
         troubles, bucket = [(), *(each.troubles for each in made.others)], self.target.bulk is not None
@@ -167,11 +208,13 @@ class Joiner(Worker):
             await self._need_along(files, there)
             return Ended(replace(head, state="loaded", owed=False, ended=time(), root=there.root), [THERE])
         held, level, connection = self._held(fresh), self._verified, self.target.connection
+        joints = list[Joint]()
         try:
             await domains.flush(connection, head.domain)
             looked = await self._looked(held, fresh)
             made = await measured(held, looked, self.target, there, is_known=is_known)
-            head = await self._marked(head, _Extends(made.old, made.state))
+            joints.extend(made.joints)
+            head = await self._marked(head, _Extends(made.old, made.state, len(fresh)))
             root, written = await self._grown(head, held, made, _counting(fresh, live))
             if frame is not None:
                 loaded = Loaded(root, head.begun or 0.0, looked.first.survey, (), written)
@@ -179,8 +222,10 @@ class Joiner(Worker):
             places = (head.domain, self.target.staging(head))
             await extended.check(held, made, connection, places, root, level)
             await self._need_still(made, head)
+        except Damaged as error:
+            raise await self._unfit(fresh, await self._damaged(held, joints, error)) from error
         except Misfit as error:
-            raise await self._unfit(fresh, {error.number or 0: error}) from error
+            raise await self._unfit(fresh, {error.number or 0: error}, final=True) from error
         finally:
             await held.aclose()
         troubles = [made.troubles, *(each.troubles for each in looked.others)]
@@ -200,7 +245,7 @@ class Joiner(Worker):
             dimension = self.target.ingest.aggregate
             await extension.need_along(looked, self.target.connection, there.path, there.root, dimension)
         except Misfit as error:
-            raise await self._unfit(files, {0: error}) from error
+            raise await self._unfit(files, {0: error}, final=True) from error
         finally:
             await held.aclose()
 
@@ -268,11 +313,20 @@ class Joiner(Worker):
             raise await self._unfit(files, looked.wrong)
         return looked
 
-    async def _unfit(self, files: Sequence[File], wrong: joined.Wrong) -> Error:
-        """Say of each file that does not fit why; the error that ends the transfer."""
+    async def _damaged(self, held: Files, joints: Sequence[Joint], found: Damaged) -> joined.Wrong:
+        """The files whose data cannot be read; all at once where they are left out, as that begins the load anew."""
+        more = await joined.damaged(held, joints) if self.target.ingest.skip_bad else {}
+        return {found.number or 0: found, **more}
+
+    async def _unfit(self, files: Sequence[File], wrong: joined.Wrong, *, final: bool = False) -> Error:
+        """Say of each file that does not fit why; the error that ends the transfer, if they are not left out.
+
+        It ends it all the same if it is `final`: what is wrong lies in the domain, or in all of the files.
+        """
         errors = {number: misfit(files[number], why) for number, why in sorted(wrong.items())}
+        skips = self.target.ingest.skip_bad
         for error in errors.values():
-            if isinstance(error, Throttled | Unavailable):
+            if isinstance(error, Throttled | Unavailable) or (skips and (final or isinstance(error, Changed))):
                 return error
 
         def record(c: sa.Connection) -> None:
@@ -282,11 +336,14 @@ class Joiner(Worker):
 
         await self.store.write(record)
         first, *more = errors.values()
-        if not more:
+        if not more and (final or not isinstance(first, FormatMismatch)):
             return first
+        out = "" if skips or len(errors) == len(files) else f": {_WAY_OUT}"
+        if not more:
+            return FormatMismatch(f"{first.message}. Nothing was joined{out}", retry_after=None, **first.facts)
         names = ", ".join(where(files[n].plane, files[n].key) for n in list(errors)[1 : _NAMED + 1])
         rest = f" and {len(more) - _NAMED} others" if len(more) > _NAMED else ""
-        what = f"{first.message}; nor do {names}{rest} fit, as the report says. Nothing was joined"
+        what = f"{first.message}; nor do {names}{rest} fit, as the report says. Nothing was joined{out}"
         return FormatMismatch(what, key=files[next(iter(errors))].key)
 
 

@@ -62,6 +62,7 @@ class File:
     native: int = 0
     verified: str = ""
     error: dict[str, Any] | None = None
+    resumed: int = 0
 
     @property
     def load(self) -> str:
@@ -172,6 +173,12 @@ def begin(c: sa.Connection, files: Sequence[File], now: float) -> None:
     query = f.update().where(f.c.transfer == sa.bindparam("of"), f.c.number == sa.bindparam("at"))
     if rows:
         c.execute(query.values(state="loading", tries=sa.bindparam("tries_"), begun=now, owed=True), rows)
+
+
+def resume(c: sa.Connection, files: Sequence[File]) -> None:
+    """These, which another run has begun, are taken up again."""
+    for each in files:
+        update(c, each.transfer, each.number, resumed=each.resumed)
 
 
 def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None:

@@ -118,6 +118,8 @@ class Ingest:
     public_read: bool = False
     aggregate: str = ""
     """Dimension along which all files are joined into one domain; empty for a domain a file."""
+    skip_bad: bool = False
+    """Files that cannot be joined are left out; else nothing is joined if there is one."""
 
 
 Verb = Spray | Despray | Copy | Replicate | Sync | Ingest

@@ -971,16 +971,22 @@ class Aggregate(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIMENSION_FIELD_NUMBER: _builtins.int
+    SKIP_BAD_FIELD_NUMBER: _builtins.int
     dimension: _builtins.str
     """Path of the dimension scale, or name of the dimension, along which datasets grow."""
+    skip_bad: _builtins.bool
+    """Leave out files that do not fit or cannot be read, each with its own failure; else nothing is joined if there is
+    one, because what comes behind it would lie elsewhere.
+    """
     def __init__(
         self,
         *,
         dimension: _builtins.str = ...,
+        skip_bad: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "skip_bad", b"skip_bad"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

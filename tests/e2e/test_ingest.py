@@ -138,10 +138,8 @@ def test_what_is_wrong_is_told_with_its_exit_code(machine, server, data):
     assert "`storage`" in json.dumps(direct.error)
     words = machine("ingest", "-", "/home/x", "--mode", "fast", "--verify", "no", "--json", code=2).error
     assert set(words["violations"]) == {"SOURCE", "DOMAIN", "--mode", "--verify"}
-    assert (
-        "--extend"
-        in machine("ingest", "data:a", f"{top}/x", "--extend", "", "--mode", "x", "--json", code=2).error["violations"]
-    )
+    words = machine("ingest", "data:a", f"{top}/x", "--extend", "", "--mode", "x", "--skip-bad", "--json", code=2).error
+    assert set(words["violations"]) == {"--extend", "--mode", "--skip-bad"}
 
 
 def test_many_files_become_one_domain_along_a_dimension_and_later_ones_extend_it(machine, server, data):
@@ -174,5 +172,9 @@ def test_many_files_become_one_domain_along_a_dimension_and_later_ones_extend_it
     assert reasons["data:months/m2.h5", "/wind"].startswith("elements 10:15 of dimension 0: 3 rows of chunks placed")
     wrong = machine("ingest", "data:in/a.h5", "hdf5://home/admin/other", "--extend", "time", "--json", code=7).error
     assert "no dataset lies along time" in wrong["message"]
+    both = ("ingest", "data:months/*.h5", "data:in/a.h5", "hdf5://home/admin/both", "--extend", "time")
+    assert "Nothing was joined: " in machine(*both, "--json", code=7).error["message"]
+    some = machine(*both, "--skip-bad", "--json", code=11).json["outcome"]["files"]
+    assert (some["loaded"], some["failed"], some["exceptions"][0]["key"]) == (3, 1, "data:in/a.h5")
     folder = machine(*words[:2], "hdf5://home/admin/all/", *words[3:], "--json", code=2).error
     assert "DOMAIN" in folder["violations"]

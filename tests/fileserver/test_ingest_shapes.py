@@ -14,6 +14,7 @@ WHOLE = Ingest(
     no_folders=True,
     public_read=True,
     aggregate="time",
+    skip_bad=True,
 )
 
 

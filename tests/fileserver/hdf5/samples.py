@@ -266,6 +266,20 @@ def odd_names(file: h5py.File) -> None:
     file.attrs["sla/sh"] = 1
 
 
+@sample(mapped=("/contiguous", "/chunked", "/data/@complex"))
+def native_complex(file: h5py.File) -> None:
+    """The type that HDF5 2.0 brought."""
+    values = np.array([1 + 2j, 3, -4j])
+    for name, kind, plist in (
+        ("contiguous", h5t.COMPLEX_IEEE_F64LE, None),
+        ("chunked", h5t.COMPLEX_IEEE_F32BE, chunked_plist((2,), level=3)),
+    ):
+        low(file, name, kind, (3,), plist).write(h5s.ALL, h5s.ALL, values, h5t.NATIVE_DOUBLE_COMPLEX)
+    file["data"] = np.arange(3)
+    made = h5py.h5a.create(file["data"].id, b"complex", h5t.COMPLEX_IEEE_F64LE, h5s.create_simple((3,)))
+    made.write(values, h5t.NATIVE_DOUBLE_COMPLEX)
+
+
 @sample(mapped=("/long_double", "/twelve_bits"))
 def odd_numbers(file: h5py.File) -> None:
     file["long_double"] = np.array([1.5, -2.25], np.longdouble)

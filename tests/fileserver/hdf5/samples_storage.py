@@ -53,6 +53,17 @@ def layouts(file: h5py.File) -> None:
     file.create_dataset("chunk_beyond", data=np.arange(5), chunks=(100,), maxshape=(None,))
 
 
+@sample()
+def missing(file: h5py.File) -> None:
+    """Chunks that were never written, of data that are decoded."""
+    for name, kind, value, more in (
+        ("decoded_missing", "i4", 7, {"chunks": (4, 5), "compression": "lzf", "fillvalue": 9}),
+        ("tiny_missing", "i4", 7, {"chunks": (1, 2), "fillvalue": 9}),
+        ("texts_missing", h5py.string_dtype(), "here", {"chunks": (2, 3)}),
+    ):
+        file.create_dataset(name, (21, 20), kind, **more)[18:20, 3:8] = value
+
+
 @sample(mapped=("/nbit",))
 def filters(file: h5py.File) -> None:
     values = (np.arange(400, dtype="i4") % 37).reshape(20, 20)

@@ -251,6 +251,21 @@ async def test_files_that_cannot_be_opened_are_outcomes_of_their_own(plane):
     }
 
 
+@pytest.mark.parametrize("look", ["first", "fitted"])
+async def test_what_the_library_says_where_nobody_awaits_it_is_told_with_its_file(plane, monkeypatch, look):
+    async def broken(*_):
+        msg = "bad heap free list"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(joined, look, broken)
+    held = await files(plane, month(0), month(1))
+    looked = await joined.look(held, "time")
+    await held.aclose()
+    [(number, why)] = looked.wrong.items()
+    assert number == ["first", "fitted"].index(look)
+    assert str(why) == "it cannot be read: RuntimeError: bad heap free list"
+
+
 def otherwise(file):
     file["height"][...] = 9.0
     file.attrs["title"] = "another model"

@@ -275,6 +275,23 @@ async def test_sources_of_virtual_datasets_are_looked_for_on_the_plane_alone(pla
     assert words in done.troubles[0].reason
 
 
+@pytest.mark.parametrize("at_a_time", [True, False])
+async def test_what_is_decoded_costs_what_was_written_however_far_a_dataset_reaches(plane, monkeypatch, at_a_time):
+    def fill(file):
+        for name, kind, chunk in (("packed", "i4", 128), ("tiny", "i4", 512), ("texts", h5py.string_dtype(), 16)):
+            compression = "lzf" if name == "packed" else None
+            made = file.create_dataset(name, (1 << 40,), kind, chunks=(chunk,), compression=compression)
+            for at in range(20):
+                made[(1 << 30) * at : (1 << 30) * at + 3] = b"7" if name == "texts" else 7
+
+    monkeypatch.setattr(at_once, "suits", lambda _: at_a_time)
+    await plane.put("x.h5", hdf5(fill), upload_id="u")
+    bucket = MemoryPlane("bucket", MemorySettings())
+    assert (await run(plane, bucket)).whole
+    folders = [key.rpartition("/")[0] for key in await content(bucket) if not key.endswith(".json")]
+    assert sorted(map(folders.count, set(folders))) == [20, 20, 20]
+
+
 async def test_an_element_that_is_too_long_for_hsds(plane):
     texts = ["short", "x" * 1_000_001]
     await plane.put("x.h5", hdf5(lambda f: f.create_dataset("d", data=texts)), upload_id="u")

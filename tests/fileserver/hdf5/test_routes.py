@@ -25,6 +25,7 @@ TEXTS = Typed(Text(None, "H5T_CSET_UTF8", "H5T_STR_NULLTERM"), exact=False)
 ROWS = {
     "no filter": (CHUNKED, Route.PLACE, (None, False, 0)),
     "gzip": (chunked(GZIP), Route.PLACE, (6, False, 0)),
+    "gzip of a level that there is not": (chunked(Filter(1, "deflate", (200,))), Route.PLACE, (4, False, 0)),
     "shuffle, gzip": (chunked(SHUFFLE, GZIP), Route.PLACE, (6, True, 0)),
     "fletcher": (chunked(FLETCHER), Route.PLACE, (None, False, 4)),
     "gzip, fletcher": (chunked(SHUFFLE, GZIP, FLETCHER), Route.PLACE, (6, True, 4)),
@@ -80,7 +81,8 @@ def test_without_the_bucket_the_server_writes(row):
     assert plan(facts, Means(bucket=False)).route is expected
 
 
-LINKED = {"no filter", "gzip", "shuffle, gzip", "tiny chunks", "few tiny chunks", "contiguous"}
+LINKED = {"no filter", "gzip", "gzip of a level that there is not", "shuffle, gzip"}
+LINKED |= {"tiny chunks", "few tiny chunks", "contiguous"}
 
 
 @pytest.mark.parametrize("row", sorted(set(ROWS) - {"null", "no elements", "never written, odd fill"}))

@@ -56,6 +56,7 @@ async def test_a_file_of_this_machine_is_told_by_its_path():
 def test_blocks_are_read_once_and_few_are_kept(monkeypatch):
     monkeypatch.setattr(source, "_BLOCK", 10)
     monkeypatch.setattr(source, "_KEPT", 2)
+    monkeypatch.setattr(source, "_LARGE", 60)
     data, asked = bytes(range(100)), []
 
     def read(start, end):
@@ -68,6 +69,12 @@ def test_blocks_are_read_once_and_few_are_kept(monkeypatch):
         assert file.read(count) == data[at : min(at + count, 95)]
     # The second read begins in the first block; the large one passes all of them by.
     assert asked == [(0, 10), (10, 20), (90, 95), (0, 30)]
+    # Of large ones the last are kept, as long as there is room.
+    asked.clear()
+    for at, count in ((0, 30), (30, 30), (0, 30), (60, 30), (0, 30), (30, 30), (0, 70), (0, 70)):
+        file.seek(at)
+        assert file.read(count) == data[at : at + count]
+    assert asked == [(30, 60), (60, 90), (30, 60), (0, 70), (0, 70)]
 
 
 def damaged(data, at, new):
@@ -85,6 +92,7 @@ BAD = {
     "open for writing": (damaged(LATEST, 11, b"\x05"), "h5clear"),
     "unknown superblock": (damaged(LATEST, 8, b"\x09"), "no known version"),
     "damaged superblock": (damaged(LATEST, 44, b"\xff\xff\xff\xff"), "damaged"),
+    "damaged root group": (damaged(LATEST, LATEST.index(b"OHDR"), b"\xff\xff"), "damaged"),
 }
 
 

@@ -5,13 +5,11 @@ import os
 from dataclasses import replace
 from functools import partial
 
-import h5py
-import numpy as np
 import pytest
 
 from fileserver.catalogue import tables
 from fileserver.errors import TargetBusy
-from fileserver.hdf5 import rest
+from fileserver.hdf5 import load, rest
 from fileserver.hdf5.hsds.connection import Connection
 from fileserver.transfer import ingest_rows, ledger
 from fileserver.transfer.ingest import IngestStages
@@ -173,66 +171,6 @@ async def test_who_writes_a_domain_is_told_to_the_next_one_by_its_address(world)
         await world.store.read(lambda c: ledger.refuse_busy(c, "domain:main:/h/x"))
 
 
-def damaged(world):
-    """A file of which two datasets cannot be read, of the second one only one of many chunks."""
-    values = np.random.default_rng(3).random(240_000)
-    with h5py.File(world.data / "a.h5", "w") as file:
-        file.create_dataset("bad", data=values[:100], chunks=(100,), compression="gzip")
-        file.create_dataset("end", data=values, chunks=(20_000,), compression="gzip")
-        file["d"] = np.full(8, 5, "<i4")
-        file.create_group("g").attrs["value"] = 5
-        chunks = [file["bad"].id.get_chunk_info(0), file["end"].id.get_chunk_info(5)]
-    with (world.data / "a.h5").open("r+b") as raw:
-        for info in chunks:
-            raw.seek(info.byte_offset + 8)
-            raw.write(b"\xff" * (info.size - 8))
-
-
-@pytest.mark.parametrize("target", ["main", "far"])
-async def test_a_damaged_chunk_costs_its_dataset_alone(world, monkeypatch, target):
-    damaged(world)
-    monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)  # of small ones every chunk is looked at
-    transfer = f"damaged-{target}"
-    await world.begin(transfer, "a.h5", verify="sample", target=target)
-    assert (await world.run(transfer)).state == "PARTLY_SUCCEEDED"
-    told = await world.store.read(lambda c: ingest_rows.told(c, transfer, 1, 0))
-    results = {each.path: each.result for each in told}
-    assert results == dict.fromkeys(("/", "/d", "/g"), "loaded") | dict.fromkeys(("/bad", "/end"), "failed")
-    assert all("its data cannot be read" in each.reason for each in told if each.result == "failed")
-    assert world.read() == (5, 5)
-    with world.open() as domain:
-        assert sorted(domain) == ["d", "g"]
-    assert world.left()[0] == ["x"]
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("step", [23, 3])
-async def test_a_process_that_dies_at_a_damaged_file_goes_on_without_what_is_damaged(world, monkeypatch, step):
-    damaged(world)
-    monkeypatch.setattr("fileserver.hdf5.source.WHOLE", 0)
-    died = 4
-    while True:
-        transfer = f"dies-{step}-{died}"
-        await world.begin(transfer, "a.h5", verify="sample", target="main", domain=f"{world.folder}/{transfer}")
-        world.life.left = died
-        try:
-            await world.run(transfer)
-        except Crash:
-            world.life.left = 1 << 30
-            await world.run(transfer)
-            is_over = False
-        else:
-            is_over = True
-        assert [each.state for each in await world.files(transfer)] == ["partly"]
-        with world.open(transfer) as domain:
-            assert sorted(domain) == ["d", "g"]
-        if is_over:
-            break
-        died += step
-    assert died > 40
-    assert not [name for name in world.left()[0] if name.startswith(".")]
-
-
 async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypatch):
     world.make("a.h5", 9)
     await world.begin("died", "a.h5", target="far", verify="none")
@@ -251,6 +189,29 @@ async def test_a_data_node_that_dies_amid_a_load_costs_no_value(world, monkeypat
     assert killed
     assert record.state == "SUCCEEDED"
     assert world.read() == (9, 9)
+
+
+@pytest.mark.parametrize("target", ["main", pytest.param("far", marks=pytest.mark.soak)])
+async def test_a_service_node_that_is_restarted_amid_a_load_is_waited_for(world, monkeypatch, target):
+    world.make("a.h5", 1)
+    await world.begin(f"before-{target}", "a.h5", target=target)
+    await world.run(f"before-{target}")
+    module = load if target == "main" else rest
+    real, restarting = module.load, []
+
+    async def loading(*words, **more):
+        if not restarting:
+            world.server.kill("sn")
+            restarting.append(asyncio.create_task(asyncio.to_thread(world.server.start, "sn")))
+        return await real(*words, **more)
+
+    monkeypatch.setattr(module, "load", loading)
+    world.make("a.h5", 2)
+    await world.begin(f"restarted-{target}", "a.h5", target=target, verify="full")
+    assert (await world.run(f"restarted-{target}")).state == "SUCCEEDED"
+    await restarting[0]
+    assert world.read() == (2, 2)
+    assert world.left()[0] == ["x"]
 
 
 async def test_a_server_that_is_gone_ends_the_ingest_and_what_is_owed_is_removed_later(world, monkeypatch):
