@@ -67,13 +67,19 @@ async def play(world: World, cell: Cell, number: int) -> None:
     there = found()
     if not _cannot_be_taken_back(cell):
         assert {name: OBJECTS.get(name) for name in there} == there, record
-        assert site.open_uploads(home) == [] or cell.name == "begin-lost", record
+        assert _is_nothing(cell, site.open_uploads(home), site.objects(home)), record
     _ended(cell, record, there)
     again = await world.transfer(spec)
     assert again.state == "SUCCEEDED", again
     assert found() == OBJECTS
-    assert site.open_uploads(home) == [] or cell.name == "begin-lost", record
+    assert _is_nothing(cell, site.open_uploads(home), site.objects(home)), record
     assert world.sites[cell.source].marks(source) == marks
+
+
+def _is_nothing(cell: Cell, left: list[str], there: dict[str, bytes]) -> bool:
+    """Whether no upload is left but what the provider offers no way to find or to drop: see `Cell`."""
+    blocks = cell.target == "azure" and set(left) <= there.keys()  # they go with the next blob of that name
+    return not left or blocks or (cell.target == "s3" and cell.name == "begin-lost")
 
 
 def _cannot_be_taken_back(cell: Cell) -> bool:
