@@ -24,7 +24,7 @@ CELLS = tuple(
     for side, kind in (("source", source), ("target", target))
     for name in FAULTS[kind, side]
     for always in (False, True)
-    if not always or FAULTS[kind, side][name].always
+    if not FAULTS[kind, side][name].slow and (FAULTS[kind, side][name].always or not always)
 )
 _TELLING = {
     ("posix", "source"): ("stat-fails", "read-fails"),
