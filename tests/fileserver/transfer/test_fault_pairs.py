@@ -69,7 +69,7 @@ async def test_what_was_chosen_leaves_no_pair_no_verb_and_no_fault_out(world):
     assert {row for row in here if not world.met[row]} == set()
 
 
-@pytest.mark.parametrize(("number", "cell"), enumerate(fault_sync.chosen()), ids=str)
+@pytest.mark.parametrize(("number", "cell"), list(enumerate(fault_sync.chosen())), ids=str)
 async def test_a_fault_in_a_sync(world, number, cell):
     await fault_sync.play(world, cell, number)
 
@@ -81,6 +81,6 @@ async def test_every_cell(world, cell):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("number", "cell"), enumerate(fault_sync.CELLS, 1000), ids=str)
+@pytest.mark.parametrize(("number", "cell"), list(enumerate(fault_sync.CELLS, 1000)), ids=str)
 async def test_every_cell_of_a_sync(world, number, cell):
     await fault_sync.play(world, cell, number)
