@@ -87,6 +87,9 @@ class AzureSettings(PlaneSettings):
         if self.connection_string and (self.account_key or self.sas):
             msg = "a connection_string has its own key or SAS: give account_key or sas with account_url only"
             raise ValueError(msg)
+        if self.account_url and self.account_url.startswith("http:") and not (self.account_key or self.sas):
+            msg = "an identity is told by https only: give account_key or sas, or an address that begins with https://"
+            raise ValueError(msg)
         if self.account_key and self.sas:
             msg = "give account_key or sas, not both"
             raise ValueError(msg)

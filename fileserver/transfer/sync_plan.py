@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from fileserver.transfer.filters import wanted
 from fileserver.transfer.spec import Location, Sync
 from fileserver.transfer.survey import key_of
 from fileserver.transfer.sync_rows import Listed, Totals
-from planes.errors import NotFound, Refused
+from planes.errors import Error, NotFound, Refused
 from planes.left_out import LeftOut
 from planes.plane import MIB, Extent
 
@@ -63,9 +64,7 @@ class SyncPlanner:
             both.append(self._names(sync.names, transfer, test))
         await side_by_side(both, _run, len(both))
         if not source.found:
-            what = where(sync.source.plane, folder(sync.source))
-            msg = f"nothing is below {what}, so there is nothing to sync"
-            raise NotFound(msg, plane=sync.source.plane, key=sync.source.key)
+            raise await self._nothing(sync.source)
         options = {"named": sync.names is not None, "checksum": sync.checksum, "delete": sync.delete}
         vain, shown = await self._store.read(lambda c: sync_rows.in_neither(c, transfer, _SHOWN))
         totals = await self._store.write(lambda c: sync_rows.compare(c, transfer, **options))
@@ -83,6 +82,16 @@ class SyncPlanner:
         if (refused := too_many(sync, totals)) is not None:
             notes.append(refused.message)
         return Compared(totals, tuple(notes))
+
+    async def _nothing(self, location: Location) -> NotFound:
+        """The error of a source that is empty, or no folder."""
+        key = folder(location).rstrip("/")
+        with suppress(Error):
+            await self._planes.plane(location.plane).stat(key)
+            msg = f"{where(location.plane, key)} is no folder: sync the one that it is in, with --include for its name"
+            return NotFound(msg, plane=location.plane, key=location.key)
+        msg = f"nothing is below {where(location.plane, folder(location))}, so there is nothing to sync"
+        return NotFound(msg, plane=location.plane, key=location.key)
 
     async def _listed(self, location: Location, transfer: str, test: Callable[[str], bool], end: _End) -> None:
         """Enter what is below a folder."""

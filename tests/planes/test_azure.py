@@ -889,6 +889,7 @@ async def test_an_address_that_azure_may_not_read_is_refused(pulling, amazon):
         ({"container": "c", "connection_string": {"env": "CS"}, "sas": {"env": "S"}}, "account_url"),
         ({"container": "c", "account_url": "https://a", "sas": {"env": "S"}, "account_key": {"env": "K"}}, "not both"),
         ({"container": "c", "account_url": "https://a", "account_key": "key-itself"}, "account_key"),
+        ({"container": "c", "account_url": "http://a"}, "an identity is told by https only"),
         ({"container": "c", "account_url": "https://a", "prefix": "a/../b"}, "prefix"),
         ({"container": "c", "account_url": "https://a", "put_size": "5GiB"}, "put_size"),
         ({"container": "c", "account_url": "https://a", "unknown": 1}, "unknown"),

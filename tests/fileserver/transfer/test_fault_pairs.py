@@ -10,7 +10,7 @@ from dbos import DBOS
 
 from tests.doubles import azurite, proxy, seaweedfs
 from tests.doubles.azure_pull import Puller
-from tests.fileserver.transfer import fault_pairs
+from tests.fileserver.transfer import fault_pairs, fault_sync
 from tests.fileserver.transfer.fault_pairs import CELLS, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -69,7 +69,18 @@ async def test_what_was_chosen_leaves_no_pair_no_verb_and_no_fault_out(world):
     assert {row for row in here if not world.met[row]} == set()
 
 
+@pytest.mark.parametrize(("number", "cell"), list(enumerate(fault_sync.chosen())), ids=str)
+async def test_a_fault_in_a_sync(world, number, cell):
+    await fault_sync.play(world, cell, number)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 async def test_every_cell(world, cell):
     await world.play(cell)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "cell"), list(enumerate(fault_sync.CELLS, 1000)), ids=str)
+async def test_every_cell_of_a_sync(world, number, cell):
+    await fault_sync.play(world, cell, number)

@@ -10,6 +10,7 @@ from fileserver.transfer import sync_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import Progress
 from fileserver.transfer.spec import Location, Spec, Sync
+from planes.errors import NotFound
 from planes.plane import MIB
 from tests.fileserver.transfer.sync_world import World, shown
 
@@ -119,6 +120,15 @@ async def put_folder(world, key, data=b""):
     objects = world.inside["source"]._store.objects
     there = objects.pop(key)
     objects[f"{key}/"] = replace(there, info=replace(there.info, key=f"{key}/"))
+
+
+async def test_a_source_that_is_one_object_is_told_from_an_empty_folder(store):
+    world = World(store)
+    for key, says in (("in", "in is no folder: sync the one"), ("elsewhere", "nothing is below source:in/")):
+        world.inside["source"]._store.objects.clear()
+        await world.put("source", key)
+        with pytest.raises(NotFound, match=says):
+            await planned(world)
 
 
 async def test_data_under_the_name_of_a_folder_is_named_and_not_left_out(world):
