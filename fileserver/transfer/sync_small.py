@@ -33,7 +33,6 @@ LARGEST: Final = 64 * KIB
 MOST: Final = 16
 """Objects that go together."""
 
-
 _Content: TypeAlias = tuple[Item, Buffer]
 _Done: TypeAlias = Callable[[Item, StepReceipt], None]
 
@@ -88,7 +87,7 @@ class Together:
         async with self._buffers.take(sum(item.size for item in items)) as memory:
             contents = await self._read(items, memory)
             await (self._write_together if self._takes else self._write_each)(contents, done)
-        self.off = len(left) == len(items)
+        self.off |= len(left) == len(items)
         return list(left.values())
 
     def _is_small(self, item: Item) -> bool:
