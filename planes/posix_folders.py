@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Final, Self
 
@@ -21,10 +22,15 @@ class Folders:
     """Directories below the root of a tree, made where they are missing. Belongs to one thread.
 
     `made` are those that were missing, for whoever has to remove them again.
+
+    Args:
+        tree: below whose root they are.
+        make: makes a directory by what it is given, and remembers that it was made here.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, make: Callable[[str, Callable[[], None]], None]) -> None:
         self.made = list[str]()
+        self._make = make
         self._tree = tree
         self._open = OrderedDict[str, int]()
         self._new = set[str]()
@@ -74,7 +80,7 @@ class Folders:
             with suppress(FileNotFoundError, NotADirectoryError):
                 return os.open(name, _FLAGS, dir_fd=over)
         with suppress(FileExistsError):  # another was faster, or something else has the name: the next call tells
-            os.mkdir(name, dir_fd=over)
+            self._make(path, lambda: os.mkdir(name, dir_fd=over))
             self.made.append(path)
             self._new.add(path)
         with self._tree.not_in_the_way(name, over, path):

@@ -45,7 +45,7 @@ def write(site: Site, objects: Sequence[Whole], stop: Stop, settle: Callable[[],
     Raises:
         Error: as `Plane.put`.
     """
-    with Folders(site.tree) as folders:
+    with site.folders() as folders:
         names = _Names(site, folders)
         try:
             proofs = [_file(site, folders, each, stop, names) for each in objects]
@@ -86,8 +86,15 @@ class _Names:
         return changed
 
     def _sync(self, changed: set[str]) -> None:
-        """Make names durable, and those of directories that were made for them."""
-        for path in changed | {made.rpartition("/")[0] for made in self.folders.made}:
+        """Make names durable, and those of directories that were made here, by whichever call: each is in one above."""
+        paths = set[str]()
+        for folder in changed:
+            path, top = folder, self.site.made_above(folder)
+            while top and path != top:
+                paths.add(path)
+                path = path.rpartition("/")[0]
+            paths |= {folder, path, top.rpartition("/")[0]} if top else {folder}
+        for path in paths:
             with self.site.tree.translating("make durable", path):
                 sync_directory(self.folders.at(path))
 
@@ -125,12 +132,13 @@ def _written(one: Whole, directory: int, name: str, names: _Names, *, durable: b
     try:
         with closing(fd), memoryview(one.data) as data, data.cast("B") as view:
             proof = _filled(fd, view)
+            word = "" if one.replace else set_mark(fd, one.upload_id)
             if durable:
-                os.fsync(fd)
+                os.fsync(fd)  # with its mark
             if one.replace and not durable:
                 os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
-                facts, word = os.fstat(fd), "" if one.replace else set_mark(fd, one.upload_id)
+                facts = os.fstat(fd)
                 names.waiting.append(Draft(one.key, one.upload_id, one.replace, facts.st_dev, facts.st_ino, word, ""))
     except BaseException:  # and for the one that is being written
         with suppress(OSError):

@@ -20,6 +20,7 @@ from planes.errors import Changed, NotFound, Unsupported
 from planes.plane import Extent, Info, Take, Ticket, Unfinished
 from planes.posix_copy import SLICE, Mover, Proof, Source, read_all
 from planes.posix_draft import Draft
+from planes.posix_folders import Folders
 from planes.posix_paths import HIDDEN, Links, Tree, closing, pin
 from planes.threads import Stop
 
@@ -35,18 +36,31 @@ class _Made:
     _tops: dict[str, None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def above(self, folder: str, made: str) -> str:
+    def above(self, folder: str, made: str = "") -> str:
         """The topmost directory above `folder` that was made here, `made` included; empty if there is none."""
         with self._lock:
             if made:
-                self._tops[made] = None
-                if len(self._tops) > _REMEMBERED:
-                    del self._tops[next(iter(self._tops))]
+                self._remember(made)
                 return made
-            path = folder
-            while path and path not in self._tops:
-                path = path.rpartition("/")[0]
-            return path
+            return self._above(folder)
+
+    def make(self, path: str, make: Callable[[], None]) -> None:
+        """Make a directory; whoever sees it, and asks who made it, hears that it was made here."""
+        with self._lock:
+            make()
+            if not self._above(path):
+                self._remember(path)
+
+    def _above(self, folder: str) -> str:
+        path = folder
+        while path and path not in self._tops:
+            path = path.rpartition("/")[0]
+        return path
+
+    def _remember(self, made: str) -> None:
+        self._tops[made] = None
+        if len(self._tops) > _REMEMBERED:
+            del self._tops[next(iter(self._tops))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,14 @@ class Site:
         """Make the temporary file of an upload."""
         draft = posix_draft.begin(self.tree, key, upload_id, replace=replace)
         return dataclasses.replace(draft, made=self._made.above(key.rpartition("/")[0], draft.made))
+
+    def folders(self) -> Folders:
+        """Directories that stay open; those that are made there count as made here."""
+        return Folders(self.tree, self._made.make)
+
+    def made_above(self, folder: str) -> str:
+        """The topmost directory above one, or it itself, that was made here; empty if there is none."""
+        return self._made.above(folder)
 
     def whole(self, key: str, upload_id: str, fill: Callable[[int], Proof], *, replace: bool) -> Proof:
         """Make a file in one go; `fill` writes into the descriptor it is given."""

@@ -58,7 +58,7 @@ class Together:
         self._reads, self._takes = bulk.reads_many(self._source), bulk.takes_many(self._target)
         self._way = ("", "")
         self.off = off
-        """Of a group none went well, so that all went once more alone: none go together any more."""
+        """What goes together proves nothing here, and has to go once more alone: none goes so any more."""
 
     def groups(self, items: Sequence[Item]) -> tuple[list[Sequence[Item]], list[Item]]:
         """Items that go together, and those that go alone."""
@@ -87,7 +87,6 @@ class Together:
         async with self._buffers.take(sum(item.size for item in items)) as memory:
             contents = await self._read(items, memory)
             await (self._write_together if self._takes else self._write_each)(contents, done)
-        self.off |= len(left) == len(items)
         return list(left.values())
 
     def _is_small(self, item: Item) -> bool:
@@ -119,6 +118,7 @@ class Together:
     async def _write_together(self, contents: Sequence[_Content], done: _Done) -> None:
         """Write what is what the source has: of that which has another MD5 than its version, nothing is seen."""
         known = [(item, data) for item, data in contents if checksum.is_digest(item.version, data)]
+        self.off |= len(contents) > len(known)
         if not known:
             return
         with _passed_over():
@@ -137,6 +137,7 @@ class Together:
                 receipt = await self._target.put(one.key, one.data, upload_id=one.upload_id, replace=one.replace)
                 if receipt.compared:
                     written.append((content[0], receipt))
+                self.off |= not receipt.compared
             if looking:
                 return
             looking = True

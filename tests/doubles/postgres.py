@@ -21,8 +21,15 @@ from typing import Final
 import psycopg
 
 _NOBODY: Final = 65534
-_READY_SECONDS: Final = 60
-_SETTINGS: Final = ("listen_addresses=", "max_connections=300", "shared_buffers=64MB", "logging_collector=off")
+_READY_SECONDS: Final = 180  # after a crash it reads its log first
+_SETTINGS: Final = (
+    "listen_addresses=",
+    "max_connections=300",
+    "shared_buffers=64MB",
+    "logging_collector=off",
+    "fsync=off",  # its processes are killed here, never the host
+    "full_page_writes=off",
+)
 
 
 @dataclass
@@ -51,7 +58,7 @@ class Server:
             try:
                 psycopg.connect(self._url("postgres"), connect_timeout=5).close()
             except psycopg.OperationalError:
-                time.sleep(0.02)  # a server that is not there yet sends no event to wait for
+                time.sleep(0.1)  # a server that is not there yet sends no event to wait for
             else:
                 return
         self.stop()

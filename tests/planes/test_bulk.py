@@ -1,7 +1,10 @@
 """Many files, one flush."""
 
+import asyncio
 import os
+import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +117,72 @@ async def test_of_many_durable_files_none_has_its_name_before_all_are_flushed(tm
     finally:
         await plane.aclose()
     assert seen[2:] == [hidden, [*hidden[1:], "data"], ["data", "name", "other"]]
+
+
+@pytest.fixture
+def synced(monkeypatch, tmp_path):
+    """The directories that were flushed."""
+    found = []
+    for module in (posix_many, posix_draft):
+        real = module.sync_directory
+
+        def sync(directory, real=real):
+            found.append(str(Path(f"/proc/self/fd/{directory}").readlink().relative_to(tmp_path)))
+            real(directory)
+
+        monkeypatch.setattr(module, "sync_directory", sync)
+    return found
+
+
+async def test_a_directory_that_a_call_made_which_then_failed_is_made_durable_by_the_next(tmp_path, synced):
+    plane = open_plane("data", PosixSettings(path=tmp_path))
+    (tmp_path / "taken").mkdir()
+    try:
+        with pytest.raises(Refused):
+            await bulk.put_many(plane, many("a/b/x", "taken"))
+        synced.clear()
+        await bulk.put_many(plane, many("a/b/y"))
+        assert sorted(synced) == [".", "a", "a/b"]
+        synced.clear()
+        await plane.put("a/b/z", b"1", upload_id="z")
+        assert sorted(synced) == [".", "a", "a/b"]
+    finally:
+        await plane.aclose()
+
+
+async def test_a_directory_that_another_call_has_just_made_is_made_durable_by_whoever_is_done_first(
+    tmp_path, synced, monkeypatch
+):
+    plane = open_plane("data", PosixSettings(path=tmp_path))
+    begun, go_on, real = threading.Event(), threading.Event(), posix_many._filled
+
+    def filled(fd, data):
+        if bytes(data) == b"slow":
+            begun.set()
+            go_on.wait()
+        return real(fd, data)
+
+    monkeypatch.setattr(posix_many, "_filled", filled)
+    first = asyncio.create_task(bulk.put_many(plane, [Whole("a/slow", b"slow", "u-1")]))
+    try:
+        await asyncio.to_thread(begun.wait)
+        await bulk.put_many(plane, [Whole("a/x", b"x", "u-2")])
+        assert sorted(synced) == [".", "a"]
+    finally:
+        go_on.set()
+        await first
+        await plane.aclose()
+
+
+async def test_the_mark_of_an_attempt_is_flushed_with_its_file(tmp_path, monkeypatch):
+    plane, seen = open_plane("data", PosixSettings(path=tmp_path)), []
+    monkeypatch.setattr(posix_many, "set_mark", lambda *_: seen.append("mark") or "")
+    monkeypatch.setattr(posix_draft.os, "fsync", lambda _: seen.append("flush"))
+    try:
+        await bulk.put_many(plane, [Whole("x", b"1", "u", replace=False)])
+    finally:
+        await plane.aclose()
+    assert seen == ["mark", "flush", "flush"]
 
 
 async def test_of_many_durable_files_none_is_there_when_one_fails(tmp_path):

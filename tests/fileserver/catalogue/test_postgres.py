@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -171,7 +172,9 @@ def test_a_restart_of_the_database_kills_nobody(store, server):
 def test_a_restart_of_the_database_in_the_middle_of_a_look_is_got_over(store, server, monkeypatch):
     one = Liveness(store.engine, "one")
     one.hold()
-    monkeypatch.setattr(one, "hold", lambda: (server.stop(), server.start()))  # after it has found all well
+    monkeypatch.setattr(
+        one, "hold", lambda: (server.stop(signal.SIGINT), server.start())
+    )  # after it has found all well
     with pytest.raises(DBAPIError):
         one.dead(["two"])
     monkeypatch.undo()

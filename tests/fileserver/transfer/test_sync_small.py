@@ -104,6 +104,16 @@ async def test_one_that_is_gone_or_has_changed_is_a_matter_of_its_own(up, tmp_pa
     assert up.place.objects["up/1/004"].data == b"other"
 
 
+async def test_one_that_is_gone_sends_its_group_alone_and_no_other(up, tmp_path):
+    for number in range(COUNT, 20 * MOST):
+        (tmp_path / f"in/{number}").write_bytes(b"x")
+    await up.begin()
+    (tmp_path / "in/0/003").unlink()
+    await up.fill()
+    assert shown(await up.end())["copied"] == 20 * MOST
+    assert up.planes._open["source"].snapshot().requests["read"] <= MOST + 1  # its group, and the large one
+
+
 async def test_one_that_is_refused_once_is_tried_alone(up):
     up.target.script.faults = [Fault("put", 5, Raise(Refused("not now")))]
     assert shown(await up.run())["copied"] == COUNT + 1
