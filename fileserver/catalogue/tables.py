@@ -275,7 +275,7 @@ ingest_files = Table(
 
 `version` is what was listed, and from the first byte on what is read. `publication` is the walk over names by which
 the domain takes its place. While `owed`, something of a load that is not published may be in the server. `resumed` is
-how often it was taken up again.
+how often it was taken up again after an end of its process; one less while a run has stopped in good order.
 """
 
 ingest_reports = Table(

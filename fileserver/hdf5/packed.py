@@ -31,6 +31,8 @@ _KEEP: Final = frozenset({h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32})
 _ENDLESS: Final = 1 << 62
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _FRAME: Final = b"b2frame\0"
+_SZ3_RANKS: Final = range(1, 5)
+_SZ3_METHODS: Final = frozenset({b"\0", b"\2"})  # Lorenzo and regression, interpolation; 1 is for packing alone
 _BITSHUFFLE_PACKS: Final = frozenset({2, 3})  # LZ4 and Zstandard, in the fifth value
 
 Says: TypeAlias = Callable[[bytes, Sequence[int], int, int], int]
@@ -114,14 +116,18 @@ def _lzf(data: bytes, values: Sequence[int], item: int, most: int) -> int:
 
 
 def _sz3(data: bytes, values: Sequence[int], item: int, most: int) -> int:
-    """By the settings at its end: their size behind them, rank, extents and count ahead; the plugin trusts both."""
+    """By the settings at its end: their size behind them; rank, extents, count and method ahead. All that is trusted.
+
+    The plugin ends its process at a rank or a method that it does not have, and writes where it may not at others.
+    """
     del most
-    length = int.from_bytes(data[-4:], "little")
-    told = data[-4 - length : -4]
+    at = len(data) - 4 - int.from_bytes(data[-4:], "little")
+    told = data[at:-4] if at >= 0 else b""
     rank = told[0] if told else 0
     counts = [int.from_bytes(told[i : i + 8], "little") for i in range(1, 1 + 8 * (rank + 1), 8)]
-    if not 1 <= rank <= 4 or math.prod(counts[:-1]) != counts[-1]:
-        return 0  # of another version
+    method = told[1 + 8 * len(counts) :][:1]
+    if rank not in _SZ3_RANKS or method not in _SZ3_METHODS or math.prod(counts[:-1]) != counts[-1]:
+        return _ENDLESS
     if counts[-1] * item != (meant := _sz(values, item)) and meant:
         return _ENDLESS  # it writes what the chunk says into the memory that the values say
     return counts[-1] * item

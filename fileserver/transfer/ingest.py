@@ -26,6 +26,7 @@ from fileserver.hdf5.needs import need_all
 from fileserver.together import side_by_side
 from fileserver.transfer import ingest_rows, ledger, manifest_rows, sync_rows
 from fileserver.transfer.course import Course
+from fileserver.transfer.ingest_ends import Survived, Taken, orderly
 from fileserver.transfer.ingest_feed import Begun, Feed
 from fileserver.transfer.ingest_outcome import outcome
 from fileserver.transfer.ingest_plan import Expansion, goes_direct
@@ -72,6 +73,7 @@ class IngestStages(Course):
         self._planes = planes
         self._targets = targets
         self._runs: dict[str, _Run] = {}
+        self._survived = Survived()
 
     def check(self, spec: Spec) -> str:
         """What a call can be told at once; returns the target to reserve: a domain, or a name of its own.
@@ -200,9 +202,9 @@ class IngestStages(Course):
             found = await self._store.read(lambda c: ingest_rows.page(c, transfer, first, part.last_part, limit=width))
             return await self._begin(found, run)
 
-        feed = Feed(page, part.first_part)
-        async with Recorded(self._store, transfer, live, ingest_rows.enter_ended) as work:
-            abreast = run.batches.abreast or width
+        feed = Feed(page, part.first_part, Taken(transfer, part.first_part, 0))
+        enter, abreast = ingest_rows.enter_ended, run.batches.abreast or width
+        async with orderly(self._store, feed.taken), Recorded(self._store, transfer, live, enter) as work:
             await side_by_side(range(abreast), lambda _: self._bring(run, work, feed), abreast)
         await self._store.write(lambda c: manifest_rows.segment_done(c, transfer, segment, now()))
 
@@ -358,7 +360,7 @@ class IngestStages(Course):
                 return self._runs[transfer]
             target = Target(_ingest(spec), transfer, self._targets, self._planes)
             if _ingest(spec).aggregate:
-                joiner = Joiner(target, self._planes, self._store, spec.overwrite)
+                joiner = Joiner(target, self._planes, self._store, spec.overwrite, self._survived)
                 self._runs[transfer] = _Run(joiner, Batches(joiner), joiner)
             else:
                 worker = Worker(target, self._planes, self._store, spec.overwrite)

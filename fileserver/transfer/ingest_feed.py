@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from fileserver.transfer.ingest_ends import Taken
 from fileserver.transfer.ingest_rows import File
 
 
@@ -26,10 +27,12 @@ class Feed:
     Args:
         page: files from a number on, begun; none behind the last.
         first: the number to start with.
+        taken: the files that were begun by now.
     """
 
     page: Callable[[int], Awaitable[Sequence[Begun]]]
     first: int
+    taken: Taken
     _ready: deque[Begun] = field(default_factory=deque)
     _over: bool = False
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -47,4 +50,6 @@ class Feed:
         if not self._ready and not self._over:
             self._ready.extend(await self.page(self.first))
             self._over = not self._ready
+            if self._ready:
+                self.taken.last = self._ready[-1].file.number
         return bool(self._ready)

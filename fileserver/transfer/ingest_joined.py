@@ -33,6 +33,7 @@ from fileserver.hdf5.load import Loaded
 from fileserver.hdf5.repeated import need_new
 from fileserver.hdf5.storage import Written
 from fileserver.transfer import ingest_members, ingest_rows
+from fileserver.transfer.ingest_ends import Survived, Taken, orderly
 from fileserver.transfer.ingest_file import PASSES, Worker, loaded_file, publication_from_json
 from fileserver.transfer.ingest_rows import Ended, File, Told
 from fileserver.transfer.ingest_target import Target
@@ -60,6 +61,8 @@ class _Extends:
 class Joiner(Worker):
     """Brings all files of one transfer into one domain of one server."""
 
+    survived: Survived
+
     async def bring(self, transfer: str, live: Live) -> None:
         """Load, verify and publish what has not ended.
 
@@ -70,6 +73,10 @@ class Joiner(Worker):
         if files[0].state == "loading":  # begun by another run
             files[0] = replace(files[0], resumed=files[0].resumed + 1)
             await self.store.write(lambda c: ingest_rows.resume(c, files[:1]))
+        async with orderly(self.store, Taken(transfer, files[0].number, files[-1].number)):
+            await self._bring(transfer, files, live)
+
+    async def _bring(self, transfer: str, files: list[File], live: Live) -> None:
         while files[0].state not in {"loaded", "partly"}:
             try:
                 ended = await self._brought(files, live)
@@ -87,7 +94,7 @@ class Joiner(Worker):
         if head.publication is not None and "target" in head.publication:
             return await self._go_on(head, publication_from_json(head.publication))
         files = [await self._begun(head), *files[1:]]
-        if wrong := await deadly(self.planes, files, files[0].resumed):
+        if wrong := await deadly(self.planes, files, self.target.loading, self.survived, live):
             raise await self._unfit(files, wrong)
         return await self._arrive(files, live)
 
@@ -138,9 +145,7 @@ class Joiner(Worker):
 
     async def _begun(self, head: File) -> File:
         """The first row with all that it needs to be begun, or gone on with."""
-        if head.state != "waiting":
-            return head
-        return await self._again(head)
+        return head if head.state != "waiting" else await self._again(head)
 
     async def _again(self, head: File) -> File:
         begun = replace(head, state="loading", tries=head.tries + 1, begun=time(), owed=True)

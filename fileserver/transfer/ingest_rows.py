@@ -181,6 +181,13 @@ def resume(c: sa.Connection, files: Sequence[File]) -> None:
         update(c, each.transfer, each.number, resumed=each.resumed)
 
 
+def stand_still(c: sa.Connection, transfer: str, first: int, last: int) -> None:
+    """Their run ends in good order: that these are taken up again by the next does not count."""
+    f = t.ingest_files
+    these = (f.c.transfer == transfer, f.c.number.between(first, last), f.c.state == "loading")
+    c.execute(f.update().where(*these).values(resumed=f.c.resumed - 1))
+
+
 def enter_ended(c: sa.Connection, transfer: str, ended: Sequence[Ended]) -> None:
     """Record how files ended; what is recorded is not done again."""
     f = t.ingest_files

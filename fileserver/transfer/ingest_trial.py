@@ -13,7 +13,11 @@ from fileserver.configured import Configured, where
 from fileserver.errors import FormatMismatch
 from fileserver.hdf5 import trial
 from fileserver.hdf5.outline import BROKEN
+from fileserver.together import side_by_side
+from fileserver.transfer.ingest_ends import Survived
 from fileserver.transfer.ingest_rows import Ended, File
+from fileserver.transfer.ingest_target import LOADS
+from fileserver.transfer.live import Live
 from planes.plane import Plane
 
 _SUSPECT: Final = 2  # times that a file was taken up again: kill -9 may be bad luck once
@@ -41,14 +45,32 @@ async def alone(plane: Plane, file: File, turns: asyncio.Semaphore, arrive: Call
         raise FormatMismatch(msg, key=name) from error
 
 
-async def deadly(planes: Configured, files: Sequence[File], resumed: int) -> dict[int, FormatMismatch]:
-    """The files among those of one domain that the library does not survive, by their numbers from 0."""
+async def deadly(
+    planes: Configured, files: Sequence[File], turns: asyncio.Semaphore, survived: Survived, live: Live
+) -> dict[int, FormatMismatch]:
+    """The files among those of one domain that the library does not survive, by their numbers from 0.
+
+    The first stands for all; those that have `survived` before are not tried again. Processes take `turns`.
+
+    Raises:
+        Cancelled, Paused: that was asked for meanwhile.
+    """
     found: dict[int, FormatMismatch] = {}
-    for number, each in enumerate(files):
-        try:
-            await _survived(planes.plane(each.plane), replace(each, resumed=resumed))
-        except FormatMismatch as error:
-            found[number] = error
+    if files[0].resumed < _SUSPECT:
+        return found
+
+    async def look(one: tuple[int, File]) -> None:
+        number, file = one
+        async with turns:
+            live.check()
+            try:
+                await _survived(planes.plane(file.plane), replace(file, resumed=files[0].resumed))
+            except FormatMismatch as error:
+                found[number] = error
+            else:
+                survived.add(file)
+
+    await side_by_side([each for each in enumerate(files) if each[1] not in survived], look, LOADS)
     return found
 
 

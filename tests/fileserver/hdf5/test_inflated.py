@@ -150,6 +150,28 @@ def test_what_says_that_it_unpacks_to_much_more_than_a_chunk_is_not_unpacked(tmp
             check(tmp_path / path, (0,) * len(shape), shape)
 
 
+SETTINGS = 64 + 4
+"""Bytes at the end of a chunk of SZ3: its settings, and their size."""
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(0, 0), (0, 2), (0, 5), (1, 7), (9, 7), (17, 1), (17, 3), (64, 200), (65, 200)],
+    ids=["no-rank", "other-rank", "rank", "extent", "count", "method-1", "method", "short", "long"],
+)
+def test_settings_at_which_sz3_ends_the_process_are_not_given_to_it(tmp_path, at, value):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        data = file.create_dataset("d", (1000,), "<f4", chunks=(1000,), **FILTERS["sz3"])
+        data[...] = np.random.default_rng(7).random(1000)
+        _, sound = data.id.read_direct_chunk((0,))
+        assert sound[-4:] == word(SETTINGS - 4, 4, "little")
+        changed = bytearray(sound)
+        changed[len(sound) - SETTINGS + at] = value
+        data.id.write_direct_chunk((0,), bytes(changed))
+    with pytest.raises(OSError, match=r"the chunk at \(0,\) may unpack to more"):
+        check(tmp_path / "x.h5", (0,), (1000,))
+
+
 def test_a_blosc2_array_is_as_large_as_its_shape_says(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         data = file.create_dataset("d", (64, 64), "<f8", chunks=(64, 64), **FILTERS["blosc2"])

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fileserver.hdf5 import load, trial
+from fileserver.hdf5 import joined, load, trial
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.ingest_target import LOADS
 from tests.fileserver.transfer.ingest_world import Crash, server, world
@@ -65,6 +65,32 @@ async def test_a_file_that_the_library_does_not_survive_is_told_and_tried_no_mor
     assert 0 < most <= LOADS
     assert "data:b.h5 ends every process that reads it (SIGSEGV)" in files[1].error["message"]
     assert set(tried) >= {"b.h5"}
+
+
+@pytest.mark.parametrize("more", [{}, {"aggregate": "time"}], ids=["alone", "joined"])
+async def test_files_that_were_paused_are_not_suspected(world, monkeypatch, more):
+    for name in ("a.h5", "b.h5"):
+        world.make(name, 5)
+    begun = asyncio.Event()
+
+    async def stands(*_, **__):
+        begun.set()
+        await asyncio.Event().wait()
+
+    for place in (load, joined):
+        monkeypatch.setattr(place, "load" if place is load else "look", stands)
+    transfer, domain = f"paused-{len(more)}", f"{world.folder}/{'x' if more else 'in/'}"
+    await world.begin(transfer, "", domain=domain, verify="sample", target="main", **more)
+    for _ in range(4):
+        begun.clear()
+        run = asyncio.create_task(world.run(transfer))
+        await begun.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    files = [each for each in await world.files(transfer) if each.state == "loading"]
+    assert files
+    assert all(each.resumed < 1 for each in files)
 
 
 def damaged(world):
