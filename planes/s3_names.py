@@ -139,4 +139,5 @@ class Names:
 
 def odd_in(full: str) -> list[str]:
     """What of a name is not the same name everywhere."""
-    return [odd for odd in _ODD if odd in f"/{full}"]
+    # A `.` may be the last; what ends in `/` is a folder everywhere.
+    return [odd for odd in _ODD if odd in (f"/{full}/" if odd == "/./" else f"/{full}")]

@@ -174,5 +174,7 @@ async def test_nothing_stays_of_a_trial_that_is_cancelled(make, merging, method)
 
 def test_only_such_names_are_odd():
     assert odd_in("in/a b/../c.d/.e/f./…") == []
+    assert odd_in("in/a b/../c.d/.e/f./x") == odd_in("in/a/") == odd_in("in-./a") == []
     assert odd_in("in//a") == odd_in("/a") == ["//"]
+    assert odd_in("a/.") == odd_in("in/./a") == odd_in(".") == ["/./"]
     assert odd_in("./a\\b") == ["/./", "\\"]
