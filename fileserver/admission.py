@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from fileserver.auth import caller
+from fileserver.auth import caller, holder
 from fileserver.calls import HEALTH, Call
 from fileserver.errors import ServerBusy
 
@@ -27,6 +27,8 @@ EACH: Final = (CONTROL[0] // 2, CONTROL[1] // 2)
 """Calls with one answer of one caller from outside: however long they take, others find a place."""
 EACH_WATCHING: Final = (WATCHING[0] // 4, 0)
 """Its streams that watch."""
+EACH_BESIDE: Final = (BESIDE[0] // 4, BESIDE[1] // 4)
+"""What is asked with grants for one transfer, by however many agents."""
 RETRY_AFTER: Final = 0.5
 
 _AGENTS: Final = "/fileserver.v1.AgentService/"
@@ -76,12 +78,12 @@ class Slots:
 
 
 class Shares:
-    """Places that each caller has for itself.
+    """Places that each caller, or transfer, has for itself.
 
     Args:
         what: they are, for the message to who has no more of them.
-        at_once: how many of one caller may be in.
-        waiting: how many of one caller may wait.
+        at_once: how many of one may be in.
+        waiting: how many of one may wait.
     """
 
     def __init__(self, what: str, at_once: int, waiting: int = 0) -> None:
@@ -91,7 +93,7 @@ class Shares:
 
     @asynccontextmanager
     async def one(self, name: str) -> AsyncIterator[None]:
-        """Have one of the places of the caller of this name, as soon as there is one; raises ServerBusy."""
+        """Have one of the places of the one of this name, as soon as there is one; raises ServerBusy."""
         slots = self._callers.setdefault(name, Slots(f"{self._what} of {name}", *self._each))
         try:
             async with slots.one():
@@ -101,7 +103,7 @@ class Shares:
                 self._callers.pop(name, None)
 
     def __len__(self) -> int:
-        """Callers of whom there is something."""
+        """Of how many there is something."""
         return len(self._callers)
 
 
@@ -116,6 +118,7 @@ class Admission:
         agents: tuple[int, int] = AGENTS,
         each: tuple[int, int] = EACH,
         each_watching: tuple[int, int] = EACH_WATCHING,
+        each_beside: tuple[int, int] = EACH_BESIDE,
     ) -> None:
         self._control = Slots("calls", *control)
         self._watching = Slots("watchers", *watching)
@@ -123,6 +126,7 @@ class Admission:
         self._agents = Slots("agents", *agents)
         self._calls_of = Shares("calls", *each)
         self._watchers_of = Shares("watchers", *each_watching)
+        self._beside_of = Shares("questions about parts", *each_beside)
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
@@ -131,11 +135,13 @@ class Admission:
         if call.method.startswith(HEALTH) or (own and call.streams):
             yield
             return
-        if own:
-            async with self._beside.one():
-                yield
-            return
         async with AsyncExitStack() as places:
+            if own:
+                if transfer := holder():  # waits among those of its transfer first
+                    await places.enter_async_context(self._beside_of.one(f"transfer {transfer}"))
+                await places.enter_async_context(self._beside.one())
+                yield
+                return
             agent, who = call.method.startswith(_AGENTS), caller()
             if who.outside and not agent:  # waits among its own calls first
                 share = self._watchers_of if call.streams else self._calls_of

@@ -63,6 +63,7 @@ class Caller:
 _STRANGER: Final = Caller(local=False)
 _caller: ContextVar[Caller] = ContextVar("caller", default=_STRANGER)
 _agent: ContextVar[str] = ContextVar("agent", default="")
+_holder: ContextVar[str] = ContextVar("holder", default="")
 
 
 def caller() -> Caller:
@@ -98,6 +99,16 @@ def allow(plane: str) -> None:
 def know_agent(key: str) -> None:
     """Let the call in progress use the files of the agent that has this key."""
     _agent.set(agent_plane(key) if key else "")
+
+
+def holder() -> str:
+    """For which transfer the grant is that came with the call in progress; "" without one that counts."""
+    return _holder.get()
+
+
+def know_holder(transfer: str) -> None:
+    """Know that the call in progress comes with a grant for this transfer."""
+    _holder.set(transfer)
 
 
 def granted(method: str, metadata: Metadata) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 
 from planes import facts
 from planes.checksum import compute
-from planes.errors import AlreadyExists, Changed, Error, NotFound, OutOfRange, Refused, Unsupported
+from planes.errors import AlreadyExists, Changed, Error, NotFound, OutOfRange, PathEscapes, Refused, Unsupported
 from planes.facts import FACTS, UNKNOWN, Fact
 from planes.plane import Extent, Info, Plane, StepReceipt, Take, Ticket
 
@@ -27,6 +27,8 @@ _TYPE: Final = "text/x-cropduster-check"
 _METADATA: Final = {"checked": "yes"}
 _ORDER: Final = ("order/B", "order/a-b", "order/a/b", "order/a0")
 """In byte order; a store that lists folder by folder has another."""
+_ODD: Final = ("//", "/./", "\\")
+"""In names that some stores take for those of other objects."""
 _WRITERS: Final = 4
 """That race for a key, in each of the two ways to write."""
 
@@ -227,6 +229,23 @@ class _Trial:
         _see(got == _DATA, "an object was replaced, and a read of its old version did not fail")
         self._note(facts.versions(kept=True))
 
+    async def names(self) -> None:
+        """Write under names that are not the same everywhere."""
+        refused: list[str] = []
+        for odd in _ODD:
+            name = f"names/a{odd}b"
+            try:
+                await self._put(name, b"odd")
+            except PathEscapes:  # a plane of folders has no such names
+                self._written.discard(self.folder + name)
+            except (Refused, Unsupported):
+                self._written.discard(self.folder + name)
+                refused.append(odd)
+            else:
+                found = await self._keys()
+                _see(self.folder + name in found, f"what was written as {name!r} is not listed under that name")
+        self._note(facts.names(refused))
+
     async def delete(self) -> None:
         """Delete what was written."""
         await self.clean()
@@ -293,6 +312,7 @@ async def check(plane: Plane) -> Checked:
         ("copy inside the plane", trial.copy),
         ("copy a range inside the plane", trial.copy_range),
         ("notice a replaced object", trial.pinned),
+        ("tell names apart", trial.names),
         ("delete", trial.delete),
     ]
     results: list[CheckResult] = []

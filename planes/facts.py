@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,8 @@ ORDER: Final = "lists in byte order"
 POURS: Final = "stores steps while they come in"
 METADATA: Final = "keeps content type and metadata"
 VERSIONS: Final = "keeps old versions"
-FACTS: Final = (RANGES, WHOLE, CHECKSUMS, EVIDENCE, CONDITIONS, ORDER, POURS, METADATA, VERSIONS)
+NAMES: Final = "keeps names as they are"
+FACTS: Final = (RANGES, WHOLE, CHECKSUMS, EVIDENCE, CONDITIONS, ORDER, POURS, METADATA, VERSIONS, NAMES)
 """All that is found out, in the order in which it is told."""
 
 
@@ -101,3 +103,11 @@ def versions(*, kept: bool) -> Fact:
     """Whether what was replaced stays readable."""
     costs = "what is deleted or replaced stays and is paid for, this check's own objects too, until a rule removes it"
     return Fact(VERSIONS, "yes", costs) if kept else Fact(VERSIONS, "no")
+
+
+def names(refused: Sequence[str]) -> Fact:
+    """Whether names are told apart; `refused` is what makes a name that would be another object's."""
+    if not refused:
+        return Fact(NAMES, "yes")
+    costs = f"objects with {' or '.join(refused)} in their names are refused here, so that none is written over another"
+    return Fact(NAMES, "no", costs)

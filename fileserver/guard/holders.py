@@ -6,7 +6,7 @@ in.
 
 from __future__ import annotations
 
-from fileserver.auth import grant_in, granted
+from fileserver.auth import grant_in, granted, know_holder
 from fileserver.calls import Metadata
 from fileserver.grants import Keys
 
@@ -22,10 +22,10 @@ class Holders:
         self._keys = keys
 
     async def check(self, method: str, metadata: Metadata) -> None:
-        """Let the holder of a grant through, and everybody who has none.
+        """Let the holder of a grant through, known by its transfer from here on, and everybody who has none.
 
         Raises:
             CallerDenied: it is none, or its hours are over.
         """
         if granted(method, metadata):
-            self._keys.known(grant_in(metadata) or "")
+            know_holder(self._keys.known(grant_in(metadata) or "").transfer)

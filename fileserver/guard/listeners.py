@@ -71,12 +71,13 @@ def listeners(config: Config, rooms: Rooms, socket: str, own: Around, strange: A
         InvalidSpec: a certificate or a key cannot be used, or the audit cannot be written.
     """
     inside, outside = _audits(config, rooms)
-    settings = config.listen.internal
+    settings, holders = config.listen.internal, Gate(Holders(rooms.grants).check)
     address = _target(listen or (settings.address if settings else DEFAULT))
     if settings is not None and settings.tls is not None:
-        made = [Listener([socket], [*inside, own]), _certified(settings, settings.tls, address, inside)]
+        within = _certified(settings, settings.tls, address, [*inside, holders])
+        made = [Listener([socket], [*inside, holders, own]), within]
     else:
-        made = [Listener([socket, address], [*inside, own])]
+        made = [Listener([socket, address], [*inside, holders, own])]
     if config.listen.external is not None:
         made.append(_external(config.listen.external, config, rooms, strange, outside))
     if config.listen.health is not None:
@@ -99,12 +100,12 @@ def _audits(config: Config, rooms: Rooms) -> tuple[list[Around], list[Around]]:
     return list(inside), list(outside)
 
 
-def _certified(settings: Internal, tls: Tls, address: str, audits: list[Around]) -> Listener:
+def _certified(settings: Internal, tls: Tls, address: str, before: list[Around | Gate]) -> Listener:
     """The internal address with certificates on both sides."""
     files = Files(tls.certificate, tls.key, tls.clients)
     return Listener(
         [address],
-        [*audits, Certificates(settings.allow).around],
+        [*before, Certificates(settings.allow).around],
         credentials=server_credentials(files, "listen.internal.tls"),
     )
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from fileserver.admission import Admission, Slots
-from fileserver.auth import Caller, set_caller
+from fileserver.auth import Caller, know_holder, set_caller
 from fileserver.calls import Call
 from fileserver.errors import ServerBusy
 
@@ -92,3 +92,29 @@ async def test_one_caller_from_outside_leaves_places_to_others_and_waits_among_i
     await asyncio.gather(*tasks)
     assert order.count("alice") == 4
     assert not len(admission._calls_of) + len(admission._watchers_of)
+
+
+async def test_grants_of_one_transfer_leave_places_to_those_of_others():
+    admission = Admission(beside=(2, 1), each_beside=(1, 1))
+    sign, leave = call("DataService/Sign"), asyncio.Event()
+
+    async def asks(transfer: str) -> None:
+        know_holder(transfer)
+        async with admission.around(sign):
+            await leave.wait()
+
+    tasks = [asyncio.create_task(asks("t1")) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ServerBusy, match="1 questions about parts of transfer t1") as told:
+        await asyncio.create_task(asks("t1"))
+    assert told.value.retry_after
+    async with asyncio.timeout(5), admission.around(sign):  # of the server's own kind: it has no grant
+        pass
+    tasks += [asyncio.create_task(asks(each)) for each in ("t2", "t3")]  # and all of the places are taken
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+    with pytest.raises(ServerBusy, match="2 questions about parts at work"):
+        await asyncio.create_task(asks("t4"))
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert not len(admission._beside_of)

@@ -16,7 +16,7 @@ from planes.memory import MemoryPlane
 from planes.plane import Capabilities
 from planes.posix import PosixPlane, PosixSettings
 
-TRIES = 12
+TRIES = 13
 
 
 async def results(plane) -> dict[str, CheckResult]:
@@ -50,6 +50,7 @@ async def test_a_directory_passes_and_is_left_as_it_was(tmp_path, durability, ev
         facts.POURS: "yes",
         facts.METADATA: "no",
         facts.VERSIONS: "no",
+        facts.NAMES: "yes",
     }
     lacking = {facts.CHECKSUMS, facts.METADATA} | ({facts.EVIDENCE} if evidence == "pinned" else set())
     assert {f.fact for f in checked.facts if f.costs} == lacking
@@ -102,7 +103,7 @@ async def test_after_a_failed_write_nothing_more_is_tried():
 async def test_a_listing_that_never_works_leaves_nothing_behind():
     inner = MemoryPlane("m")
     checked = await check(FaultyPlane(inner, [Fault("list", 0, Raise(Unavailable("no answer")))]))
-    assert broken(checked) == ["list it", "delete"]
+    assert broken(checked) == ["list it", "tell names apart", "delete"]
     assert inner._store.objects == inner._store.drafts == {}
 
 
@@ -211,6 +212,27 @@ async def test_a_listing_in_another_order_costs_something_and_one_that_loses_key
     checked = await check(Unordered("m"))
     assert (broken(checked), found(checked)[facts.ORDER]) == ([], "no")
     assert "list it" in broken(await check(Losing("m")))
+
+
+async def test_a_store_that_takes_names_for_others_costs_something_and_one_that_does_so_silently_is_broken():
+    class Merging(MemoryPlane):
+        async def put(self, key, data, **options):
+            if "\\" in key:
+                msg = "it would be another object"
+                raise Refused(msg)
+            return await super().put(key, data, **options)
+
+    class Silent(MemoryPlane):
+        async def put(self, key, data, **options):
+            return await super().put(key.replace("\\", "/"), data, **options)
+
+    checked = await check(Merging("m"))
+    (said,) = [f for f in checked.facts if f.fact == facts.NAMES]
+    assert (broken(checked), said.found) == ([], "no")
+    assert "with \\ in their names are refused" in said.costs
+    silent = Silent("m")
+    assert broken(await check(silent)) == ["tell names apart"]
+    assert silent._store.objects == {}
 
 
 async def test_a_plane_that_keeps_less_than_it_says_is_found_out():

@@ -63,8 +63,10 @@ async def test_seaweedfs_lists_in_an_order_of_its_own(tmp_path, keys, monkeypatc
         facts.POURS: "no",
         facts.METADATA: "yes",
         facts.VERSIONS: "no",
+        facts.NAMES: "no",
     }
     assert "may skip or repeat keys" in costs(done)[facts.ORDER]
+    assert "objects with // or /./ or \\ in their names are refused" in costs(done)[facts.NAMES]
     assert "16 MiB" in costs(done)[facts.POURS]
     assert told(with_versions)[facts.VERSIONS] == "yes"
 
@@ -109,4 +111,5 @@ async def test_azure_lacks_little_and_no_block_stays(tmp_path, monkeypatch):
         facts.POURS: "no",
         facts.METADATA: "yes",
         facts.VERSIONS: "no",
+        facts.NAMES: "no",
     }

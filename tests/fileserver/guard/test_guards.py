@@ -14,15 +14,18 @@ from structlog.testing import capture_logs
 
 from client.tokens import make_key, make_token
 from fileserver import auth, log
+from fileserver.admission import Admission
 from fileserver.auth import Caller, caller
 from fileserver.callers import RuleSettings, Tokens
 from fileserver.calls import GRANT_KEY, Call, Gate, Interceptor
+from fileserver.config import Config
 from fileserver.errors import CallerDenied, CallerUnknown, FileNotFound, InvalidSpec, ServerBusy
 from fileserver.grants import Grant, Keys
 from fileserver.guard import audit, rate
 from fileserver.guard.audit import Audits, named, plain
 from fileserver.guard.bearer import METADATA_KEY, Bearers
 from fileserver.guard.holders import Holders
+from fileserver.guard.listeners import listeners
 from fileserver.guard.rate import Rates
 from fileserver.guard.tokens import Verifier
 from fileserver.rules import Rules
@@ -136,6 +139,61 @@ async def test_nothing_of_what_comes_with_a_grant_is_read_before_that_counts(cha
     assert Counted.taken == 0
     await ask(bytes(2 << 20), metadata=[(GRANT_KEY, minted["of the file servers"].mint(good))])
     assert Counted.taken == 2 << 20
+
+
+async def test_grants_are_looked_at_before_all_else_at_the_internal_address_too(tmp_path):
+    keys = Keys(["secret"], time.time)
+    rooms = SimpleNamespace(grants=keys, default_plane="data")
+    inside = listeners(Config(planes={}, state_directory=tmp_path), rooms, "unix:/none", Interceptor, Interceptor, "")[
+        0
+    ]
+    (gate,) = [each for each in inside.around if isinstance(each, Gate)]
+
+    async def serves(details):
+        return auth.holder()
+
+    good = keys.mint(Grant("write", "t1", 1, "u", 0, 1, 1, time.time() + 60))
+    for shown, known in ((), ""), (((GRANT_KEY, good),), "t1"):
+        details = SimpleNamespace(method=QUERY, invocation_metadata=shown)
+        assert await gate.intercept_service(serves, details) == known
+    details = SimpleNamespace(method=QUERY, invocation_metadata=((GRANT_KEY, "x.y.z"),))
+    assert (await gate.intercept_service(serves, details)).stream_stream  # which refuses
+
+
+async def test_who_comes_with_a_grant_has_places_of_its_transfer():
+    keys, inside, leave = Keys(["secret"], time.time), asyncio.Event(), asyncio.Event()
+    admission = Admission(each_beside=(1, 0))
+
+    class Held(grpc.GenericRpcHandler):
+        def service(self, handler_call_details):
+            async def answer(request, context):
+                inside.set()
+                await leave.wait()
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    guards = [ErrorInterceptor(), Gate(Holders(keys).check), Interceptor(admission.around)]
+    server = aio.server(interceptors=guards, handlers=(Held(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with asyncio.timeout(20), aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+
+        def ask(transfer, part):
+            token = keys.mint(Grant("write", transfer, part, "u", 0, 1, 1, time.time() + 60))
+            return opened.unary_unary(QUERY)(b"", metadata=[(GRANT_KEY, token)])
+
+        first = ask("t1", 1)
+        await inside.wait()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await ask("t1", 2)
+        assert type(from_call(caught.value)) is ServerBusy
+        inside.clear()
+        second = ask("t2", 1)
+        await inside.wait()
+        leave.set()
+        assert await asyncio.gather(first, second) == [b"", b""]
+    await server.stop(0)
 
 
 async def test_a_bug_in_a_check_tells_strangers_nothing(channel, monkeypatch):
