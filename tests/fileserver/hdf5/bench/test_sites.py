@@ -50,7 +50,9 @@ def ground(request, connect, folder, tmp_path, server):
     return Ground(request.param, connect, folder, tmp_path, server)
 
 
-@pytest.mark.parametrize("cut", ["block", "row", "column"])
+@pytest.mark.parametrize(
+    ("ground", "cut"), [("file", "block"), ("file", "row"), ("file", "column"), ("hsds", "row")], indirect=["ground"]
+)
 async def test_writers_share_the_blocks_and_what_users_read_is_what_belongs_there(ground, cut):
     field = checked(50, 45, (10, 12), cut, 7)
     await ground.make(field)
@@ -149,7 +151,7 @@ class Slow:
         return await asyncio.shield(asyncio.create_task(later()))
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("ground", "times"), [("file", 1), ("hsds", 2)], indirect=["ground"])
 async def test_a_claim_that_was_under_way_when_its_writer_was_stopped_is_given_back(ground, times):
     await ground.make(SMALL)
     site = Slow(await ground.open())
