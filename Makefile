@@ -42,8 +42,8 @@ demo-s3: $(READY) ## the same through an S3 store that is started and stopped he
 test: hsds ## every promise once, at the smallest size that can fail
 	$(BIN)/python -m tests.doubles.azurite > /dev/null
 	$(BIN)/python -m tests.doubles.helm > /dev/null
-	$(BIN)/python -m pytest --collect-only -qq > /dev/null || true  # compiles all of it once, and not in each of the five
-	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 5 --dist loadfile
+	$(BIN)/python -m pytest --collect-only -qq > /dev/null || true  # compiles all of it once, and not in each of the four
+	REQUIRE_PLANES=memory,posix,s3,azure $(BIN)/python -m pytest -m 'not soak' -n 4 --dist loadfile
 
 check: $(READY) ## lint, types, layers, wire, freshness of generated code
 	$(BIN)/ruff check .

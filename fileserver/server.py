@@ -212,7 +212,8 @@ class Server:
         """Wait for the transfers; a step that hangs is done again at the next start."""
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._jobs.stop(), grace)
+                async with asyncio.timeout(grace):
+                    await self._jobs.stop()
         except Exception:  # noqa: BLE001  # listeners that nobody stops must not stay, whatever went wrong here
             _log.exception("transfers did not stop in good order")
 

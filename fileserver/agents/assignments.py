@@ -63,7 +63,8 @@ class News:
 async def heard_within(event: asyncio.Event, seconds: float) -> None:
     """Return at the news, or after so long."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return
 

@@ -152,7 +152,8 @@ class Agent:
                             raise error from None
                         _log.warning("the file server does not answer", why=error.message)
                         with suppress(TimeoutError):
-                            await asyncio.wait_for(self._ending.wait(), wait * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                            async with asyncio.timeout(wait * random.uniform(0.5, 1)):  # noqa: S311 - jitter
+                                await self._ending.wait()
                         wait = min(2 * wait, _LONGEST)
             finally:
                 leaving.cancel()

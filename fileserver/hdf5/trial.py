@@ -19,10 +19,10 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 from typing_extensions import Buffer
 
@@ -33,6 +33,8 @@ from fileserver.hdf5.source import opened
 from planes.errors import Error, NotFound, Throttled, Unavailable
 from planes.memory import MemoryPlane, MemoryUpload
 from planes.plane import MIB, Extent, Info, Plane, Presign, StepReceipt, Ticket
+
+T = TypeVar("T")
 
 PATIENCE: Final = 300.0
 """Seconds that a process may take before it asks for more, or ends."""
@@ -64,7 +66,8 @@ async def ends(plane: Plane, key: str, patience: float = PATIENCE) -> str:
         await _need_begun(process, plane, key)
         if await _survives(process, _Answers(plane, key), patience):
             return ""
-        code = await asyncio.wait_for(process.wait(), patience)
+        async with asyncio.timeout(patience):
+            code = await process.wait()
     except TimeoutError:
         return f"keeps the HDF5 library busy for ever (a process of its own did nothing else for {patience:g} s)"
     except _NONSENSE:
@@ -81,9 +84,10 @@ async def _need_begun(process: Process, plane: Plane, key: str) -> None:
     """Raise Unavailable if a process does not come so far as to read the file."""
     assert process.stdout is not None, "it is a pipe"
     with suppress(TimeoutError, ValueError):
-        while said := await asyncio.wait_for(process.stdout.readline(), START):
-            if said == _BEGUN:
-                return
+        async with asyncio.timeout(START):
+            while said := await process.stdout.readline():
+                if said == _BEGUN:
+                    return
     raise _unbegun(plane, key, "it ended, or came to nothing, before it had begun")
 
 
@@ -98,15 +102,20 @@ async def _survives(process: Process, answers: _Answers, patience: float) -> boo
     assert process.stdin is not None, "it is a pipe"
     assert process.stdout is not None, "it is a pipe"
     try:
-        while asked := await asyncio.wait_for(process.stdout.readline(), patience):
+        while asked := await _within(patience, process.stdout.readline()):
             if asked == _OVER:
                 return True
             head, data = await answers.to(json.loads(asked))
             process.stdin.write(json.dumps(head).encode() + b"\n" + data)
-            await asyncio.wait_for(process.stdin.drain(), patience)
+            await _within(patience, process.stdin.drain())
     except ConnectionError:
         return False
     return False
+
+
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await work
 
 
 def _how(code: int) -> str:

@@ -111,7 +111,8 @@ class Landing:
             except Exception:  # noqa: BLE001 - lives as long as the server; what fails now is tried again
                 _log.warning("a round over the landing zones failed", exc_info=True)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def rest(self) -> None:

@@ -123,7 +123,8 @@ class Live:
     async def change(self, seconds: float) -> None:
         """Wait for a change, or for `seconds`."""
         try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
         except TimeoutError:
             return
 

@@ -76,7 +76,8 @@ class Recorded(Generic[E]):
     async def _record_regularly(self) -> None:
         while not self._stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _FLUSH)
+                async with asyncio.timeout(_FLUSH):
+                    await self._stop.wait()
             await self._record()
 
     async def _record_last(self) -> None:

@@ -11,9 +11,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -46,12 +47,11 @@ class Server:
         settings = [word for setting in _SETTINGS for word in ("-c", setting)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binaries / "bin/postgres", "-D", self.folder / "data", "-k", self.folder, *settings],
+                _as_nobody([self.binaries / "bin/postgres", "-D", self.folder / "data", "-k", self.folder, *settings]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **_as_nobody(),
             )
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -93,7 +93,7 @@ def running() -> Iterator[Server]:
         made = [server.binaries / "bin/initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "-E", "UTF8"]
         if os.geteuid() == 0:
             os.chown(folder, _NOBODY, _NOBODY)
-        subprocess.run([*made, "--no-sync"], check=True, capture_output=True, cwd="/", **_as_nobody())
+        subprocess.run(_as_nobody([*made, "--no-sync"]), check=True, capture_output=True, cwd="/")
         server.start()
         try:
             yield server
@@ -119,5 +119,14 @@ def _binaries(folder: Path) -> Path:
     return folder / package.name / "pginstall"
 
 
-def _as_nobody() -> dict[str, int]:
-    return {"user": _NOBODY, "group": _NOBODY} if os.geteuid() == 0 else {}
+_GO_ON = (
+    f"import os, sys; os.setgroups([]); os.setgid({_NOBODY}); os.setuid({_NOBODY}); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def _as_nobody(words: Sequence[str | Path]) -> list[str | Path]:
+    """The same words for a user who is not root, which PostgreSQL refuses to be.
+
+    Not by the arguments of `subprocess`: with them it forks, and gRPC's threads do not survive that.
+    """
+    return [sys.executable, "-c", _GO_ON, *words] if os.geteuid() == 0 else [*words]

@@ -194,6 +194,16 @@ async def test_a_server_that_starts_goes_on_at_once_with_what_the_last_one_held(
     assert zone.jobs.lives == 0
 
 
+async def test_a_stop_that_comes_with_a_wake_up_is_heard(zone):
+    one = zone.process()
+    await one.start()
+    while not one._wake._waiters:  # in the middle of its first round
+        await asyncio.sleep(0.01)
+    one._wake.set()
+    async with asyncio.timeout(60):
+        await one.stop()
+
+
 async def test_a_failure_is_tried_again_with_its_reason_until_the_tries_are_used_up(zone):
     await zone.enter(tries=2)
     await zone.put("a")
