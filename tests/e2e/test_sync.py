@@ -49,6 +49,7 @@ def counts(shown):
     return tuple(objects[name] for name in ("copied", "equal", "deleted", "failed"))
 
 
+@pytest.mark.soak  # fault_sync has every pair in one process, and the other tests the command
 def test_every_pair_of_planes(machine, bucket, source):
     for start, end in (
         ("data:in", "cloud:up"),
@@ -70,6 +71,7 @@ def test_every_pair_of_planes(machine, bucket, source):
     assert bucket.open_uploads() == []
 
 
+@pytest.mark.soak  # fault_sync has every pair in one process, and the other tests the command
 def test_with_azure(machine, bucket, source, account):
     name = f"c{os.urandom(6).hex()}"
     account.create_container(name)
