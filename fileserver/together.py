@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -39,6 +40,13 @@ async def side_by_side(items: Iterable[T], work: Callable[[T], Awaitable[object]
                 group.create_task(worker())
     except BaseExceptionGroup as failed:
         raise first_of(failed) from None
+
+
+async def heard_within(event: asyncio.Event, seconds: float) -> None:
+    """Return at the news, or after so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def to_its_end(work: Coroutine[None, None, T], then: Callable[[T], object] = lambda _: None) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from fileserver.catalogue import agents
 from fileserver.catalogue.store import Store
 from fileserver.errors import Cancelled, from_record
-from fileserver.together import to_its_end
+from fileserver.together import heard_within, to_its_end
 from fileserver.transfer.live import Away
 from fileserver.v1 import agent_pb2 as pb
 from planes.errors import Unavailable
@@ -58,15 +58,6 @@ class News:
     def forget(self, name: str) -> None:
         """Nobody listens any more."""
         self._events.pop(name, None)
-
-
-async def heard_within(event: asyncio.Event, seconds: float) -> None:
-    """Return at the news, or after so long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 class Assignments:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from fileserver.away.pace import Rates, keep
 from fileserver.configured import agent_plane
 from fileserver.errors import CallerUnknown, Cancelled
 from fileserver.status import from_call
+from fileserver.together import heard_within
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1.agent_pb2_grpc import AgentServiceStub
 from planes.opening import decorated
@@ -151,9 +151,7 @@ class Agent:
                         if not error.retriable and not (o.token_file and 0 < strange < _STRANGE):
                             raise error from None
                         _log.warning("the file server does not answer", why=error.message)
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(wait * random.uniform(0.5, 1)):  # noqa: S311 - jitter
-                                await self._ending.wait()
+                        await heard_within(self._ending, wait * random.uniform(0.5, 1))  # noqa: S311 - jitter
                         wait = min(2 * wait, _LONGEST)
             finally:
                 leaving.cancel()

@@ -210,32 +210,13 @@ class _Nowhere(MemoryPlane):
         """It does."""
         return ticket.kind == "trial"
 
-    async def put(
-        self,
-        key: str,
-        data: Buffer,
-        *,
-        upload_id: str,
-        replace: bool = False,
-        content_type: str = "",
-        metadata: Mapping[str, str] | None = None,
-    ) -> StepReceipt:
+    async def put(self, key: str, data: Buffer, **_: Any) -> StepReceipt:
         """Take an object."""
-        del key, upload_id, replace, content_type, metadata
+        del key
         return StepReceipt(1, memoryview(data).nbytes, None)
 
-    async def upload(
-        self,
-        key: str,
-        *,
-        upload_id: str,
-        replace: bool = False,
-        content_type: str = "",
-        metadata: Mapping[str, str] | None = None,
-        kind: str = "crc64nvme",
-    ) -> MemoryUpload:
+    async def upload(self, key: str, *, upload_id: str, **_: Any) -> MemoryUpload:
         """Take an object in steps."""
-        del replace, content_type, metadata, kind
         return _Nothing(self, key, upload_id)
 
 

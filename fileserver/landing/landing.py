@@ -7,7 +7,6 @@ file servers may do this over one database, and any of them may die at any momen
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from fileserver.landing import arrivals, taking, watches
 from fileserver.landing.actions import Action, Loading, verdicts
 from fileserver.landing.looking import Superseded, look
 from fileserver.landing.watch import Arrival, State, Watch
+from fileserver.together import heard_within
 from fileserver.transfer import ingest_rows
 from fileserver.transfer.record import Record
 from fileserver.transfer.spec import Spec
@@ -110,9 +110,7 @@ class Landing:
                 pause = _BUSY if await self.round() else _IDLE
             except Exception:  # noqa: BLE001 - lives as long as the server; what fails now is tried again
                 _log.warning("a round over the landing zones failed", exc_info=True)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
+            await heard_within(self._wake, pause)
             self._wake.clear()
 
     async def rest(self) -> None:

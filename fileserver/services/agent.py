@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fileserver.admission import Shares
-from fileserver.agents.assignments import heard_within
 from fileserver.agents.dispatch import Agents
 from fileserver.agents.wire import error_message
 from fileserver.auth import caller
@@ -23,6 +22,7 @@ from fileserver.errors import CallerDenied, InvalidSpec, ServerUnavailable
 from fileserver.grants import LIFE
 from fileserver.hosts import agent_of
 from fileserver.rules import Thing, Verb
+from fileserver.together import heard_within
 from fileserver.v1 import agent_pb2 as pb
 from fileserver.v1.agent_pb2_grpc import AgentServiceServicer
 from planes.errors import Error

@@ -134,9 +134,8 @@ class DataServicer:
                 if write.finished:
                     await self._writes.forget(write.id)
                 elif write.id not in self._writing:
-                    with suppress(
-                        Error
-                    ):  # its plane is away or gone from the configuration: the next sweep tries again
+                    # Its plane may be away, or gone from the configuration: the next sweep tries again.
+                    with suppress(Error):
                         await writing.discard(self._planes.plane(write.plane), write, self._writes)
             count, after = count + len(old), old[-1].id
         return count

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from fileserver.errors import Cancelled
+from fileserver.together import heard_within
 from fileserver.transfer.record import Progress
 from planes.errors import Error
 
@@ -122,11 +123,7 @@ class Live:
 
     async def change(self, seconds: float) -> None:
         """Wait for a change, or for `seconds`."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+        await heard_within(self._changed, seconds)
 
     def check(self) -> None:
         """Stop here if that was asked; raises Cancelled, Paused."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, Generic, Self, TypeVar
 
 import sqlalchemy as sa
 
 from fileserver.catalogue.files import now
 from fileserver.catalogue.store import Store
-from fileserver.together import to_its_end
+from fileserver.together import heard_within, to_its_end
 from fileserver.transfer import ledger, manifest_rows, sync_rows
 from fileserver.transfer.live import Live
 from fileserver.transfer.record import StoredStep, plain
@@ -75,9 +74,7 @@ class Recorded(Generic[E]):
 
     async def _record_regularly(self) -> None:
         while not self._stop.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_FLUSH):
-                    await self._stop.wait()
+            await heard_within(self._stop, _FLUSH)
             await self._record()
 
     async def _record_last(self) -> None:
